@@ -1,0 +1,235 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#include "config.h"
+
+#include "args.h"
+
+#include <errno.h>
+#include <getopt.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/argv.h"
+#include "base/obj.h"
+#include "reactor/fuse_versions.h"
+
+#define ARGS_DEFAULT_CONFIG SYSCONFDIR "/batonfs/batonfs.conf"
+
+enum { ARG_TAKEOVER = 256, ARG_FUSE_FD, ARG_CHECK, ARG_DUMP, ARG_LOG };
+
+static const struct option args_long[] = {
+    {"config", required_argument, NULL, 'c'},
+    {"ufs", required_argument, NULL, 'u'},
+    {"set", required_argument, NULL, 's'},
+    {"options", required_argument, NULL, 'o'},
+    {"foreground", no_argument, NULL, 'f'},
+    {"takeover", optional_argument, NULL, ARG_TAKEOVER},
+    {"fuse-fd", required_argument, NULL, ARG_FUSE_FD},
+    {"check", no_argument, NULL, ARG_CHECK},
+    {"dump-options", no_argument, NULL, ARG_DUMP},
+    {"log", required_argument, NULL, ARG_LOG},
+    {"version", no_argument, NULL, 'V'},
+    {"help", no_argument, NULL, 'h'},
+    {NULL, 0, NULL, 0},
+};
+
+static void args_help(void)
+{
+	printf("Usage: batonfsd [options] MOUNTPOINT\n"
+	       "\n"
+	       "Mount object storage or a directory; the daemon can be replaced while in use.\n"
+	       "\n"
+	       "  -u, --ufs PATH=URI        attach storage: /=s3://bucket/prefix, /=file:///srv/data\n"
+	       "  -s, --set NAME=VALUE      set a property (see --dump-options); the last one wins\n"
+	       "  -c, --config FILE         properties from FILE (default %s)\n"
+	       "  -o OPT[,OPT]              mount options, as mount(8) has them\n"
+	       "  -f, --foreground          stay in the foreground, log to stderr\n"
+	       "      --takeover[=MODE]     auto: take a live daemon's mount over, else mount;\n"
+	       "                            require: only take over; never: only mount\n"
+	       "      --fuse-fd N           serve an open FUSE descriptor that is already mounted\n"
+	       "      --log TARGET          stderr or syslog\n"
+	       "      --check               check configuration and storage, mount nothing\n"
+	       "      --dump-options        list every property with default, range and meaning\n"
+	       "  -V, --version             version and libraries\n"
+	       "  -h, --help                this text\n"
+	       "\n"
+	       "Example: batonfsd -u /=s3://bucket -s s3.endpoint=http://host:port /mnt\n"
+	       "See batonfsd(8), batonfs.conf(5), batonfs(1).\n",
+	    ARGS_DEFAULT_CONFIG);
+}
+
+static void args_version(void)
+{
+	char libs[256];
+
+	printf("batonfsd %s\n%s\n", PACKAGE_VERSION, fuse_versions_text(libs, sizeof(libs)));
+#ifdef BATONFS_SANITIZERS
+	printf("sanitizers: %s\n", BATONFS_SANITIZERS);
+#endif
+}
+
+static void args_dump_options(void)
+{
+	char range[256];
+	size_t i;
+
+	for (i = 0; i < option_count; i++) {
+		const struct option_desc *od = &option_table[i];
+
+		printf("%s\n    default: %s\n    value:   %s\n    change:  %s\n    %s\n", od->name,
+		    od->def[0] != '\0' ? od->def : "(none)",
+		    option_range_text(od, range, sizeof(range)),
+		    od->when == OPT_LIVE ? "at any time (batonfs conf set)" : "at start", od->doc);
+	}
+}
+
+static int args_usage(const char *what, const char *value, const char *want)
+{
+	fprintf(stderr, "batonfsd: %s %s: %s\nTry 'batonfsd --help'.\n", what, value, want);
+	return DAEMON_EXIT_USAGE;
+}
+
+static int args_list_add(const char **list, unsigned *n, unsigned max, const char *what,
+    const char *value)
+{
+	if (*n == max) {
+		fprintf(stderr, "batonfsd: %s %s: more than %u of them\n", what, value, max);
+		return DAEMON_EXIT_USAGE;
+	}
+	list[(*n)++] = value;
+	return -1;
+}
+
+static int args_takeover(struct args *a, const char *mode)
+{
+	static const struct {
+		const char *word;
+		enum daemon_takeover_mode mode;
+	} modes[] = {
+	    {"auto", TAKEOVER_AUTO},
+	    {"require", TAKEOVER_REQUIRE},
+	    {"never", TAKEOVER_NEVER},
+	    {"check", TAKEOVER_CHECK},
+	};
+	unsigned i;
+
+	for (i = 0; i < ARRAY_LEN(modes); i++)
+		if (mode == NULL || strcmp(mode, modes[i].word) == 0) {
+			a->d.takeover = modes[i].mode;
+			return -1;
+		}
+	return args_usage("--takeover", mode, "must be auto, require or never");
+}
+
+static int args_option(struct args *a, int opt, const char *value)
+{
+	char *end;
+	long n;
+
+	switch (opt) {
+	case 'c':
+		a->config_file = value;
+		return -1;
+	case 'u':
+		return args_list_add(a->d.ufs_specs, &a->d.nufs, DAEMON_MAX_UFS, "--ufs", value);
+	case 's':
+		return args_list_add(a->settings, &a->nsettings, ARGS_MAX_LIST, "--set", value);
+	case 'o':
+		return args_list_add(a->mount_opts, &a->nmount_opts, ARGS_MAX_LIST, "-o", value);
+	case 'f':
+		a->d.foreground = true;
+		return -1;
+	case ARG_TAKEOVER:
+		return args_takeover(a, value);
+	case ARG_FUSE_FD:
+		errno = 0;
+		n = strtol(value, &end, 10);
+		if (errno != 0 || *end != '\0' || end == value || n < 0 || n > 1 << 20)
+			return args_usage("--fuse-fd", value, "must be the number of an open descriptor");
+		a->d.fuse_fd = (int)n;
+		return -1;
+	case ARG_CHECK:
+		a->d.check = true;
+		return -1;
+	case ARG_DUMP:
+		args_dump_options();
+		return DAEMON_EXIT_OK;
+	case ARG_LOG:
+		if (strcmp(value, "stderr") != 0 && strcmp(value, "syslog") != 0)
+			return args_usage("--log", value, "must be stderr or syslog");
+		a->log = strcmp(value, "syslog") == 0 ? LOG_TO_SYSLOG : LOG_TO_STDERR;
+		return -1;
+	case 'V':
+		args_version();
+		return DAEMON_EXIT_OK;
+	case 'h':
+		args_help();
+		return DAEMON_EXIT_OK;
+	default:
+		fprintf(stderr, "Try 'batonfsd --help'.\n");
+		return DAEMON_EXIT_USAGE;
+	}
+}
+
+int args_parse(struct args *a, int argc, char **argv)
+{
+	int opt, ex;
+
+	memset(a, 0, sizeof(*a));
+	a->d.fuse_fd = -1;
+	while ((opt = getopt_long(argc, argv, "c:u:s:o:fVh", args_long, NULL)) != -1) {
+		ex = args_option(a, opt, optarg);
+		if (ex >= 0)
+			return ex;
+	}
+	if (optind == argc && a->d.check)
+		return -1;
+	if (optind + 1 != argc) {
+		fprintf(stderr, "batonfsd: %s\nTry 'batonfsd --help'.\n",
+		    optind == argc ? "a mount point is missing" : "more than one mount point");
+		return DAEMON_EXIT_USAGE;
+	}
+	if (a->d.nufs == 0) {
+		fprintf(stderr, "batonfsd: no storage to mount: add -u /=s3://BUCKET or "
+				"-u /=file:///DIRECTORY\n");
+		return DAEMON_EXIT_USAGE;
+	}
+	/* getopt_long() has moved the mount point to the end; what is put in before
+	 * it later (settings to keep) must not come behind a "--". */
+	if (strcmp(argv[optind - 1], "--") == 0) {
+		argv[optind - 1] = argv[optind];
+		argv[optind] = NULL;
+		argc--;
+	}
+	a->d.argv = argv_copy(argv);
+	a->d.argc = argc;
+	if (a->d.argv == NULL) {
+		fprintf(stderr, "batonfsd: %s\n", strerror(ENOMEM));
+		return DAEMON_EXIT_FAILURE;
+	}
+	return -1;
+}
+
+struct config *args_load_config(const struct args *a, struct errtext *et)
+{
+	struct config *cfg = config_new();
+	unsigned i;
+	int err;
+
+	if (cfg == NULL) {
+		errtext_set(et, -ENOMEM, "%s", strerror(ENOMEM));
+		return NULL;
+	}
+	err = config_load(cfg, a->config_file != NULL ? a->config_file : ARGS_DEFAULT_CONFIG, et);
+	if (err == -ENOENT && a->config_file == NULL)
+		err = 0;
+	for (i = 0; err == 0 && i < a->nsettings; i++) {
+		err = config_set_pair(cfg, a->settings[i], et);
+		if (err != 0)
+			errtext_prefix(et, err, "--set %s", a->settings[i]);
+	}
+	if (err == 0)
+		err = config_validate(cfg, et);
+	if (err != 0)
+		config_free(&cfg);
+	return cfg;
+}

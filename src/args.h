@@ -1,0 +1,29 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* The command line of batonfsd(8) and the configuration it names. */
+#ifndef ARGS_H
+#define ARGS_H
+
+#include "base/log.h"
+#include "base/options.h"
+#include "daemon.h"
+
+#define ARGS_MAX_LIST 256
+
+struct args {
+	struct daemon_args d;
+	const char *config_file; /* NULL: the default one, which may be absent */
+	const char *settings[ARGS_MAX_LIST]; /* "name=value", in order */
+	unsigned nsettings;
+	const char *mount_opts[ARGS_MAX_LIST]; /* "a,b=c", in order */
+	unsigned nmount_opts;
+	enum log_target log;
+};
+
+/* Parses; -1: go on, else the code to exit with (help and errors are printed).
+ * argv is permuted: operands go to its end. */
+int args_parse(struct args *a, int argc, char **argv);
+
+/* File, then settings: a fresh configuration or NULL with words. */
+struct config *args_load_config(const struct args *a, struct errtext *et);
+
+#endif

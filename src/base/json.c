@@ -1,0 +1,333 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#include "base/json.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <yajl/yajl_parse.h>
+
+#include "base/obj.h"
+#include "base/units.h"
+
+struct parse {
+	struct json *stack; /* innermost open array or object, chained by `next` */
+	struct json *root;
+	char *key; /* of the member whose value comes next */
+	const struct json_limits *lim;
+	unsigned depth;
+	size_t values;
+	int err;
+	const char *why;
+};
+
+/* The bytes of a string as yajl gives them, lone surrogates U+DC80..U+DCFF turned
+ * back into the bytes they stand for.  NULL: out of memory or a NUL inside. */
+static char *copy_text(struct parse *p, const unsigned char *s, size_t len)
+{
+	char *out = malloc(len + 1);
+	size_t n = 0;
+
+	if (out == NULL) {
+		p->err = -ENOMEM;
+		return NULL;
+	}
+	for (size_t i = 0; i < len; i++) {
+		if (s[i] == '\0') {
+			p->err = -EINVAL;
+			p->why = "a string contains a NUL";
+			free(out);
+			return NULL;
+		}
+		if (s[i] == 0xed && len - i >= 3 && (s[i + 1] == 0xb2 || s[i + 1] == 0xb3)) {
+			out[n++] = (char)((s[i + 1] & 0x03) << 6 | (s[i + 2] & 0x3f));
+			i += 2;
+		} else {
+			out[n++] = (char)s[i];
+		}
+	}
+	out[n] = '\0';
+	return out;
+}
+
+static int refuse(struct parse *p, int err, const char *why)
+{
+	p->err = err;
+	p->why = why;
+	return 0;
+}
+
+/* A new value in its place: member of the innermost container, or the root. */
+static struct json *add_value(struct parse *p, enum json_type type)
+{
+	struct json *v, *in = p->stack;
+
+	if (++p->values > p->lim->values) {
+		refuse(p, -EINVAL, "too many values");
+		return NULL;
+	}
+	v = calloc(1, sizeof(*v));
+	if (v == NULL) {
+		p->err = -ENOMEM;
+		return NULL;
+	}
+	v->type = type;
+	v->key = p->key;
+	p->key = NULL;
+	if (in == NULL) {
+		p->root = v;
+		return v;
+	}
+	if (in->last != NULL)
+		in->last->next = v;
+	else
+		in->first = v;
+	in->last = v;
+	in->count++;
+	return v;
+}
+
+/*
+ * While it is open a container needs a way to the one around it.  Its own `next`
+ * is free for that: it gets a sibling only after it was closed.
+ */
+static int open_container(struct parse *p, enum json_type type)
+{
+	struct json *v;
+
+	if (++p->depth > p->lim->depth)
+		return refuse(p, -EINVAL, "nested too deep");
+	v = add_value(p, type);
+	if (v == NULL)
+		return 0;
+	v->next = p->stack;
+	p->stack = v;
+	return 1;
+}
+
+static int close_container(struct parse *p)
+{
+	struct json *v = p->stack;
+
+	p->stack = v->next;
+	v->next = NULL;
+	p->depth--;
+	return 1;
+}
+
+static int on_null(void *arg)
+{
+	return add_value(arg, JSON_NULL) != NULL;
+}
+
+static int on_bool(void *arg, int truth)
+{
+	struct json *v = add_value(arg, JSON_BOOL);
+
+	if (v == NULL)
+		return 0;
+	v->truth = truth != 0;
+	return 1;
+}
+
+static int on_number(void *arg, const char *s, size_t len)
+{
+	struct json *v = add_value(arg, JSON_NUMBER);
+
+	if (v == NULL)
+		return 0;
+	v->text = copy_text(arg, (const unsigned char *)s, len);
+	return v->text != NULL;
+}
+
+static int on_string(void *arg, const unsigned char *s, size_t len)
+{
+	struct json *v = add_value(arg, JSON_STRING);
+
+	if (v == NULL)
+		return 0;
+	v->text = copy_text(arg, s, len);
+	return v->text != NULL;
+}
+
+static int on_key(void *arg, const unsigned char *s, size_t len)
+{
+	struct parse *p = arg;
+
+	p->key = copy_text(p, s, len);
+	if (p->key == NULL)
+		return 0;
+	if (!json_is_utf8(p->key))
+		return refuse(p, -EINVAL, "a key is not valid UTF-8");
+	if (json_get(p->stack, p->key) != NULL)
+		return refuse(p, -EINVAL, "a key appears twice in an object");
+	return 1;
+}
+
+static int on_open_object(void *arg)
+{
+	return open_container(arg, JSON_OBJECT);
+}
+
+static int on_open_array(void *arg)
+{
+	return open_container(arg, JSON_ARRAY);
+}
+
+static int on_close(void *arg)
+{
+	return close_container(arg);
+}
+
+static const yajl_callbacks callbacks = {
+    .yajl_null = on_null,
+    .yajl_boolean = on_bool,
+    .yajl_number = on_number,
+    .yajl_string = on_string,
+    .yajl_start_map = on_open_object,
+    .yajl_map_key = on_key,
+    .yajl_end_map = on_close,
+    .yajl_start_array = on_open_array,
+    .yajl_end_array = on_close,
+};
+
+/* Containers left open still use `next` as the way out: undo that, then free. */
+static void drop(struct parse *p)
+{
+	while (p->stack != NULL)
+		close_container(p);
+	json_free(&p->root);
+	free(p->key);
+}
+
+static int failed(struct parse *p, yajl_handle h, yajl_status st, const char *text, size_t len,
+    struct errtext *et)
+{
+	size_t at = MIN(yajl_get_bytes_consumed(h), len);
+	unsigned line = 1, column = 1;
+	unsigned char *words = NULL;
+	const char *why = p->why;
+
+	if (p->err == -ENOMEM)
+		return errtext_set(et, -ENOMEM, "out of memory");
+	if (st == yajl_status_error) {
+		words = yajl_get_error(h, 0, (const unsigned char *)text, len);
+		if (words != NULL) {
+			words[strcspn((char *)words, "\n")] = '\0';
+			why = (const char *)words;
+		}
+	}
+	for (size_t i = 0; i < at; i++) {
+		column++;
+		if (text[i] == '\n') {
+			line++;
+			column = 1;
+		}
+	}
+	errtext_set(et, -EINVAL, "line %u, column %u: %s", line, column,
+	    why != NULL ? why : "not valid JSON");
+	if (words != NULL)
+		yajl_free_error(h, words);
+	return -EINVAL;
+}
+
+int json_parse(struct json **out, const char *text, size_t len, const struct json_limits *lim,
+    struct errtext *et)
+{
+	struct parse p = {.lim = lim};
+	yajl_handle h;
+	yajl_status st;
+	int rc = 0;
+
+	*out = NULL;
+	h = yajl_alloc(&callbacks, NULL, &p);
+	if (h == NULL)
+		return errtext_set(et, -ENOMEM, "out of memory");
+	st = yajl_parse(h, (const unsigned char *)text, len);
+	if (st == yajl_status_ok)
+		st = yajl_complete_parse(h);
+	if (st != yajl_status_ok)
+		rc = failed(&p, h, st, text, len, et);
+	yajl_free(h);
+	if (rc != 0)
+		drop(&p);
+	else
+		*out = p.root;
+	return rc;
+}
+
+/* Recursion is as deep as the parser's limit let the tree become. */
+void json_free(struct json **vp)
+{
+	struct json *v = *vp, *m;
+
+	*vp = NULL;
+	if (v == NULL)
+		return;
+	while ((m = v->first) != NULL) {
+		v->first = m->next;
+		json_free(&m);
+	}
+	free(v->key);
+	free(v->text);
+	free(v);
+}
+
+const struct json *json_get(const struct json *v, const char *key)
+{
+	if (v == NULL || v->type != JSON_OBJECT)
+		return NULL;
+	for (const struct json *m = v->first; m != NULL; m = m->next)
+		if (strcmp(m->key, key) == 0)
+			return m;
+	return NULL;
+}
+
+const char *json_text(const struct json *v)
+{
+	return v != NULL && v->type == JSON_STRING ? v->text : NULL;
+}
+
+const char *json_get_text(const struct json *v, const char *key, const char *def)
+{
+	const char *s = json_text(json_get(v, key));
+
+	return s != NULL ? s : def;
+}
+
+bool json_get_bool(const struct json *v, const char *key, bool def)
+{
+	const struct json *m = json_get(v, key);
+
+	return m != NULL && m->type == JSON_BOOL ? m->truth : def;
+}
+
+uint64_t json_get_u64(const struct json *v, const char *key, uint64_t def)
+{
+	const struct json *m = json_get(v, key);
+	uint64_t n;
+
+	if (m == NULL || m->type != JSON_NUMBER || units_parse_u64(m->text, &n) != 0)
+		return def;
+	return n;
+}
+
+double json_get_double(const struct json *v, const char *key, double def)
+{
+	const struct json *m = json_get(v, key);
+
+	return m != NULL && m->type == JSON_NUMBER ? strtod(m->text, NULL) : def;
+}
+
+const char *json_type_text(enum json_type type)
+{
+	static const char *const names[] = {
+	    [JSON_NULL] = "null",
+	    [JSON_BOOL] = "true or false",
+	    [JSON_NUMBER] = "a number",
+	    [JSON_STRING] = "a string",
+	    [JSON_ARRAY] = "an array",
+	    [JSON_OBJECT] = "an object",
+	};
+
+	return names[type];
+}

@@ -1,0 +1,188 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* batonfsd(8): the daemon's main. */
+#include "config.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "args.h"
+#include "background.h"
+#include "base/argv.h"
+#include "base/fault.h"
+#include "base/log.h"
+#include "base/obj.h"
+#include "daemon.h"
+#include "mountpoint.h"
+#include "reactor/loop.h"
+#include "reactor/notify.h"
+#include "takeover/client.h"
+#include "takeover/recover.h"
+#include "ufs/ufs.h"
+
+/* Why we end: to the terminal we were started from, and to the log if that is
+ * elsewhere. */
+static int fail(const struct args *a, enum daemon_exit code, const struct errtext *et)
+{
+	fprintf(stderr, "batonfsd: %s\n", et->s);
+	if (a->log != LOG_TO_STDERR)
+		log_error("%s", et->s);
+	return (int)code;
+}
+
+/* --- Is the storage there?  Before a fresh mount and for --check; a takeover does
+ * not ask, for it must work while the storage is down. */
+
+struct check_wait {
+	struct ufs_check rq;
+	bool ended;
+	int err;
+};
+
+static void check_done(struct ufs_req *r, int err)
+{
+	struct check_wait *cw = r->user;
+
+	cw->ended = true;
+	cw->err = err;
+}
+
+static enum daemon_exit check_storage(struct daemon *d, struct errtext *et)
+{
+	unsigned i;
+
+	for (i = 0; i < d->nufs; i++) {
+		struct check_wait cw = {.ended = false};
+
+		cw.rq.req.user = &cw;
+		ufs_check(d->ufs[i], &cw.rq, check_done);
+		while (!cw.ended)
+			loop_turn(d->loop, true);
+		if (cw.err == 0)
+			continue;
+		errtext_set(et, cw.err, "storage %s: %s", ufs_uri(d->ufs[i]), cw.rq.et.s);
+		return DAEMON_EXIT_STORAGE;
+	}
+	return DAEMON_EXIT_OK;
+}
+
+/* --- The three ways to begin */
+
+static enum daemon_exit begin_fresh(struct daemon *d, struct errtext *et)
+{
+	enum daemon_exit ex;
+
+	if (d->args.fuse_fd < 0 && mountpoint_check_free(d->args.mountpoint, et) != 0)
+		return DAEMON_EXIT_FAILURE;
+	ex = check_storage(d, et);
+	return ex == DAEMON_EXIT_OK ? daemon_begin_fresh(d, et) : ex;
+}
+
+static enum daemon_exit begin(struct daemon *d, struct errtext *et)
+{
+	int err = recover_begin(d, et);
+
+	if (err == 0)
+		return DAEMON_EXIT_OK;
+	if (err != -ENOENT)
+		return DAEMON_EXIT_FAILURE;
+	if (d->args.takeover != TAKEOVER_NEVER && d->args.fuse_fd < 0) {
+		err = takeover_begin(d, et);
+		if (err == 0)
+			return DAEMON_EXIT_OK;
+		if (err != -ENOENT)
+			return DAEMON_EXIT_TAKEOVER;
+		if (d->args.takeover != TAKEOVER_AUTO) {
+			errtext_set(et, err, "%s: no daemon serves it that could be taken over",
+			    d->args.mountpoint);
+			return DAEMON_EXIT_TAKEOVER;
+		}
+	}
+	return begin_fresh(d, et);
+}
+
+/* --- main */
+
+static enum daemon_exit run(struct daemon *d, struct errtext *et)
+{
+	enum daemon_exit ex = daemon_prepare(d, et);
+
+	if (ex != DAEMON_EXIT_OK)
+		return ex;
+	if (d->args.check) {
+		ex = check_storage(d, et);
+		if (ex == DAEMON_EXIT_OK)
+			printf("batonfsd: configuration and storage are well\n");
+		return ex;
+	}
+	ex = begin(d, et);
+	if (ex != DAEMON_EXIT_OK || d->args.takeover == TAKEOVER_CHECK) {
+		if (d->mounted)
+			fuse_chan_unmount(d->args.mountpoint, true);
+		return ex;
+	}
+	return daemon_serve(d, et);
+}
+
+static int load(struct args *a, struct daemon *d, struct errtext *et)
+{
+	char *given = a->d.argc > 0 ? a->d.argv[a->d.argc - 1] : NULL;
+	int err;
+
+	d->cfg = args_load_config(a, et);
+	if (d->cfg == NULL)
+		return -EINVAL;
+	err = fs_mount_opts_parse(&d->mo, a->mount_opts, a->nmount_opts, et);
+	if (err != 0 || given == NULL)
+		return err;
+	err = mountpoint_resolve(given, &a->d.mountpoint, et);
+	if (err != 0)
+		return err;
+	/* A restart may begin in another directory. */
+	a->d.argv[a->d.argc - 1] = strdup(a->d.mountpoint);
+	free(given);
+	return a->d.argv[a->d.argc - 1] != NULL ? 0
+						: errtext_set(et, -ENOMEM, "%s", strerror(ENOMEM));
+}
+
+int main(int argc, char **argv)
+{
+	struct errtext et = {.s = ""};
+	struct daemon *d;
+	struct args a;
+	int ex, err;
+
+	ex = args_parse(&a, argc, argv);
+	if (ex >= 0)
+		return ex;
+	log_open("batonfsd", a.log);
+	ALLOC_OBJ(d, DAEMON_MAGIC);
+	if (d == NULL)
+		return DAEMON_EXIT_FAILURE;
+	d->init_fd = d->adopt_ctl_fd = d->adopt_takeover_fd = d->epoch.fd = -1;
+	err = load(&a, d, &et);
+	d->args = a.d;
+	if (err == 0 && getenv("BATONFS_FAULT") != NULL)
+		err = fault_init(getenv("BATONFS_FAULT"), &et);
+	if (err != 0)
+		ex = fail(&a, err == -EINVAL || err == -ERANGE ? DAEMON_EXIT_USAGE : DAEMON_EXIT_FAILURE, &et);
+	else if (!a.d.foreground && !a.d.check && !notify_available())
+		ex = background_start(d->args.argv);
+	else {
+		daemon_apply_log_level(d->cfg);
+		d->args.detach = a.log == LOG_TO_SYSLOG;
+		ex = run(d, &et);
+		if (et.s[0] != '\0' && ex != DAEMON_EXIT_OK)
+			fail(&a, (enum daemon_exit)ex, &et);
+	}
+	daemon_fini(d);
+	fs_mount_opts_fini(&d->mo);
+	if (d->cfg != NULL)
+		config_free(&d->cfg);
+	free(d->args.mountpoint);
+	argv_free(&d->args.argv);
+	FREE_OBJ(d);
+	return ex;
+}

@@ -1,0 +1,173 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#include "cache/cache.h"
+
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include "cache/cache_priv.h"
+
+#define RETRY_PERIOD (10 * NS_PER_S)
+
+/* Checksums of recently used pages get a share of memory.limit. */
+#define SUMS_SHARE 16
+
+void cache_error(struct cache *c, const char *fmt, ...)
+{
+	va_list ap;
+
+	va_start(ap, fmt);
+	vsnprintf(c->error, sizeof(c->error), fmt, ap);
+	va_end(ap);
+	log_warn("%s", c->error);
+	GAUGE_SET(c->env.loop, CACHE_USED_BYTES, c->used);
+}
+
+void cache_trouble(struct cache *c, int err, const char *what)
+{
+	if (!c->failing)
+		cache_error(c, "page store %s: %s: %s; pages bypass the disk for now", c->dir,
+		    what, strerror(-err));
+	c->failing = true;
+	if (c->state == STORE_OPEN && !timer_armed(&c->retry))
+		timer_arm(&c->retry, RETRY_PERIOD);
+	if (err == -ENOSPC || err == -EDQUOT)
+		evict_full(c);
+}
+
+void cache_job(struct cache *c, struct pool_lane *lane, struct pool_job *job,
+    void (*work)(struct pool_job *job), void (*done)(struct pool_job *job))
+{
+	c->jobs++;
+	pool_submit(c->env.pool, lane, job, work, done);
+}
+
+void cache_job_done(struct cache *c)
+{
+	assert(c->jobs > 0);
+	c->jobs--;
+	GAUGE_SET(c->env.loop, CACHE_USED_BYTES, c->used);
+	store_check_closed(c);
+}
+
+/* The longest read, its disk buffer, and one page for others to go on with. */
+static int check_memory(const struct cache *c, uint64_t limit, struct errtext *et)
+{
+	uint64_t least = 3 * (uint64_t)c->page_size + 4 * (uint64_t)IO_SIZE;
+	char have[32], need[32];
+
+	least += least / SUMS_SHARE + MIB;
+	if (limit >= least)
+		return 0;
+	return errtext_set(et, -EINVAL,
+	    "memory.limit: %s is too little for worker.page.store.page.size; at least %s",
+	    units_format_size(limit, have, sizeof(have)),
+	    units_format_size((least + MIB - 1) / MIB * MIB, need, sizeof(need)));
+}
+
+static unsigned files_limit(void)
+{
+	struct rlimit rl;
+
+	if (getrlimit(RLIMIT_NOFILE, &rl) != 0)
+		return 256;
+	return (unsigned)MAX(MIN(rl.rlim_cur / 2, 65536), 16);
+}
+
+static void cache_init(struct cache *c, const struct cache_env *env)
+{
+	c->env = *env;
+	c->page_size = (uint32_t)env->cfg->page_size;
+	c->capacity = env->cfg->page_store_size;
+	c->dir_fd = c->lock_fd = -1;
+	c->files_limit = files_limit();
+	TAILQ_INIT(&c->lru);
+	TAILQ_INIT(&c->mem_wait);
+	TAILQ_INIT(&c->ready);
+	TAILQ_INIT(&c->fetches);
+	TAILQ_INIT(&c->ahead);
+	TAILQ_INIT(&c->sums);
+	TAILQ_INIT(&c->files);
+	STAILQ_INIT(&c->ops);
+	STAILQ_INIT(&c->flush_ops);
+	pool_lane_init(&c->index_lane);
+	timer_init(&c->age, env->loop, page_age);
+	timer_init(&c->sync, env->loop, store_sync_timer);
+	timer_init(&c->retry, env->loop, store_retry_timer);
+}
+
+int cache_new(struct cache **out, const struct cache_env *env, int lock_fd, struct errtext *et)
+{
+	uint64_t limit = config_memory_limit(env->cfg);
+	struct cache *c;
+	int err;
+
+	ALLOC_OBJ(c, CACHE_MAGIC);
+	if (c == NULL) {
+		if (lock_fd >= 0)
+			close(lock_fd);
+		return errtext_set(et, -ENOMEM, "page store: out of memory");
+	}
+	cache_init(c, env);
+	c->lock_fd = lock_fd;
+	c->sums_limit = limit / SUMS_SHARE;
+	err = check_memory(c, limit, et);
+	if (err == 0)
+		err = arena_new(&c->arena, env->loop, limit - c->sums_limit, c->page_size,
+		    IO_SIZE, read_memory_freed, c);
+	if (err == 0)
+		err = evict_new(c);
+	if (err == -ENOMEM)
+		errtext_set(et, err, "page store: out of memory");
+	if (err == 0 && env->cfg->page_store_dir[0] != '\0') {
+		err = dir_open(c, env->cfg->page_store_dir, lock_fd, et);
+		c->state = STORE_CLOSED;
+	}
+	if (err != 0) {
+		cache_free(&c);
+		return err;
+	}
+	*out = c;
+	return 0;
+}
+
+void cache_free(struct cache **cp)
+{
+	struct cache *c;
+
+	if (*cp == NULL)
+		return;
+	TAKE_OBJ(c, cp, CACHE_MAGIC);
+	assert(c->state == STORE_NONE || c->state == STORE_CLOSED || c->state == STORE_FAILED);
+	assert(c->jobs == 0);
+	fetch_abort_all(c);
+	page_drop_parked(c);
+	assert(c->blobs == NULL && TAILQ_EMPTY(&c->ready) && TAILQ_EMPTY(&c->mem_wait));
+	timer_cancel(&c->age);
+	timer_cancel(&c->sync);
+	timer_cancel(&c->retry);
+	loop_undefer(c->env.loop, &c->ready_run);
+	loop_undefer(c->env.loop, &c->mem_run);
+	loop_undefer(c->env.loop, &c->close_run);
+	dir_close(c);
+	free(c->evict);
+	arena_free(&c->arena);
+	FREE_OBJ(c);
+}
+
+void cache_status(const struct cache *c, struct cache_status *out)
+{
+	CHECK_OBJ(c, CACHE_MAGIC);
+	memset(out, 0, sizeof(*out));
+	snprintf(out->dir, sizeof(out->dir), "%s", c->dir != NULL ? c->dir : "");
+	snprintf(out->error, sizeof(out->error), "%s", c->error);
+	out->index_open = c->state == STORE_OPEN;
+	out->capacity = c->state == STORE_NONE ? 0 : c->capacity;
+	out->used = c->used;
+	out->memory_limit = arena_limit(c->arena) + c->sums_limit;
+	out->memory_used = arena_resident(c->arena) + c->sums_bytes;
+	out->fetches = c->nfetches;
+}

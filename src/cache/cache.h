@@ -1,0 +1,155 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * The read cache: blobs (one version of one file each) made of pages, in memory
+ * while they are fetched, then on the cache disk.
+ *
+ *   read -> page in memory?  page on disk?  else fetch (single flight a page)
+ *
+ * Data buffers come from one arena of prefaulted memory limited by memory.limit;
+ * a fetch reserves its buffers before it starts, so pressure makes requests wait,
+ * never fail.  Reads are answered as their bytes arrive, before the disk write.
+ * Blocks that come from disk are checked (CRC32C a 4 KiB block); a mismatch drops
+ * the page and fetches it again.  A failing or full disk is passed by: counted,
+ * shown by cache_status(), never an error for the reader.
+ *
+ * The index (LMDB on the cache disk) is opened only by the daemon whose epoch it
+ * is; before cache_index_open() and after cache_index_close() blobs work from
+ * memory and storage.  Loop thread only; disk work goes to the pool.
+ */
+#ifndef CACHE_CACHE_H
+#define CACHE_CACHE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/uio.h>
+
+#include "base/epoch.h"
+#include "base/errtext.h"
+#include "base/queue.h"
+#include "reactor/pool.h"
+#include "ufs/ufs.h"
+
+struct cache;
+struct blob;
+struct config;
+struct loop;
+struct pool;
+
+struct cache_env {
+	struct loop *loop;
+	struct pool *pool;
+	const struct config *cfg;
+	const struct epoch *epoch;
+};
+
+/* Opens worker.page.store.dir (created if missing, mode 0700) and locks it, or
+ * takes over the locked descriptor lock_fd (-1: none) of the same directory
+ * (owned from now on, also on failure).
+ * -EBUSY with the holder's pid in et if another daemon has it; -EINVAL for a
+ * directory that is not ours to use.  Without a directory: memory only. */
+int cache_new(struct cache **out, const struct cache_env *env, int lock_fd, struct errtext *et);
+/* All blobs must be put, the index closed. */
+void cache_free(struct cache **c);
+/* The descriptor that carries the lock, for keeper and successor; -1 if none. */
+int cache_lock_fd(const struct cache *c);
+/* True if fd is of the same directory as this cache's (device and inode). */
+bool cache_same_dir(const struct cache *c, int fd);
+
+/* Opens the index in the pool; reads that come meanwhile wait for it.  An index
+ * that cannot be opened or is of another format is set aside and begun afresh
+ * (it describes clean pages only), with a warning. */
+void cache_index_open(struct cache *c);
+/* Stops using the disk: waits for its pool work, makes the index's last batch
+ * durable if `sync`, closes it, then calls done on the loop (never inline).
+ * Reads that need the disk afterwards end with -ECANCELED. */
+void cache_index_close(struct cache *c, bool sync, void (*done)(void *arg), void *arg);
+
+/* --- Blobs */
+struct blob_id {
+	struct ufs *ufs;
+	const char *path;    /* in ufs; copied */
+	const char *version; /* copied */
+	uint64_t size;
+};
+/* The blob of that file version, made if need be; counted.  NULL: out of memory. */
+struct blob *cache_blob_get(struct cache *c, const struct blob_id *id);
+struct blob *cache_blob_ref(struct blob *b);
+void cache_blob_put(struct blob **bp);
+uint64_t cache_blob_size(const struct blob *b);
+/* Bytes of it on disk or in memory (for `fs ls`'s cached %). */
+uint64_t cache_blob_cached(const struct blob *b);
+/* Calls done on the loop, never inline, when cache_blob_cached() is right for all
+ * blobs that were got before (their index rows are read in the pool).  It cannot be
+ * aborted, and does not take long. */
+struct cache_loaded {
+	struct pool_job job;
+	struct cache *cache;
+	void (*done)(struct cache_loaded *w);
+};
+void cache_when_loaded(struct cache *c, struct cache_loaded *w,
+    void (*done)(struct cache_loaded *w));
+
+/* --- Readahead state of one file handle; zero it to begin. */
+struct stream {
+	uint64_t next;	 /* offset after the last read */
+	uint64_t window; /* bytes to have in flight or in cache ahead of `next` */
+	uint64_t ahead;	 /* readahead asked for up to here */
+	struct blob *blob; /* set while readahead of it is queued */
+	/* private */
+	TAILQ_ENTRY(stream) link; /* on the readahead queue */
+	unsigned fetches;	  /* GETs in flight for it */
+};
+/* The handle goes away: its readahead, queued or in flight, is dropped.  No read
+ * with this stream may be running. */
+void cache_stream_end(struct cache *c, struct stream *s);
+
+/* --- Reads */
+#define CACHE_READ_IOV 18 /* 1 MiB + 1 page, at the smallest page size */
+
+struct cache_page;
+struct disk_read;
+struct cache_read {
+	/* in */
+	struct blob *blob;
+	struct stream *stream; /* may be NULL: no readahead */
+	uint64_t off;
+	size_t len; /* at most 1 MiB; shortened at the end of the file */
+	void (*done)(struct cache_read *r, int err);
+	void *user;
+	/* out, until cache_read_release(): stable, prefaulted memory */
+	struct iovec iov[CACHE_READ_IOV];
+	unsigned niov;
+	size_t got; /* sum of iov; 0 at the end of the file */
+	/* private */
+	struct cache_page *page[CACHE_READ_IOV]; /* pinned; NULL: comes from disk */
+	void *priv;		     /* buffer of what came from disk */
+	unsigned state, slots, wait; /* pages touched; the one waited for */
+	uint32_t disk;		     /* bit i: slot i comes from disk */
+	int err;
+	struct disk_read *job;
+	TAILQ_ENTRY(cache_read) link;
+};
+/* True: answered at once from memory or from the kernel's page cache.  False:
+ * call cache_read_start().  Not to be called twice for one read. */
+bool cache_read_try(struct cache_read *r);
+/* After cache_read_try() said false.  Leaf contract: done(0 or -EIO, -ESTALE, -EACCES,
+ * -ETIMEDOUT, -ENOMEM, -ECANCELED (index closed for a takeover), …) once, never
+ * inline, never after abort.  done(0) must be followed by cache_read_release(). */
+void cache_read_start(struct cache_read *r);
+void cache_read_abort(struct cache_read *r);
+/* After a successful read: gives the buffers back. */
+void cache_read_release(struct cache_read *r);
+
+/* --- For people */
+struct cache_status {
+	char dir[256];	   /* "" : memory only */
+	bool index_open;
+	uint64_t capacity, used, pinned; /* bytes on disk */
+	uint64_t memory_limit, memory_used;
+	unsigned fetches;  /* GETs in flight */
+	char error[256];   /* why pages bypass the disk at present, or "" */
+};
+void cache_status(const struct cache *c, struct cache_status *out);
+
+#endif

@@ -1,0 +1,336 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * What the files of src/cache/ share.  Loop thread, unless a function says pool.
+ *
+ *	cache.c		construction, status		dir.c	directory, lock
+ *	blob.c		live blobs, their pages on disk	page.c	pages in memory
+ *	read.c		reads				fetch.c	GETs, single flight
+ *	readahead.c	streams				disk.c	page files
+ *	store.c		the index's batches and life	evict.c, scrub.c
+ *
+ * A page in memory is one of: being fetched (fetch != NULL, filled from its start
+ * on), being written (writing), pinned by reads, or parked on the cache's LRU
+ * because the disk does not have it.  page_settle() decides when one of these
+ * ends.  A page on disk is a bit in its blob and, when recently used, its sums.
+ *
+ * Waiting reads hold no memory: what a read needs is reserved in one piece, so
+ * reads cannot starve each other.
+ */
+#ifndef CACHE_CACHE_PRIV_H
+#define CACHE_CACHE_PRIV_H
+
+#define HASH_NONFATAL_OOM 1
+#include <uthash.h>
+
+#include "base/log.h"
+#include "base/obj.h"
+#include "base/options.h"
+#include "base/units.h"
+#include "cache/arena.h"
+#include "cache/cache.h"
+#include "cache/index.h"
+#include "reactor/loop.h"
+#include "reactor/pool.h"
+#include "reactor/timer.h"
+
+#define READ_MAX (1024 * 1024)
+#define BLOCK 4096u /* of a checksum, and of alignment on disk */
+#define IO_SIZE (READ_MAX + 2 * BLOCK)
+
+TAILQ_HEAD(read_list, cache_read);
+TAILQ_HEAD(page_list, cache_page);
+TAILQ_HEAD(sums_list, sums);
+TAILQ_HEAD(fetch_list, fetch);
+TAILQ_HEAD(stream_list, stream);
+TAILQ_HEAD(file_list, blob);
+
+enum store_state {
+	STORE_NONE,    /* no directory */
+	STORE_CLOSED,  /* before cache_index_open() or after cache_index_close() */
+	STORE_OPENING,
+	STORE_OPEN,
+	STORE_CLOSING,
+	STORE_FAILED,  /* the index cannot be opened; tried again later */
+};
+
+struct cache {
+	uint32_t magic;
+#define CACHE_MAGIC 0xcac4e001u
+	struct cache_env env;
+	uint32_t page_size;
+	struct arena *arena;
+	struct blob *blobs;   /* hash by key text */
+	struct blob *by_hash; /* the same by key.hash */
+
+	/* directory */
+	char *dir;
+	int dir_fd, lock_fd;
+
+	/* memory */
+	struct page_list lru;	   /* least recently used first */
+	struct read_list mem_wait; /* reads that wait for memory, first come first served */
+	struct read_list ready;	   /* reads whose end is due */
+	struct deferred ready_run, mem_run;
+	struct timer age;	   /* pages that a failing disk left in memory */
+
+	/* storage */
+	struct fetch_list fetches;
+	unsigned nfetches;
+	struct stream_list ahead; /* streams that want readahead */
+	unsigned nahead;	  /* pages fetched ahead that nobody has read yet */
+	unsigned nwriting;	  /* pages on their way to disk */
+
+	/* disk */
+	enum store_state state;
+	struct index *index; /* touched by jobs of index_lane only */
+	struct pool_lane index_lane;
+	unsigned jobs; /* in the pool for us */
+	struct index_ops ops;
+	unsigned nops;
+	bool flushing, flush_again;
+	struct pool_job flush_job;
+	struct index_ops flush_ops;
+	struct pool_job index_job; /* opens or closes the index */
+	struct errtext index_why, index_et;
+	struct timer sync;
+	uint64_t used;	    /* bytes on disk, with writes under way */
+	uint64_t capacity;
+	bool failing;	    /* pages bypass the disk until `retry` fires */
+	struct timer retry;
+	char error[256];
+	struct sums_list sums; /* least recently used first */
+	uint64_t sums_bytes, sums_limit;
+	struct file_list files; /* blobs with an open file, least recently used first */
+	unsigned nfiles, files_limit;
+
+	struct evict *evict;
+	struct scrub *scrub; /* while it runs */
+
+	/* cache_index_close() */
+	bool close_sync;
+	void (*closed)(void *arg);
+	void *closed_arg;
+	struct deferred close_run;
+};
+
+enum blob_load { BLOB_UNLOADED, BLOB_LOADING, BLOB_LOADED };
+
+struct blob {
+	uint32_t magic;
+#define BLOB_MAGIC 0xcac4e002u
+	struct cache *cache;
+	unsigned users; /* cache_blob_get/ref */
+	unsigned holds; /* pages in memory, jobs, ops of the index, fetches */
+	UT_hash_handle hh, hh_hash;
+
+	struct ufs *ufs;
+	char *path, *version; /* point into text */
+	uint64_t size, npages;
+	struct index_key key;
+
+	struct cache_page *pages; /* in memory, hash by number */
+
+	/* on disk */
+	enum blob_load load;
+	bool bypass;		  /* another file of the same hash has the disk */
+	struct read_list loading; /* reads that wait for the load */
+	uint64_t *present;	  /* npages bits; NULL: none */
+	uint64_t npresent;
+	struct sums *sums;	  /* hash by page number */
+	unsigned nsums;
+	uint64_t hand;		  /* eviction of pages without sums looks on from here */
+	int fd;			  /* -1: not open */
+	TAILQ_ENTRY(blob) file_link;
+	unsigned fd_users;	  /* jobs that use fd */
+	struct pool_lane lane;	  /* orders writes and holes */
+	TAILQ_HEAD(, disk_read) reading;
+};
+
+struct cache_page {
+	uint32_t magic;
+#define PAGE_MAGIC 0xcac4e003u
+	struct blob *blob;
+	uint64_t no;
+	UT_hash_handle hh;
+	bool hashed; /* in blob->pages: what new reads find */
+	struct arena_buf *buf;
+	uint32_t len, fill; /* bytes of the file here; of those, read from storage */
+	unsigned pins;
+	int err; /* why it will not be filled */
+	bool writing, parked, ahead, aged;
+	struct fetch *fetch;
+	struct read_list waiters;
+	TAILQ_ENTRY(cache_page) lru;
+};
+
+/* Checksums of one page on disk; counted, because jobs and the index's ops use
+ * them when the blob's own count may be gone. */
+struct sums {
+	unsigned refs;
+	struct cache *cache;
+	struct blob *blob; /* while in its hash */
+	uint64_t no;
+	UT_hash_handle hh;
+	TAILQ_ENTRY(sums) lru;
+	uint32_t n;
+	uint32_t crc[];
+};
+
+struct fetch {
+	uint32_t magic;
+#define FETCH_MAGIC 0xcac4e004u
+	struct cache *cache;
+	struct blob *blob; /* held */
+	struct ufs_read rq;
+	struct stream *stream; /* goes on for it when no read waits */
+	bool served;	       /* some read was answered from it */
+	bool ahead;
+	TAILQ_ENTRY(fetch) link;
+	unsigned n, cur; /* pages; the one being filled */
+	struct cache_page *page[];
+};
+
+/* --- cache.c */
+void cache_error(struct cache *c, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+void cache_trouble(struct cache *c, int err, const char *what);
+void cache_job(struct cache *c, struct pool_lane *lane, struct pool_job *job,
+    void (*work)(struct pool_job *job), void (*done)(struct pool_job *job));
+void cache_job_done(struct cache *c); /* last thing in every done */
+
+/* --- dir.c */
+int dir_open(struct cache *c, const char *path, int lock_fd, struct errtext *et);
+void dir_close(struct cache *c);
+void dir_write_pid(int lock_fd); /* pool or start-up */
+
+/* --- blob.c */
+void blob_hold(struct blob *b);
+void blob_unhold(struct blob **bp);
+struct blob *blob_find_hash(struct cache *c, const unsigned char *hash);
+static inline bool blob_has(const struct blob *b, uint64_t no)
+{
+	return b->present != NULL && (b->present[no / 64] >> (no % 64) & 1);
+}
+int blob_can_set(struct blob *b); /* -ENOMEM */
+void blob_set(struct blob *b, uint64_t no);
+void blob_clear(struct blob *b, uint64_t no);
+/* The rows may be different when the index is opened next. */
+void blob_forget_disk(struct blob *b);
+uint32_t blob_page_len(const struct blob *b, uint64_t no);
+/* Space of a page on disk. */
+static inline uint32_t blob_page_space(const struct blob *b, uint64_t no)
+{
+	return (blob_page_len(b, no) + BLOCK - 1) & ~(BLOCK - 1);
+}
+/* Rows of the index, read in the pool. */
+#define SUMS_ROWS 64
+struct sums_rows {
+	struct cache *cache;
+	uint64_t npages;
+	unsigned n;
+	struct sums *row[SUMS_ROWS];
+};
+int sums_rows_add(void *arg, uint64_t page, const uint32_t *crc, uint32_t ncrc); /* pool */
+void sums_rows_take(struct sums_rows **rows, struct blob *b);
+struct sums *sums_new(struct cache *c, uint32_t n);
+void sums_put(struct sums **sp);
+struct sums *sums_find(struct blob *b, uint64_t no); /* marks it used */
+void sums_insert(struct blob *b, uint64_t no, struct sums *s);
+void sums_remove(struct sums *s);
+/* Gives blob b an open descriptor (owned), or closes fd if it has one. */
+void blob_set_fd(struct blob *b, int fd);
+void blob_use_fd(struct blob *b);
+
+/* --- page.c */
+struct cache_page *page_find(struct blob *b, uint64_t no);
+/* From memory reserved before; pinned once.  NULL: out of memory. */
+struct cache_page *page_new(struct blob *b, uint64_t no);
+void page_pin(struct cache_page *pg);
+void page_unpin(struct cache_page **pgp);
+void page_settle(struct cache_page *pg);
+/* It will not be filled: its waiters get err; new reads begin anew. */
+void page_fail(struct cache_page *pg, int err);
+void page_wake(struct cache_page *pg);
+/* Reserves buffers, taking parked pages if it must. */
+bool page_reserve(struct cache *c, unsigned pages, unsigned ios);
+void page_drop_parked(struct cache *c);
+void page_age(struct timer *t);
+
+/* --- read.c */
+void read_resume(struct cache_read *r);		   /* loaded, or memory was freed */
+void read_fail(struct cache_read *r, int err);	   /* not on any list */
+void read_filled(struct cache_read *r);		   /* its page has what it needs */
+void read_disk_done(struct cache_read *r, int err, uint32_t bad);
+uint32_t read_need(const struct cache_read *r, unsigned slot);
+void read_run_ready(struct deferred *d);
+void read_run_memory(struct deferred *d);
+void read_memory_freed(void *arg);
+
+/* --- fetch.c */
+/* Starts GETs for the pages, all new and in order. */
+void fetch_start(struct blob *b, struct cache_page **pages, unsigned n, struct stream *s,
+    bool ahead);
+void fetch_left(struct fetch *f); /* a read gave up its seat */
+void fetch_stream_end(struct cache *c, struct stream *s);
+void fetch_abort_all(struct cache *c);
+
+/* --- readahead.c */
+void readahead_note(struct cache_read *r); /* every read, at its start */
+void readahead_pump(struct cache *c);
+
+/* --- disk.c */
+struct disk_span {
+	int fd;
+	uint64_t base, end, first; /* bytes, whole blocks; number of the first page */
+	uint32_t page_size;
+	uint32_t want, bad, hole; /* bit i: page first + i */
+	struct sums *sums[CACHE_READ_IOV];
+	unsigned char *mem;
+};
+/* Any thread.  0, -EAGAIN (RWF_NOWAIT), or 0 with bits in bad. */
+int disk_span_read(struct disk_span *sp, int flags);
+void disk_write(struct cache_page *pg); /* or bypasses */
+/* Submits the read of r->disk; -ENOMEM. */
+struct disk_read {
+	struct pool_job job;
+	struct blob *blob;	 /* held */
+	struct cache_read *read; /* NULL: it left */
+	struct arena_buf *io;
+	struct disk_span span;
+	int fd_opened;
+	struct sums_rows *rows;
+	TAILQ_ENTRY(disk_read) link;
+};
+int disk_read_start(struct cache_read *r);
+void disk_read_orphan(struct cache_read *r); /* the read leaves, the job ends alone */
+/* The page is not on disk any more: row, sums, space. */
+int disk_drop(struct blob *b, uint64_t no, bool evict); /* -ENOMEM: it stays */
+bool disk_being_read(const struct blob *b, uint64_t no);
+/* Pool: "blobs/xx/<hash>" */
+#define DISK_NAME_MAX 64
+void disk_name(const unsigned char *hash, char name[DISK_NAME_MAX]);
+
+/* --- store.c */
+void store_load(struct blob *b);
+static inline bool store_wait(const struct cache *c)
+{
+	return c->state == STORE_OPEN || c->state == STORE_OPENING;
+}
+struct index_op *store_op_new(struct blob *b, enum index_verb verb);
+void store_op_free(struct index_op **opp);
+void store_op_add(struct cache *c, struct index_op *op);
+void store_flush(struct cache *c);
+void store_sync_timer(struct timer *t);
+void store_retry_timer(struct timer *t);
+void store_check_closed(struct cache *c);
+void store_run_closed(struct deferred *d);
+#define STORE_OPS_MAX 16384 /* not yet in the index; more bypass the disk */
+#define STORE_OPS_MANY 4096 /* worth a batch before it is due */
+
+/* --- evict.c, scrub.c */
+int evict_new(struct cache *c);
+void evict_kick(struct cache *c);
+void evict_full(struct cache *c); /* the disk has less room than we thought */
+void evict_one_done(struct cache *c); /* a blob or hole that eviction asked for */
+void scrub_start(struct cache *c);
+
+#endif

@@ -1,0 +1,225 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * The page store's directory: DIR/identity says that it is ours and of which
+ * format, DIR/lock that a daemon uses it.  The lock is a flock(2): it belongs to
+ * the open file, so it passes with the descriptor to a successor and to the
+ * keeper, and nobody else gets it while one of them lives.
+ */
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "cache/cache_priv.h"
+
+static const char identity[] = "batonfs page store 1\n";
+
+static int make_dirs(const char *path, struct errtext *et)
+{
+	char *copy = strdup(path), *p;
+	int err = 0;
+
+	if (copy == NULL)
+		return -ENOMEM;
+	for (p = copy + 1; err == 0; p++) {
+		bool end = *p == '\0';
+
+		if (!end && *p != '/')
+			continue;
+		*p = '\0';
+		if (mkdir(copy, 0700) != 0 && errno != EEXIST)
+			err = -errno;
+		if (end)
+			break;
+		*p = '/';
+	}
+	free(copy);
+	return err == 0 ? 0
+			: errtext_set(et, err, "page store %s: create directory: %s", path,
+			      strerror(-err));
+}
+
+/* Files that may be in a directory that is not ours yet. */
+static bool harmless(const char *name)
+{
+	return strcmp(name, ".") == 0 || strcmp(name, "..") == 0 || strcmp(name, "lock") == 0 ||
+	       strcmp(name, "lost+found") == 0;
+}
+
+static int check_empty(int dir_fd)
+{
+	int fd = openat(dir_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC), err = 0;
+	struct dirent *de;
+	DIR *dir;
+
+	if (fd < 0)
+		return -errno;
+	dir = fdopendir(fd);
+	if (dir == NULL) {
+		err = -errno;
+		close(fd);
+		return err;
+	}
+	while ((de = readdir(dir)) != NULL) {
+		if (!harmless(de->d_name))
+			err = -ENOTEMPTY;
+	}
+	closedir(dir);
+	return err;
+}
+
+static int write_identity(struct cache *c)
+{
+	int fd = openat(c->dir_fd, "identity.new", O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+	int err = 0;
+
+	if (fd < 0)
+		return -errno;
+	if (write(fd, identity, sizeof(identity) - 1) != sizeof(identity) - 1)
+		err = errno != 0 ? -errno : -ENOSPC;
+	if (close(fd) != 0 && err == 0)
+		err = -errno;
+	if (err == 0 && renameat(c->dir_fd, "identity.new", c->dir_fd, "identity") != 0)
+		err = -errno;
+	if (err != 0)
+		unlinkat(c->dir_fd, "identity.new", 0);
+	return err;
+}
+
+static int check_identity(struct cache *c, struct errtext *et)
+{
+	char text[64] = "";
+	int fd, err;
+	ssize_t n;
+
+	fd = openat(c->dir_fd, "identity", O_RDONLY | O_CLOEXEC);
+	if (fd < 0 && errno == ENOENT) {
+		err = check_empty(c->dir_fd);
+		if (err == -ENOTEMPTY)
+			return errtext_set(et, -EINVAL,
+			    "page store %s: the directory is not empty and not a page store; "
+			    "name an empty one in worker.page.store.dir",
+			    c->dir);
+		if (err == 0)
+			err = write_identity(c);
+		return err == 0 ? 0
+				: errtext_set(et, err, "page store %s: write identity: %s",
+				      c->dir, strerror(-err));
+	}
+	if (fd < 0)
+		return errtext_set(et, -errno, "page store %s: read identity: %s", c->dir,
+		    strerror(errno));
+	n = read(fd, text, sizeof(text) - 1);
+	close(fd);
+	if (n < 0 || strcmp(text, identity) != 0)
+		return errtext_set(et, -EINVAL,
+		    "page store %s: of a format that this build does not know; "
+		    "empty the directory or name another one",
+		    c->dir);
+	return 0;
+}
+
+void dir_write_pid(int lock_fd)
+{
+	char text[16];
+	int n = snprintf(text, sizeof(text), "%d\n", (int)getpid());
+
+	/* Only for the message of whoever finds the directory taken. */
+	if (ftruncate(lock_fd, 0) == 0 && pwrite(lock_fd, text, (size_t)n, 0) != n)
+		log_debug("lock file: %s", strerror(errno));
+}
+
+static int take_lock(struct cache *c, struct errtext *et)
+{
+	char text[16] = "";
+
+	c->lock_fd = openat(c->dir_fd, "lock", O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+	if (c->lock_fd < 0)
+		return errtext_set(et, -errno, "page store %s: open lock: %s", c->dir,
+		    strerror(errno));
+	if (flock(c->lock_fd, LOCK_EX | LOCK_NB) != 0) {
+		if (errno != EWOULDBLOCK)
+			return errtext_set(et, -errno, "page store %s: lock: %s", c->dir,
+			    strerror(errno));
+		if (pread(c->lock_fd, text, sizeof(text) - 1, 0) <= 0)
+			text[0] = '\0';
+		text[strcspn(text, "\n")] = '\0';
+		return errtext_set(et, -EBUSY,
+		    "page store %s: in use by another daemon (pid %s); "
+		    "each mount needs a directory of its own",
+		    c->dir, text[0] != '\0' ? text : "unknown");
+	}
+	dir_write_pid(c->lock_fd);
+	return 0;
+}
+
+static int adopt_lock(struct cache *c, int lock_fd, struct errtext *et)
+{
+	struct stat ours, theirs;
+
+	c->lock_fd = lock_fd;
+	if (fstat(lock_fd, &theirs) != 0 || fstatat(c->dir_fd, "lock", &ours, 0) != 0 ||
+	    ours.st_dev != theirs.st_dev || ours.st_ino != theirs.st_ino)
+		return errtext_set(et, -EINVAL,
+		    "page store %s: the lock handed over is of another directory", c->dir);
+	/* Ours already, unless the description is not the one that holds it. */
+	if (flock(lock_fd, LOCK_EX | LOCK_NB) != 0)
+		return errtext_set(et, errno == EWOULDBLOCK ? -EBUSY : -errno,
+		    "page store %s: lock handed over: %s", c->dir, strerror(errno));
+	return 0;
+}
+
+int dir_open(struct cache *c, const char *path, int lock_fd, struct errtext *et)
+{
+	int err;
+
+	c->lock_fd = lock_fd; /* closed with the cache, whatever happens */
+	err = make_dirs(path, et);
+	if (err != 0)
+		return err;
+	c->dir = realpath(path, NULL);
+	if (c->dir == NULL)
+		return errtext_set(et, -errno, "page store %s: %s", path, strerror(errno));
+	c->dir_fd = open(c->dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (c->dir_fd < 0)
+		return errtext_set(et, -errno, "page store %s: open: %s", c->dir,
+		    strerror(errno));
+	err = lock_fd >= 0 ? adopt_lock(c, lock_fd, et) : take_lock(c, et);
+	if (err == 0)
+		err = check_identity(c, et);
+	if (err == 0 && mkdirat(c->dir_fd, "blobs", 0700) != 0 && errno != EEXIST)
+		err = errtext_set(et, -errno, "page store %s: create blobs: %s", c->dir,
+		    strerror(errno));
+	return err;
+}
+
+void dir_close(struct cache *c)
+{
+	if (c->dir_fd >= 0)
+		close(c->dir_fd);
+	if (c->lock_fd >= 0)
+		close(c->lock_fd); /* the lock goes with its last descriptor */
+	free(c->dir);
+}
+
+bool cache_same_dir(const struct cache *c, int fd)
+{
+	struct stat ours, theirs;
+
+	if (c->dir_fd < 0 || fstat(fd, &theirs) != 0)
+		return false;
+	if (fstat(c->dir_fd, &ours) == 0 && ours.st_dev == theirs.st_dev &&
+	    ours.st_ino == theirs.st_ino)
+		return true;
+	return fstat(c->lock_fd, &ours) == 0 && ours.st_dev == theirs.st_dev &&
+	       ours.st_ino == theirs.st_ino;
+}
+
+int cache_lock_fd(const struct cache *c)
+{
+	return c->lock_fd;
+}

@@ -1,0 +1,171 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * Readahead of one handle: the window doubles while reads go forward and halves
+ * when they do not; it is kept full by GETs of up to a part each, several at a
+ * time.  What was fetched ahead and not read yet takes a share of memory.limit.
+ */
+#include <errno.h>
+
+#include "cache/cache_priv.h"
+
+/* The kernel sends the reads of one reader side by side: so far may they be out
+ * of order. */
+#define SLACK (2 * MIB)
+
+/* Pages that may be ahead of all readers.  In memory alone they must be read
+ * before the LRU comes round to them. */
+static uint64_t share(const struct cache *c)
+{
+	return arena_limit(c->arena) / c->page_size / (c->state == STORE_OPEN ? 2 : 4);
+}
+
+static uint64_t window_max(const struct cache *c)
+{
+	return MIN(c->env.cfg->readahead_max, share(c) * c->page_size);
+}
+
+static uint64_t part_pages(const struct cache *c, const struct stream *s)
+{
+	uint64_t bytes = MIN(c->env.cfg->fetch_part_size, s->window / 4);
+
+	return MAX(bytes / c->page_size, 1);
+}
+
+/* First page after what was asked for, and the end of the window. */
+static uint64_t ahead_page(const struct cache *c, const struct stream *s)
+{
+	return MAX(s->ahead, s->next) / c->page_size;
+}
+
+static uint64_t target_page(const struct blob *b, const struct stream *s)
+{
+	uint64_t to = s->next + s->window;
+
+	return MIN((to + b->cache->page_size - 1) / b->cache->page_size, b->npages);
+}
+
+/* Worth a GET?  Small steps wait until a part can be asked for. */
+static bool wants(const struct blob *b, const struct stream *s)
+{
+	const struct cache *c = b->cache;
+	uint64_t from = ahead_page(c, s), to = target_page(b, s);
+
+	if (s->window == 0 || from >= to)
+		return false;
+	return to == b->npages || to - from >= part_pages(c, s) ||
+	       (from * c->page_size < s->next + s->window / 2);
+}
+
+static void dequeue(struct cache *c, struct stream *s)
+{
+	if (s->blob == NULL)
+		return;
+	TAILQ_REMOVE(&c->ahead, s, link);
+	blob_unhold(&s->blob);
+}
+
+void readahead_note(struct cache_read *r)
+{
+	struct stream *s = r->stream;
+	struct blob *b = r->blob;
+	struct cache *c = b->cache;
+	uint64_t end = r->off + r->len, max;
+	bool first = s->next == 0 && s->window == 0;
+
+	if (r->len == 0)
+		return;
+	max = window_max(c);
+	if (first ? r->off == 0 : r->off <= s->next + SLACK && r->off + SLACK >= s->next) {
+		if (s->window == 0)
+			s->window = MAX(4 * (uint64_t)r->len, 2 * (uint64_t)c->page_size);
+		else if (end > s->next)
+			s->window *= 2;
+		s->next = MAX(s->next, end);
+	} else {
+		s->window /= 2;
+		s->next = end;
+		s->ahead = 0;
+	}
+	s->window = MIN(s->window, max);
+	if (s->window < c->page_size)
+		s->window = 0;
+	if (s->blob != NULL || !wants(b, s))
+		return;
+	s->blob = b;
+	blob_hold(b);
+	TAILQ_INSERT_TAIL(&c->ahead, s, link);
+	read_memory_freed(c);
+}
+
+/* One GET for the stream.  False: not now. */
+static bool ahead_one(struct cache *c, struct stream *s)
+{
+	struct blob *b = s->blob;
+	uint64_t no = ahead_page(c, s), to = target_page(b, s), n = 0, want, busy;
+	struct cache_page **pages;
+
+	while (no < to && (blob_has(b, no) || page_find(b, no) != NULL))
+		no++;
+	s->ahead = no * c->page_size;
+	if (!wants(b, s))
+		return true;
+	want = MIN(part_pages(c, s), to - no);
+	/* Pages on their way to disk count: a slow disk slows readahead down. */
+	busy = (uint64_t)c->nahead + c->nwriting;
+	if (busy + want > share(c)) {
+		if (s->fetches > 0 || busy >= share(c))
+			return false;
+		want = share(c) - busy;
+	}
+	if (!page_reserve(c, (unsigned)want, 0)) {
+		if (s->fetches > 0)
+			return false;
+		want = 1;
+	}
+	pages = calloc(want, sizeof(*pages));
+	if (pages == NULL)
+		return false;
+	while (n < want && no < to && !blob_has(b, no) && page_find(b, no) == NULL &&
+	       page_reserve(c, 1, 0) && (pages[n] = page_new(b, no)) != NULL) {
+		pages[n++]->ahead = true;
+		c->nahead++;
+		no++;
+	}
+	if (n > 0)
+		fetch_start(b, pages, (unsigned)n, s, true);
+	for (uint64_t i = 0; i < n; i++)
+		page_unpin(&pages[i]);
+	free(pages);
+	s->ahead = no * c->page_size;
+	return n > 0;
+}
+
+void readahead_pump(struct cache *c)
+{
+	struct stream *s, *next;
+	bool again = true;
+
+	if (c->state == STORE_CLOSED || c->state == STORE_CLOSING || c->state == STORE_OPENING)
+		return;
+	/* A part each in turn, so that one reader does not take it all. */
+	while (again) {
+		again = false;
+		TAILQ_FOREACH_SAFE(s, &c->ahead, link, next) {
+			if (s->blob->load != BLOB_LOADED && store_wait(c)) {
+				store_load(s->blob);
+				continue;
+			}
+			if (!wants(s->blob, s))
+				dequeue(c, s);
+			else if (ahead_one(c, s))
+				again = true;
+		}
+	}
+}
+
+void cache_stream_end(struct cache *c, struct stream *s)
+{
+	CHECK_OBJ(c, CACHE_MAGIC);
+	dequeue(c, s);
+	fetch_stream_end(c, s);
+}

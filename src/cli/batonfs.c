@@ -1,0 +1,277 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#include "config.h"
+
+#include <getopt.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/obj.h"
+#include "base/units.h"
+#include "cli/cli.h"
+
+#define DEFAULT_TIMEOUT_NS (60 * NS_PER_S)
+
+static const struct cli_command commands[] = {
+    {"status", "", 0, 0, 0, false, cli_status,
+	"Show the daemon, its storage, cache, load and last takeover."},
+    {"conf get", "NAME", 1, 1, 0, false, cli_conf_get,
+	"Print the value of a property, and nothing else."},
+    {"conf list", "", 0, 0, 0, false, cli_conf_list,
+	"List all properties with value, default, and whether they change live."},
+    {"conf set", "NAME VALUE", 2, 2, 0, false, cli_conf_set,
+	"Change a live property at once, and for later daemons of this mount."},
+    {"fs ls", "[-R] PATH", 1, 1, CLI_RECURSIVE, false, cli_fs_ls,
+	"List a namespace path: size, persistence state, time, kind, cached %, path."},
+    {"fs stat", "PATH", 1, 1, 0, false, cli_fs_stat,
+	"Show one namespace path in full."},
+    {"upgrade", "[--check] [--binary FILE] [-- FLAGS]", 0, 0, CLI_CHECK | CLI_BINARY, true,
+	cli_upgrade,
+	"Start a new daemon and let it take over; open files go on working.\n"
+	"--check only says whether it would work.  FLAGS are added to the\n"
+	"daemon's command line."},
+    {"umount", "[--force]", 0, 0, CLI_FORCE, false, cli_umount,
+	"Unmount and end the daemon.  --force: also if the mount is in use."},
+};
+
+enum { OPT_JSON = 256, OPT_TIMEOUT, OPT_FORCE, OPT_CHECK, OPT_BINARY };
+
+static const struct option options[] = {
+    {"mountpoint", required_argument, NULL, 'm'},
+    {"socket", required_argument, NULL, 'S'},
+    {"json", no_argument, NULL, OPT_JSON},
+    {"timeout", required_argument, NULL, OPT_TIMEOUT},
+    {"recursive", no_argument, NULL, 'R'},
+    {"force", no_argument, NULL, OPT_FORCE},
+    {"check", no_argument, NULL, OPT_CHECK},
+    {"binary", required_argument, NULL, OPT_BINARY},
+    {"version", no_argument, NULL, 'V'},
+    {"help", no_argument, NULL, 'h'},
+    {0},
+};
+
+enum cli_exit cli_error(const struct cli *c, const char *fmt, ...)
+{
+	va_list ap;
+
+	fflush(stdout);
+	fprintf(stderr, "batonfs: %s%s", c->words != NULL ? c->words : "",
+	    c->words != NULL ? ": " : "");
+	va_start(ap, fmt);
+	vfprintf(stderr, fmt, ap);
+	va_end(ap);
+	fputc('\n', stderr);
+	return CLI_FAILURE;
+}
+
+static void usage(FILE *to)
+{
+	fprintf(to, "Usage: batonfs [-m MOUNTPOINT | -S SOCKET] [--json] [--timeout TIME] "
+		    "COMMAND\n\n");
+	for (size_t i = 0; i < ARRAY_LEN(commands); i++) {
+		const struct cli_command *cmd = &commands[i];
+		int first = (int)strcspn(cmd->help, "\n");
+
+		fprintf(to, "  %s%s%s\n      %.*s\n", cmd->words, cmd->operands[0] ? " " : "",
+		    cmd->operands, first, cmd->help);
+	}
+	fprintf(to, "\n  -m, --mountpoint DIR  the mount that is meant; not needed if there is one\n"
+		    "  -S, --socket PATH     the daemon's control socket\n"
+		    "      --json            print the answer as one JSON object\n"
+		    "      --timeout TIME    longest silence of the daemon (default 60s; 0: any)\n"
+		    "  -h, --help            this text; after a command: about the command\n"
+		    "  -V, --version         the version\n");
+}
+
+static void usage_of(FILE *to, const struct cli_command *cmd)
+{
+	fprintf(to, "Usage: batonfs %s%s%s\n%s\n", cmd->words, cmd->operands[0] ? " " : "",
+	    cmd->operands, cmd->help);
+}
+
+static enum cli_exit misuse(const struct cli_command *cmd)
+{
+	if (cmd != NULL)
+		usage_of(stderr, cmd);
+	else
+		fprintf(stderr, "Try `batonfs -h`.\n");
+	return CLI_USAGE;
+}
+
+/* An option that getopt does not know, with the nearest that it does. */
+static enum cli_exit unknown_option(const struct cli *c, char **argv)
+{
+	const char *word = argv[optind - 1];
+	const struct option *best = options;
+
+	if (optopt != 0 && optopt < 256) {
+		cli_error(c, "unknown option -%c, or its argument is missing", optopt);
+		return misuse(NULL);
+	}
+	if (optopt != 0) {
+		cli_error(c, "%s: its argument is missing, or it takes none", word);
+		return misuse(NULL);
+	}
+	word += strspn(word, "-");
+	for (const struct option *o = options; o->name != NULL; o++)
+		if (cli_distance(word, o->name) < cli_distance(word, best->name))
+			best = o;
+	cli_error(c, "unknown option --%s; the nearest is --%s", word, best->name);
+	return misuse(NULL);
+}
+
+struct given {
+	bool help, version;
+};
+
+/* -1: go on. */
+static int parse_options(struct cli *c, struct given *g, int argc, char **argv)
+{
+	int ch;
+
+	opterr = 0;
+	while ((ch = getopt_long(argc, argv, "m:S:RVh", options, NULL)) != -1) {
+		switch (ch) {
+		case 'm':
+			c->mountpoint = optarg;
+			break;
+		case 'S':
+			c->socket = optarg;
+			break;
+		case OPT_JSON:
+			c->json = true;
+			break;
+		case OPT_TIMEOUT:
+			if (units_parse_duration(optarg, &c->timeout_ns) != 0) {
+				cli_error(c, "--timeout %s: not a duration such as 500ms, 10s, 2min",
+				    optarg);
+				return CLI_USAGE;
+			}
+			break;
+		case 'R':
+			c->seen |= CLI_RECURSIVE;
+			break;
+		case OPT_FORCE:
+			c->seen |= CLI_FORCE;
+			break;
+		case OPT_CHECK:
+			c->seen |= CLI_CHECK;
+			break;
+		case OPT_BINARY:
+			c->seen |= CLI_BINARY;
+			c->binary = optarg;
+			break;
+		case 'V':
+			g->version = true;
+			break;
+		case 'h':
+			g->help = true;
+			break;
+		default:
+			return unknown_option(c, argv);
+		}
+	}
+	if (c->mountpoint != NULL && c->socket != NULL) {
+		cli_error(c, "-m and -S exclude each other");
+		return CLI_USAGE;
+	}
+	return -1;
+}
+
+/* The row whose words the operands begin with; *used: how many words. */
+static const struct cli_command *find_command(char **word, int n, int *used)
+{
+	for (size_t i = 0; i < ARRAY_LEN(commands); i++) {
+		const char *space = strchr(commands[i].words, ' ');
+		size_t first = strcspn(commands[i].words, " ");
+
+		if (strlen(word[0]) != first || strncmp(word[0], commands[i].words, first) != 0)
+			continue;
+		*used = space == NULL ? 1 : 2;
+		if (space == NULL || (n > 1 && strcmp(word[1], space + 1) == 0))
+			return &commands[i];
+	}
+	return NULL;
+}
+
+static enum cli_exit unknown_command(const struct cli *c, char **word, int n)
+{
+	const char *best = commands[0].words;
+	char given[128];
+
+	snprintf(given, sizeof(given), "%s%s%s", word[0], n > 1 ? " " : "", n > 1 ? word[1] : "");
+	for (size_t i = 1; i < ARRAY_LEN(commands); i++) {
+		bool two = strchr(commands[i].words, ' ') != NULL;
+		unsigned d = cli_distance(two ? given : word[0], commands[i].words);
+
+		if (d < cli_distance(strchr(best, ' ') != NULL ? given : word[0], best))
+			best = commands[i].words;
+	}
+	cli_error(c, "unknown command \"%s\"; the nearest is \"%s\"",
+	    strncmp(given, "fs", 2) == 0 || strncmp(given, "conf", 4) == 0 ? given : word[0], best);
+	return misuse(NULL);
+}
+
+static enum cli_exit run(struct cli *c, const struct cli_command *cmd)
+{
+	unsigned extra = c->seen & ~cmd->options;
+
+	c->words = cmd->words;
+	if (extra != 0) {
+		cli_error(c, "it has no option %s",
+		    (extra & CLI_RECURSIVE) != 0 ? "-R"
+		    : (extra & CLI_FORCE) != 0	 ? "--force"
+		    : (extra & CLI_CHECK) != 0	 ? "--check"
+						 : "--binary");
+		return misuse(cmd);
+	}
+	if (c->noperands < cmd->min || c->noperands > cmd->max) {
+		cli_error(c, c->noperands < cmd->min ? "something is missing"
+						     : "too many arguments");
+		return misuse(cmd);
+	}
+	return cmd->fn(c);
+}
+
+int main(int argc, char **argv)
+{
+	struct cli c = {.timeout_ns = DEFAULT_TIMEOUT_NS};
+	const struct cli_command *cmd;
+	struct given g = {0};
+	int ex, used, end = 1;
+
+	/* Writing to a closed pipe is an error like others. */
+	signal(SIGPIPE, SIG_IGN);
+	while (end < argc && strcmp(argv[end], "--") != 0)
+		end++;
+	c.flags = argv + (end < argc ? end + 1 : argc);
+	c.nflags = end < argc ? argc - end - 1 : 0;
+	ex = parse_options(&c, &g, end, argv);
+	if (ex >= 0)
+		return ex;
+	if (g.version) {
+		printf("batonfs %s\n", PACKAGE_VERSION);
+		return cli_flush(&c);
+	}
+	if (optind == end) {
+		usage(g.help ? stdout : stderr);
+		return g.help ? cli_flush(&c) : CLI_USAGE;
+	}
+	cmd = find_command(argv + optind, end - optind, &used);
+	if (cmd == NULL)
+		return unknown_command(&c, argv + optind, end - optind);
+	if (g.help) {
+		usage_of(stdout, cmd);
+		return cli_flush(&c);
+	}
+	c.operands = argv + optind + used;
+	c.noperands = end - optind - used;
+	if (!cmd->takes_flags && c.nflags > 0 && c.noperands == 0) {
+		/* "--" before a path that begins with "-". */
+		c.operands = c.flags;
+		c.noperands = c.nflags;
+	}
+	return run(&c, cmd);
+}

@@ -1,0 +1,104 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* What ends the daemon that is asked: upgrade and umount.  Neither is repeated. */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "cli/cli.h"
+
+static int say_progress(struct cli *c, void *arg, const struct json *row)
+{
+	const char *binary = json_get_text(row, "binary", "");
+
+	(void)arg;
+	if (!c->json) {
+		printf("%s%s%s\n", json_get_text(row, "message", ""), binary[0] != '\0' ? ": " : "",
+		    binary);
+		fflush(stdout);
+	}
+	return CLI_OK;
+}
+
+/* The daemon may run in another directory. */
+static char *absolute(const char *file)
+{
+	char *cwd, *out = NULL;
+
+	if (file[0] == '/')
+		return strdup(file);
+	cwd = getcwd(NULL, 0);
+	if (cwd != NULL && asprintf(&out, "%s/%s", cwd, file) < 0)
+		out = NULL;
+	free(cwd);
+	return out;
+}
+
+static enum cli_exit upgrade_args(struct cli *c, struct json_out *o)
+{
+	char *binary;
+
+	if (c->binary != NULL) {
+		binary = absolute(c->binary);
+		if (binary == NULL)
+			return cli_error(c, "%s: %s", c->binary, strerror(errno));
+		json_add_text(o, "binary", binary);
+		free(binary);
+	}
+	json_add_bool(o, "check", (c->seen & CLI_CHECK) != 0);
+	json_key(o, "flags");
+	json_open_array(o);
+	for (int i = 0; i < c->nflags; i++)
+		json_put_text(o, c->flags[i]);
+	json_close_array(o);
+	return CLI_OK;
+}
+
+enum cli_exit cli_upgrade(struct cli *c)
+{
+	struct cli_call call;
+	enum cli_exit ex;
+	struct json *v;
+	const char *message;
+
+	ex = cli_call_new(c, &call, "upgrade");
+	if (ex != CLI_OK)
+		return ex;
+	call.progress = say_progress;
+	ex = upgrade_args(c, call.args);
+	if (ex != CLI_OK) {
+		json_out_free(&call.args);
+		return ex;
+	}
+	ex = cli_call_run(c, &call, &v);
+	if (ex != CLI_OK)
+		return ex;
+	if (c->json) {
+		ex = cli_print_json(c, v);
+	} else {
+		message = json_get_text(v, "message", "");
+		printf("%s%s%s\n", (c->seen & CLI_CHECK) != 0 ? "an upgrade would work" : "upgraded",
+		    message[0] != '\0' ? ": " : "", message);
+		ex = cli_flush(c);
+	}
+	json_free(&v);
+	return ex;
+}
+
+enum cli_exit cli_umount(struct cli *c)
+{
+	struct cli_call call;
+	enum cli_exit ex;
+	struct json *v;
+
+	ex = cli_call_new(c, &call, "umount");
+	if (ex != CLI_OK)
+		return ex;
+	json_add_bool(call.args, "force", (c->seen & CLI_FORCE) != 0);
+	ex = cli_call_run(c, &call, &v);
+	if (ex == CLI_OK && c->json)
+		ex = cli_print_json(c, v);
+	json_free(&v);
+	return ex;
+}

@@ -1,0 +1,127 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "cli/cli.h"
+
+/* --- fs ls: rows are printed as they come, so their widths are fixed */
+
+#define LS_FORMAT "%9s  %-13s  %-19s  %-9s  %6s  %s\n"
+
+struct listing {
+	bool begun, terminal;
+};
+
+static int print_row(struct cli *c, void *arg, const struct json *row)
+{
+	struct listing *ls = arg;
+	char size[32], when[40], cached[16] = "-", path[8192];
+	const char *name = json_get_text(row, "path", "?");
+	bool dir = strcmp(json_get_text(row, "kind", ""), "directory") == 0;
+
+	(void)c;
+	if (ls->terminal)
+		name = cli_printable(name, path, sizeof(path));
+	if (!dir)
+		snprintf(cached, sizeof(cached), "%" PRIu64 "%%",
+		    json_get_u64(row, "cached_percent", 0));
+	if (!ls->begun)
+		printf(LS_FORMAT, "SIZE", "STATE", "TIME", "KIND", "CACHED", "PATH");
+	ls->begun = true;
+	printf(LS_FORMAT,
+	    dir ? "-" : cli_size(json_get_u64(row, "size", 0), size, sizeof(size)),
+	    json_get_text(row, "persistence", "?"),
+	    cli_time(json_get_u64(row, "mtime", 0), when, sizeof(when)),
+	    json_get_text(row, "kind", "?"), cached, name);
+	return ferror(stdout) ? CLI_FAILURE : CLI_OK;
+}
+
+/* --json: one object, written as it grows, closed also if the listing breaks off. */
+static int print_json_row(struct cli *c, void *arg, const struct json *row)
+{
+	struct listing *ls = arg;
+
+	printf("%s", ls->begun ? "," : "{\"entries\":[\n");
+	ls->begun = true;
+	return cli_print_json(c, row);
+}
+
+enum cli_exit cli_fs_ls(struct cli *c)
+{
+	struct listing ls = {.terminal = isatty(STDOUT_FILENO)};
+	struct cli_call call;
+	enum cli_exit ex;
+	struct json *v;
+
+	ex = cli_call_new(c, &call, "fs ls");
+	if (ex != CLI_OK)
+		return ex;
+	call.repeatable = true;
+	call.progress = c->json ? print_json_row : print_row;
+	call.arg = &ls;
+	json_add_text(call.args, "path", c->operands[0]);
+	json_add_bool(call.args, "recursive", (c->seen & CLI_RECURSIVE) != 0);
+	ex = cli_call_run(c, &call, &v);
+	if (c->json && (ls.begun || ex == CLI_OK))
+		printf("%s],\"count\":%" PRIu64 ",\"complete\":%s}\n",
+		    ls.begun ? "" : "{\"entries\":[", json_get_u64(v, "count", 0),
+		    ex == CLI_OK ? "true" : "false");
+	json_free(&v);
+	return ex == CLI_OK ? cli_flush(c) : ex;
+}
+
+/* --- fs stat */
+
+static void print_stat(const struct json *v)
+{
+	char size[32], when[40];
+	uint64_t bytes = json_get_u64(v, "size", 0);
+	bool dir = strcmp(json_get_text(v, "kind", ""), "directory") == 0;
+
+	printf("%12s: %s\n", "Path", json_get_text(v, "path", "?"));
+	printf("%12s: %s\n", "Kind", json_get_text(v, "kind", "?"));
+	if (!dir)
+		printf("%12s: %s (%" PRIu64 " bytes)\n", "Size",
+		    cli_size(bytes, size, sizeof(size)), bytes);
+	printf("%12s: %s\n", "Modified",
+	    cli_time(json_get_u64(v, "mtime", 0), when, sizeof(when)));
+	if (json_get(v, "mode") != NULL)
+		printf("%12s: %04" PRIo64 ", owner %" PRIu64 ":%" PRIu64 "\n", "Mode",
+		    json_get_u64(v, "mode", 0), json_get_u64(v, "uid", 0),
+		    json_get_u64(v, "gid", 0));
+	printf("%12s: %s\n", "State", json_get_text(v, "persistence", "?"));
+	if (!dir)
+		printf("%12s: %" PRIu64 "%% (%s)\n", "Cached", json_get_u64(v, "cached_percent", 0),
+		    cli_size(json_get_u64(v, "cached_bytes", 0), size, sizeof(size)));
+	printf("%12s: %s\n", "Storage", json_get_text(v, "storage", "?"));
+	printf("%12s: %s\n", "Object", json_get_text(v, "storage_path", ""));
+	if (json_get_text(v, "version", "")[0] != '\0')
+		printf("%12s: %s\n", "Version", json_get_text(v, "version", ""));
+}
+
+enum cli_exit cli_fs_stat(struct cli *c)
+{
+	struct cli_call call;
+	enum cli_exit ex;
+	struct json *v;
+
+	ex = cli_call_new(c, &call, "fs stat");
+	if (ex != CLI_OK)
+		return ex;
+	call.repeatable = true;
+	json_add_text(call.args, "path", c->operands[0]);
+	ex = cli_call_run(c, &call, &v);
+	if (ex != CLI_OK)
+		return ex;
+	if (c->json) {
+		ex = cli_print_json(c, v);
+	} else {
+		print_stat(v);
+		ex = cli_flush(c);
+	}
+	json_free(&v);
+	return ex;
+}

@@ -1,0 +1,134 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#include <inttypes.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+
+#include "cli/cli.h"
+
+static void row(const char *label, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+
+static void row(const char *label, const char *fmt, ...)
+{
+	va_list ap;
+
+	printf("%10s: ", label);
+	va_start(ap, fmt);
+	vprintf(fmt, ap);
+	va_end(ap);
+	putchar('\n');
+}
+
+static void print_storage(const struct json *v)
+{
+	const struct json *list = json_get(v, "storage");
+
+	for (const struct json *s = list != NULL ? list->first : NULL; s != NULL; s = s->next) {
+		const char *error = json_get_text(s, "last_error", "");
+		char span[40] = "", ago[64] = "";
+
+		if (json_get(s, "since_seconds") != NULL &&
+		    json_get(s, "since_seconds")->type == JSON_NUMBER)
+			snprintf(ago, sizeof(ago), " for %s",
+			    cli_span(json_get_u64(s, "since_seconds", 0), span, sizeof(span)));
+		row("Storage", "%s = %s: %s%s", json_get_text(s, "path", "?"),
+		    json_get_text(s, "uri", "?"), json_get_text(s, "health", "?"), ago);
+		if (error[0] != '\0')
+			row("", "last error: %s", error);
+	}
+}
+
+static void print_cache(const struct json *v)
+{
+	const struct json *cache = json_get(v, "cache");
+	const char *dir = json_get_text(cache, "dir", ""), *error;
+	char used[32], all[32], pinned[32];
+
+	if (dir[0] != '\0')
+		row("Cache", "%s of %s used, %s pinned, in %s%s",
+		    cli_size(json_get_u64(cache, "used_bytes", 0), used, sizeof(used)),
+		    cli_size(json_get_u64(cache, "capacity_bytes", 0), all, sizeof(all)),
+		    cli_size(json_get_u64(cache, "pinned_bytes", 0), pinned, sizeof(pinned)), dir,
+		    json_get_bool(cache, "index_open", true) ? "" : " (its index is not open yet)");
+	else
+		row("Cache", "in memory only");
+	error = json_get_text(cache, "error", "");
+	if (error[0] != '\0')
+		row("", "not used at present: %s", error);
+	row("Memory", "%s of %s",
+	    cli_size(json_get_u64(cache, "memory_used_bytes", 0), used, sizeof(used)),
+	    cli_size(json_get_u64(cache, "memory_limit_bytes", 0), all, sizeof(all)));
+}
+
+static void print_takeover(const struct json *v)
+{
+	const struct json *t = json_get(v, "last_takeover"), *moved = json_get(t, "moved");
+	const char *kind = json_get_text(t, "kind", "none");
+	const char *failure = json_get_text(t, "failure", "");
+	uint64_t pid = json_get_u64(t, "from_pid", 0);
+	char when[40], from[128] = "";
+
+	/* After a crash there was nobody left to give a name. */
+	if (pid != 0)
+		snprintf(from, sizeof(from), " from pid %" PRIu64 " (%s)", pid,
+		    json_get_text(t, "from_version", "?"));
+	if (strcmp(kind, "none") == 0)
+		row("Takeover", "none since it was mounted");
+	else
+		row("Takeover", "%s at %s%s, pause %.1f ms",
+		    strcmp(kind, "recovery") == 0 ? "recovered" : "took over",
+		    cli_time(json_get_u64(t, "time", 0), when, sizeof(when)), from,
+		    json_get_double(t, "pause_ms", 0));
+	if (strcmp(kind, "none") != 0)
+		row("", "moved: %" PRIu64 " open handles, %" PRIu64 " requests held, %" PRIu64
+			" resumed",
+		    json_get_u64(moved, "handles", 0), json_get_u64(moved, "requests_held", 0),
+		    json_get_u64(moved, "requests_resumed", 0));
+	if (failure[0] != '\0')
+		row("", "last failure at %s: %s",
+		    cli_time(json_get_u64(t, "failure_time", 0), when, sizeof(when)), failure);
+}
+
+static void print_status(const struct json *v)
+{
+	uint64_t up = json_get_u64(v, "uptime_seconds", 0);
+	const struct json *warnings = json_get(v, "warnings");
+	char span[40], since[40];
+
+	printf("batonfs %s on %s\n", json_get_text(v, "version", "?"),
+	    json_get_text(v, "mountpoint", "?"));
+	row("Daemon", "pid %" PRIu64 ", since %s (%s), %s", json_get_u64(v, "pid", 0),
+	    cli_time((uint64_t)time(NULL) - up, since, sizeof(since)),
+	    cli_span(up, span, sizeof(span)),
+	    json_get_bool(v, "keeper", false) ? "watched by a keeper" : "without a keeper");
+	print_storage(v);
+	row("Metadata", "%s", json_get_text(json_get(v, "metadata"), "backend", "?"));
+	print_cache(v);
+	row("Open", "%" PRIu64 " files, %" PRIu64 " directories; %" PRIu64 " names known",
+	    json_get_u64(v, "files_open", 0), json_get_u64(v, "directories_open", 0),
+	    json_get_u64(v, "nodes", 0));
+	row("Requests", "%" PRIu64 " running", json_get_u64(v, "requests_running", 0));
+	row("Persist", "%" PRIu64 " files wait", json_get_u64(v, "persist_queue", 0));
+	print_takeover(v);
+	for (const struct json *w = warnings != NULL ? warnings->first : NULL; w != NULL;
+	     w = w->next)
+		row("Warning", "%s", json_text(w) != NULL ? json_text(w) : "?");
+}
+
+enum cli_exit cli_status(struct cli *c)
+{
+	struct json *v;
+	enum cli_exit ex = cli_ask(c, "status", &v);
+
+	if (ex != CLI_OK)
+		return ex;
+	if (c->json) {
+		ex = cli_print_json(c, v);
+	} else {
+		print_status(v);
+		ex = cli_flush(c);
+	}
+	json_free(&v);
+	return ex;
+}

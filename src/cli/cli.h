@@ -1,0 +1,106 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * The control client, batonfs(1): inside of src/cli.  Blocking code: connect, send
+ * one request, print what comes back.
+ */
+#ifndef CLI_CLI_H
+#define CLI_CLI_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/json.h"
+
+enum cli_exit { CLI_OK = 0, CLI_FAILURE = 1, CLI_USAGE = 2 };
+
+/* Options that only some commands know, as bits. */
+enum { CLI_RECURSIVE = 1, CLI_FORCE = 2, CLI_CHECK = 4, CLI_BINARY = 8 };
+
+struct cli {
+	/* --- as given */
+	const char *mountpoint, *socket; /* NULL: look for it */
+	bool json;
+	uint64_t timeout_ns; /* longest silence of the daemon; 0: for ever */
+	unsigned seen;	     /* CLI_RECURSIVE, … */
+	const char *binary;
+	char **operands; /* behind the command's words */
+	int noperands;
+	char **flags; /* behind "--" */
+	int nflags;
+	/* --- made of it */
+	const char *words; /* the command, "fs ls" */
+	char path[4200];   /* of the socket */
+};
+
+struct cli_command {
+	const char *words;
+	const char *operands; /* for the usage line */
+	int min, max;	      /* how many */
+	unsigned options;     /* CLI_RECURSIVE, … that it takes */
+	bool takes_flags;     /* what is behind "--" */
+	enum cli_exit (*fn)(struct cli *c);
+	const char *help; /* first line: what it does; then more */
+};
+
+/* --- batonfs.c */
+/* "batonfs: fs ls: " and the words to stderr; returns CLI_FAILURE. */
+enum cli_exit cli_error(const struct cli *c, const char *fmt, ...)
+    __attribute__((format(printf, 2, 3)));
+
+/* --- batonfs_find.c: c->path from -S, -m or what runs here. */
+enum cli_exit cli_find(struct cli *c);
+#define CLI_FOUND_MAX 64
+struct cli_found {
+	char *path[CLI_FOUND_MAX];
+	size_t n;
+	bool more; /* than fit */
+};
+/* The sockets below root (PATHS_RUN_ROOT) that a daemon listens on. */
+int cli_find_all(const char *root, struct cli_found *out);
+void cli_found_free(struct cli_found *f);
+
+/* --- batonfs_call.c */
+struct cli_call {
+	const char *command;
+	struct json_out *args; /* an open object for the arguments; owned */
+	/* The daemon's answer does not depend on how often it is asked: if it goes
+	 * away (a takeover) before it said anything, its successor is asked. */
+	bool repeatable;
+	/* Each row of progress; may be NULL.  Non-zero: stop with that exit code. */
+	int (*progress)(struct cli *c, void *arg, const struct json *row);
+	void *arg;
+};
+/* Begins a call: args is ready for json_add_*(). */
+enum cli_exit cli_call_new(struct cli *c, struct cli_call *call, const char *command);
+/* Ends it: CLI_OK and the result (to be freed), else what went wrong was said. */
+enum cli_exit cli_call_run(struct cli *c, struct cli_call *call, struct json **result);
+/* Both, for a command without arguments. */
+enum cli_exit cli_ask(struct cli *c, const char *command, struct json **result);
+
+/* --- batonfs_text.c */
+enum cli_exit cli_print_json(const struct cli *c, const struct json *v);
+/* "1.2GiB", "17B" */
+char *cli_size(uint64_t bytes, char *buf, size_t len);
+/* "2d 3h", "5min 2s" */
+char *cli_span(uint64_t seconds, char *buf, size_t len);
+/* "2026-01-31 12:00:00", local time */
+char *cli_time(uint64_t seconds, char *buf, size_t len);
+/* Bytes that would upset a terminal become "?", as ls(1) does it. */
+char *cli_printable(const char *s, char *buf, size_t len);
+/* How many letters apart two words are (insert, remove, replace). */
+unsigned cli_distance(const char *a, const char *b);
+/* Was everything written?  Else says why and returns CLI_FAILURE. */
+enum cli_exit cli_flush(const struct cli *c);
+
+/* --- one a family */
+enum cli_exit cli_status(struct cli *c);
+enum cli_exit cli_conf_get(struct cli *c);
+enum cli_exit cli_conf_list(struct cli *c);
+enum cli_exit cli_conf_set(struct cli *c);
+enum cli_exit cli_fs_ls(struct cli *c);
+enum cli_exit cli_fs_stat(struct cli *c);
+enum cli_exit cli_upgrade(struct cli *c);
+enum cli_exit cli_umount(struct cli *c);
+
+#endif

@@ -1,0 +1,57 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* The table: what the control socket understands. */
+#include "ctl/ctl_priv.h"
+
+static void ctl_help(struct ctl_cmd *cmd)
+{
+	struct json_out *o = ctl_result_begin(cmd);
+
+	if (o != NULL) {
+		json_open_object(o);
+		json_key(o, "commands");
+		json_open_array(o);
+		for (const struct ctl_command *c = cmd->ctl->commands; c->name != NULL; c++) {
+			json_open_object(o);
+			json_add_text(o, "name", c->name);
+			json_add_text(o, "help", c->help);
+			json_close_object(o);
+		}
+		json_close_array(o);
+		json_close_object(o);
+	}
+	ctl_result_send(cmd, &o);
+}
+
+static const struct ctl_arg no_args[] = {{0}};
+static const struct ctl_arg name_args[] = {{"name", JSON_STRING, true}, {0}};
+static const struct ctl_arg set_args[] = {
+    {"name", JSON_STRING, true},
+    {"value", JSON_STRING, true},
+    {0},
+};
+static const struct ctl_arg ls_args[] = {
+    {"path", JSON_STRING, true},
+    {"recursive", JSON_BOOL, false},
+    {0},
+};
+static const struct ctl_arg path_args[] = {{"path", JSON_STRING, true}, {0}};
+static const struct ctl_arg upgrade_args[] = {
+    {"binary", JSON_STRING, false},
+    {"flags", JSON_ARRAY, false},
+    {"check", JSON_BOOL, false},
+    {0},
+};
+static const struct ctl_arg umount_args[] = {{"force", JSON_BOOL, false}, {0}};
+
+const struct ctl_command ctl_commands[] = {
+    {"status", ctl_status, no_args, "what the daemon is, has and does"},
+    {"conf get", ctl_conf_get, name_args, "the value of one property"},
+    {"conf list", ctl_conf_list, no_args, "all properties with their values and ranges"},
+    {"conf set", ctl_conf_set, set_args, "change a live property, also for successors"},
+    {"fs ls", ctl_fs_ls, ls_args, "list a path of the namespace, as rows of progress"},
+    {"fs stat", ctl_fs_stat, path_args, "one path of the namespace in full"},
+    {"upgrade", ctl_upgrade, upgrade_args, "start a new daemon and let it take over"},
+    {"umount", ctl_umount, umount_args, "unmount and end the daemon"},
+    {"help", ctl_help, no_args, "this table"},
+    {0},
+};

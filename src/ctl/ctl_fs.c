@@ -1,0 +1,217 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#include "ctl/ctl_fs.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "base/obj.h"
+#include "cache/cache.h"
+#include "ctl/ctl_priv.h"
+#include "daemon.h"
+#include "reactor/task.h"
+
+void ctl_fs_fail(struct ctl_cmd *cmd, int err, const char *nspath)
+{
+	ctl_fail(cmd, err, "%s: %s", nspath, strerror(-err));
+}
+
+char *ctl_fs_path(struct ctl_cmd *cmd)
+{
+	const char *given = json_get_text(cmd->rq.args, "path", "");
+	char *out;
+	size_t n = 0;
+
+	if (given[0] != '/') {
+		ctl_fail(cmd, -EINVAL, "%s: a namespace path begins with \"/\"", given);
+		return NULL;
+	}
+	out = malloc(strlen(given) + 1);
+	if (out == NULL) {
+		ctl_fail(cmd, -ENOMEM, "out of memory");
+		return NULL;
+	}
+	for (const char *p = given; *p != '\0'; p++)
+		if (*p != '/' || n == 0 || out[n - 1] != '/')
+			out[n++] = *p;
+	if (n > 1 && out[n - 1] == '/')
+		n--;
+	out[n] = '\0';
+	return out;
+}
+
+struct blob *ctl_fs_blob(struct daemon *d, const struct ctl_fs_entry *e)
+{
+	struct blob_id id = {
+	    .ufs = e->ufs,
+	    .path = e->path,
+	    .version = e->attr->version,
+	    .size = e->attr->size,
+	};
+
+	return e->attr->kind == UFS_DIR ? NULL : cache_blob_get(d->cache, &id);
+}
+
+void ctl_fs_put_entry(struct json_out *o, const struct ctl_fs_entry *e)
+{
+	const struct ufs_attr *at = e->attr;
+	uint64_t cached;
+
+	json_add_text(o, "path", e->nspath);
+	json_add_text(o, "kind", at->kind == UFS_DIR ? "directory" : "file");
+	json_add_u64(o, "size", at->size);
+	json_add_i64(o, "mtime", at->mtime.tv_sec);
+	/* What is read from storage is in storage. */
+	json_add_text(o, "persistence", "PERSISTED");
+	if (at->kind == UFS_DIR) {
+		json_add_null(o, "cached_bytes");
+		json_add_null(o, "cached_percent");
+		return;
+	}
+	cached = e->blob != NULL ? cache_blob_cached(e->blob) : 0;
+	json_add_u64(o, "cached_bytes", cached);
+	json_add_u64(o, "cached_percent", at->size == 0 ? 100 : cached * 100 / at->size);
+}
+
+/* --- fs stat */
+
+struct fs_stat {
+	struct task task;
+	struct ctl_cmd *cmd;
+	char *nspath;
+	struct ufs_stat rq;
+	struct ctl_fs_entry entry;
+	struct blob *blob;
+	struct cache_loaded loaded;
+};
+
+enum { ST_ASK, ST_LOAD, ST_ANSWER };
+
+static void st_leave(struct task *t)
+{
+	ufs_abort(&container_of(t, struct fs_stat, task)->rq.req);
+}
+
+static void st_done(struct ufs_req *r, int err)
+{
+	struct fs_stat *st = container_of(r, struct fs_stat, rq.req);
+
+	task_fail(&st->task, err);
+	task_resume(&st->task);
+}
+
+static enum task_next st_ask(struct task *t)
+{
+	struct fs_stat *st = container_of(t, struct fs_stat, task);
+	struct ufs *u;
+	int rc = task_err(t);
+
+	if (rc == 0)
+		rc = fs_resolve(st->cmd->d->fs, st->nspath, &u, &st->rq.path);
+	if (rc != 0) {
+		task_fail(t, rc);
+		return task_goto(t, ST_ANSWER);
+	}
+	ufs_stat(u, &st->rq, st_done);
+	return task_wait(t, ST_LOAD, st_leave);
+}
+
+static void st_loaded(struct cache_loaded *w)
+{
+	task_resume(&container_of(w, struct fs_stat, loaded)->task);
+}
+
+static enum task_next st_load(struct task *t)
+{
+	struct fs_stat *st = container_of(t, struct fs_stat, task);
+
+	if (task_err(t) != 0)
+		return task_goto(t, ST_ANSWER);
+	st->entry = (struct ctl_fs_entry){
+	    .nspath = st->nspath,
+	    .ufs = st->rq.req.ufs,
+	    .path = st->rq.path,
+	    .attr = &st->rq.attr,
+	};
+	st->blob = ctl_fs_blob(st->cmd->d, &st->entry);
+	st->entry.blob = st->blob;
+	cache_when_loaded(st->cmd->d->cache, &st->loaded, st_loaded);
+	return task_wait(t, ST_ANSWER, NULL);
+}
+
+static void st_put(struct json_out *o, struct fs_stat *st)
+{
+	const struct ufs_attr *at = &st->rq.attr;
+
+	json_open_object(o);
+	ctl_fs_put_entry(o, &st->entry);
+	json_add_i64(o, "mtime_nsec", at->mtime.tv_nsec);
+	json_add_text(o, "version", at->version);
+	json_add_text(o, "storage", ufs_uri(st->entry.ufs));
+	json_add_text(o, "storage_path", st->entry.path);
+	if (at->have_mode) {
+		json_add_u64(o, "mode", at->mode & 07777);
+		json_add_u64(o, "uid", at->uid);
+		json_add_u64(o, "gid", at->gid);
+	}
+	json_close_object(o);
+}
+
+static enum task_next st_answer(struct task *t)
+{
+	struct fs_stat *st = container_of(t, struct fs_stat, task);
+	struct json_out *o;
+
+	if (task_err(t) != 0) {
+		ctl_fs_fail(st->cmd, task_err(t), st->nspath);
+		return task_end(t);
+	}
+	o = ctl_result_begin(st->cmd);
+	if (o != NULL)
+		st_put(o, st);
+	ctl_result_send(st->cmd, &o);
+	return task_end(t);
+}
+
+static void st_fini(struct task *t)
+{
+	struct fs_stat *st = container_of(t, struct fs_stat, task);
+
+	if (st->blob != NULL)
+		cache_blob_put(&st->blob);
+	free(st->nspath);
+	free(st);
+}
+
+static const struct task_step st_steps[] = {
+    [ST_ASK] = {"ask", st_ask, TO(ST_LOAD) | TO(ST_ANSWER)},
+    [ST_LOAD] = {"load", st_load, TO(ST_ANSWER)},
+    [ST_ANSWER] = {"answer", st_answer, 0},
+};
+static const struct task_kind st_kind = {"ctl fs stat", st_steps, ARRAY_LEN(st_steps), st_fini};
+
+static void st_cancel(struct ctl_cmd *cmd)
+{
+	struct fs_stat *st = cmd->priv;
+
+	task_cancel(&st->task, -ECANCELED);
+}
+
+void ctl_fs_stat(struct ctl_cmd *cmd)
+{
+	struct fs_stat *st;
+	char *nspath = ctl_fs_path(cmd);
+
+	if (nspath == NULL)
+		return;
+	st = calloc(1, sizeof(*st));
+	if (st == NULL) {
+		free(nspath);
+		ctl_fail(cmd, -ENOMEM, "out of memory");
+		return;
+	}
+	st->cmd = cmd;
+	st->nspath = nspath;
+	cmd->priv = st;
+	cmd->cancel = st_cancel;
+	task_start(&st->task, cmd->ctl->loop, &st_kind);
+}

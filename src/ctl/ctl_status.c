@@ -1,0 +1,170 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#include "config.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/obj.h"
+#include "base/units.h"
+#include "cache/cache.h"
+#include "ctl/ctl_priv.h"
+#include "daemon.h"
+#include "ufs/ufs.h"
+
+static void put_storage(struct json_out *o, const struct daemon *d)
+{
+	const char *nspath;
+	struct ufs *u;
+
+	json_key(o, "storage");
+	json_open_array(o);
+	for (unsigned i = 0; (u = fs_ufs(d->fs, i, &nspath)) != NULL; i++) {
+		struct ufs_health h;
+
+		memset(&h, 0, sizeof(h));
+		ufs_health(u, &h);
+		json_open_object(o);
+		json_add_text(o, "path", nspath);
+		json_add_text(o, "uri", ufs_uri(u));
+		json_add_text(o, "health", h.since_ns == 0 ? "unknown" : h.ok ? "ok" : "failing");
+		if (h.since_ns == 0)
+			json_add_null(o, "since_seconds");
+		else
+			json_add_u64(o, "since_seconds",
+			    (loop_now(d->loop) - h.since_ns) / NS_PER_S);
+		json_add_text(o, "last_error", h.last_error);
+		json_close_object(o);
+	}
+	json_close_array(o);
+}
+
+static void put_cache(struct json_out *o, const struct daemon *d)
+{
+	struct cache_status cs;
+
+	memset(&cs, 0, sizeof(cs));
+	cache_status(d->cache, &cs);
+	json_key(o, "cache");
+	json_open_object(o);
+	json_add_text(o, "dir", cs.dir);
+	json_add_bool(o, "index_open", cs.index_open);
+	json_add_u64(o, "capacity_bytes", cs.capacity);
+	json_add_u64(o, "used_bytes", cs.used);
+	json_add_u64(o, "pinned_bytes", cs.pinned);
+	json_add_u64(o, "memory_limit_bytes", cs.memory_limit);
+	json_add_u64(o, "memory_used_bytes", cs.memory_used);
+	json_add_u64(o, "fetches_running", cs.fetches);
+	json_add_text(o, "error", cs.error);
+	json_close_object(o);
+}
+
+static const char *report_kind(const struct takeover_report *r)
+{
+	switch (r->kind) {
+	case REPORT_NONE:
+		break;
+	case REPORT_TAKEOVER:
+		return "takeover";
+	case REPORT_RECOVERY:
+		return "recovery";
+	}
+	return "none";
+}
+
+static void put_time(struct json_out *o, const char *key, uint64_t wall_ns)
+{
+	if (wall_ns == 0)
+		json_add_null(o, key);
+	else
+		json_add_u64(o, key, wall_ns / NS_PER_S);
+}
+
+static void put_takeover(struct json_out *o, const struct takeover_report *r)
+{
+	json_key(o, "last_takeover");
+	json_open_object(o);
+	json_add_text(o, "kind", report_kind(r));
+	put_time(o, "time", r->wall_ns);
+	json_add_double(o, "pause_ms", (double)r->pause_ns / (double)NS_PER_MS, 3);
+	json_add_i64(o, "from_pid", r->from_pid);
+	json_add_text(o, "from_version", r->from_version);
+	json_key(o, "moved");
+	json_open_object(o);
+	json_add_u64(o, "handles", r->handles);
+	json_add_u64(o, "requests_held", r->held);
+	json_add_u64(o, "requests_resumed", r->resumed);
+	json_close_object(o);
+	json_add_text(o, "failure", r->failure);
+	put_time(o, "failure_time", r->failure_wall_ns);
+	json_close_object(o);
+}
+
+static void put_warnings(struct json_out *o, const char *lines)
+{
+	char line[sizeof(((struct daemon *)0)->warnings)];
+
+	json_key(o, "warnings");
+	json_open_array(o);
+	while (*lines != '\0') {
+		size_t n = strcspn(lines, "\n");
+
+		snprintf(line, sizeof(line), "%.*s", (int)n, lines);
+		json_put_text(o, line);
+		lines += n + (lines[n] == '\n');
+	}
+	json_close_array(o);
+}
+
+static void put_counters(struct json_out *o, struct loop *lp)
+{
+	json_key(o, "counters");
+	json_open_object(o);
+	for (unsigned i = 0; i < CTR_MAX; i++)
+		json_add_u64(o, counter_table[i].name, loop_counters(lp)->v[i]);
+	json_close_object(o);
+}
+
+static void put_status(struct json_out *o, struct daemon *d)
+{
+	char id[24];
+	struct fs_info info;
+	uint64_t now = loop_wall(d->loop);
+
+	memset(&info, 0, sizeof(info));
+	fs_info(d->fs, &info);
+	snprintf(id, sizeof(id), "%016" PRIx64, d->mount_id);
+	json_open_object(o);
+	json_add_text(o, "version", PACKAGE_VERSION);
+	json_add_i64(o, "pid", getpid());
+	json_add_u64(o, "uptime_seconds",
+	    now > d->started_wall_ns ? (now - d->started_wall_ns) / NS_PER_S : 0);
+	json_add_text(o, "mountpoint", d->args.mountpoint);
+	json_add_text(o, "mount_id", id);
+	json_add_bool(o, "keeper", d->kept);
+	put_storage(o, d);
+	json_key(o, "metadata");
+	json_open_object(o);
+	json_add_text(o, "backend", "none");
+	json_close_object(o);
+	put_cache(o, d);
+	json_add_u64(o, "files_open", info.open_files);
+	json_add_u64(o, "directories_open", info.open_dirs);
+	json_add_u64(o, "nodes", info.nodes);
+	json_add_u64(o, "requests_running", info.running);
+	json_add_u64(o, "persist_queue", 0);
+	put_takeover(o, &d->report);
+	put_warnings(o, d->warnings);
+	put_counters(o, d->loop);
+	json_close_object(o);
+}
+
+void ctl_status(struct ctl_cmd *cmd)
+{
+	struct json_out *o = ctl_result_begin(cmd);
+
+	if (o != NULL)
+		put_status(o, cmd->d);
+	ctl_result_send(cmd, &o);
+}

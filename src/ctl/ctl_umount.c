@@ -1,0 +1,72 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * umount: the mount point is detached in the pool, since umount(2) may ask the file
+ * system and so must not run on the loop that answers it.  The daemon ends when the
+ * kernel says that the mount is gone.
+ */
+#include <errno.h>
+#include <string.h>
+
+#include "base/obj.h"
+#include "ctl/ctl_priv.h"
+#include "daemon.h"
+
+struct umount {
+	struct pool_job job;
+	struct ctl_cmd *cmd;
+	const char *mountpoint;
+};
+
+static void umount_say(struct ctl_cmd *cmd, const char *mountpoint)
+{
+	struct json_out *o = ctl_result_begin(cmd);
+
+	if (o != NULL) {
+		json_open_object(o);
+		json_add_text(o, "mountpoint", mountpoint);
+		json_close_object(o);
+	}
+	ctl_result_send(cmd, &o);
+}
+
+static void umount_work(struct pool_job *job)
+{
+	struct umount *um = container_of(job, struct umount, job);
+
+	job->result = fuse_chan_unmount(um->mountpoint, false);
+}
+
+static void umount_done(struct pool_job *job)
+{
+	struct umount *um = container_of(job, struct umount, job);
+
+	if (job->result == 0)
+		umount_say(um->cmd, um->mountpoint);
+	else if (job->result == -EBUSY)
+		ctl_fail(um->cmd, -EBUSY,
+		    "%s: in use (`fuser -vm %s` says by whom); --force unmounts it all the same",
+		    um->mountpoint, um->mountpoint);
+	else
+		ctl_fail(um->cmd, job->result, "%s: %s", um->mountpoint, strerror(-job->result));
+	free(um);
+}
+
+void ctl_umount(struct ctl_cmd *cmd)
+{
+	struct daemon *d = cmd->d;
+	struct umount *um;
+
+	if (json_get_bool(cmd->rq.args, "force", false)) {
+		umount_say(cmd, d->args.mountpoint);
+		daemon_exit(d, true, DAEMON_EXIT_OK);
+		return;
+	}
+	um = calloc(1, sizeof(*um));
+	if (um == NULL) {
+		ctl_fail(cmd, -ENOMEM, "out of memory");
+		return;
+	}
+	um->cmd = cmd;
+	um->mountpoint = d->args.mountpoint;
+	pool_submit(d->pool, NULL, &um->job, umount_work, umount_done);
+}

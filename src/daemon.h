@@ -1,0 +1,188 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * The daemon: one struct that holds the parts, in the order they are made, and
+ * the three ways to begin (a fresh mount, recovery from the keeper's descriptors,
+ * takeover from a live daemon).  main() fills it, takeover/ and ctl/ reach the
+ * parts through it; nobody else includes this header.
+ *
+ * Who makes what:
+ *	daemon_prepare()	loop, pool, http, storage, fs: everything that
+ *				touches neither mount nor databases
+ *	one of
+ *	  daemon_begin_fresh()	 epoch, counts, cache lock, mount, all new
+ *	  recover_begin()	 the same from the keeper's descriptors (takeover/recover.h)
+ *	  takeover_begin()	 the same from the old daemon's STATE (takeover/client.h)
+ *	daemon_take_right()	epoch raised, databases opened, the fd armed
+ */
+#ifndef DAEMON_H
+#define DAEMON_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <time.h>
+
+#include "base/epoch.h"
+#include "base/errtext.h"
+#include "base/options.h"
+#include "ops/fs.h"
+#include "reactor/fuse_chan.h"
+#include "reactor/loop.h"
+#include "reactor/pool.h"
+#include "reactor/timer.h"
+
+struct cache;
+struct counts;
+struct ctl;
+struct http;
+struct statedb;
+struct takeover_link;
+struct takeover_server;
+struct ufs;
+
+/* Exit codes of batonfsd(8). */
+enum daemon_exit {
+	DAEMON_EXIT_OK = 0,
+	DAEMON_EXIT_FAILURE = 1,
+	DAEMON_EXIT_USAGE = 2,
+	DAEMON_EXIT_STORAGE = 3,
+	DAEMON_EXIT_META = 4,
+	DAEMON_EXIT_TAKEOVER = 5,
+};
+
+/* CHECK (--takeover=check, internal to `upgrade --check`): say HELLO, be told whether
+ * it would work, and exit 0 or 5 without taking anything. */
+enum daemon_takeover_mode { TAKEOVER_AUTO, TAKEOVER_REQUIRE, TAKEOVER_NEVER, TAKEOVER_CHECK };
+
+#define DAEMON_MAX_UFS 16
+
+struct daemon_args {
+	char *mountpoint; /* absolute, symlinks resolved */
+	char **argv;	  /* as started, for upgrade and keeper; NULL-terminated */
+	int argc;
+	const char *ufs_specs[DAEMON_MAX_UFS]; /* "/=s3://bucket" */
+	unsigned nufs;
+	enum daemon_takeover_mode takeover;
+	bool foreground, check;
+	bool detach; /* close stdin, stdout and stderr once the mount serves */
+	int fuse_fd; /* --fuse-fd, or -1 */
+};
+
+/* What the last change of the serving process was, for `status` and the log. */
+struct takeover_report {
+	enum { REPORT_NONE, REPORT_TAKEOVER, REPORT_RECOVERY } kind;
+	uint64_t wall_ns;      /* when */
+	uint64_t pause_ns;     /* requests stood still for so long */
+	int from_pid;
+	char from_version[32];
+	uint32_t handles, held, resumed; /* open handles known, requests handed over before and after COMMIT */
+	char failure[256];     /* the last failed attempt on this daemon, "" if none */
+	uint64_t failure_wall_ns;
+};
+
+struct daemon {
+	uint32_t magic;
+#define DAEMON_MAGIC 0xba70f5d0u
+	struct daemon_args args;
+	struct config *cfg;
+	struct fs_mount_opts mo;
+	/* paths derived from the mount point */
+	char *run_dir;	       /* /run/batonfs/<escaped> or the dir of control.socket */
+	char *control_path, *takeover_path;
+	char *state_dir;
+
+	/* daemon_prepare */
+	struct loop *loop;
+	struct pool *pool;
+	struct http *http;
+	struct ufs *ufs[DAEMON_MAX_UFS];
+	unsigned nufs;
+	struct cache *cache;
+	struct fs *fs;
+	struct fuse_chan *chan;
+
+	/* begin */
+	struct epoch epoch;
+	uint64_t mount_id;   /* random, made with the mount; in state DB and init record */
+	int init_fd;	     /* memfd with struct daemon_init_record, kept by the keeper */
+	int adopt_ctl_fd;    /* listening sockets that came from the old daemon, else -1: */
+	int adopt_takeover_fd; /* daemon_serve() adopts them */
+	struct counts *counts;
+	uint64_t started_wall_ns;
+	struct takeover_report report;
+
+	/* take_right */
+	struct statedb *db;
+	bool serving; /* armed: we are the mount's daemon */
+
+	/* serving */
+	struct takeover_server *takeover;
+	struct takeover_link *link; /* to the old daemon, until its last read ends */
+	struct ctl *ctl;
+	struct loop_signal sig_term, sig_int, sig_hup;
+	struct timer watchdog;
+	bool ready;	   /* INIT has been answered */
+	bool mounted;	   /* we made the mount: it goes if start-up fails */
+	int exit_code;
+	bool ending;	   /* daemon_exit() was called */
+	bool leaves_mount; /* the keeper's next daemon goes on with the mount */
+	bool index_closed;
+	uint64_t watchdog_ns;
+	struct pool_job unmount_job;
+	bool kept;	   /* a keeper (or systemd) holds the descriptors */
+	bool handed_over;  /* a successor serves: exit without unmounting */
+	char warnings[1024]; /* start-up warnings for `status`, one a line */
+};
+
+/* What the "init" memfd holds: all a recovering daemon must know of the mount. */
+struct daemon_init_record {
+	uint32_t magic;
+#define DAEMON_INIT_MAGIC 0x62617431u
+	uint32_t version; /* 1 */
+	uint64_t mount_id;
+	struct fuse_chan_init init; /* req_len 0: INIT has not been answered yet */
+	char mountpoint[4096];
+};
+
+/* Everything that needs neither mount nor databases.  On failure et says what
+ * and the return value is the exit code to end with. */
+enum daemon_exit daemon_prepare(struct daemon *d, struct errtext *et);
+/* Makes epoch, counts and cache lock anew and mounts. */
+enum daemon_exit daemon_begin_fresh(struct daemon *d, struct errtext *et);
+/* The FUSE channel object with our operations and mount options, not yet mounted
+ * or adopted: 0 or negative errno.  Sets d->chan and gives it to the fs. */
+int daemon_new_chan(struct daemon *d, struct errtext *et);
+/* Cache object over the (possibly handed over) lock descriptor; -1: lock afresh. */
+enum daemon_exit daemon_open_cache(struct daemon *d, int lock_fd, struct errtext *et);
+/* Raises the epoch from `from`, opens the state database (create: a fresh one) and
+ * the cache index, gives them to the fs.  The caller arms the channel.
+ * 0 or negative errno. */
+int daemon_take_right(struct daemon *d, uint64_t from, bool create, struct errtext *et);
+/* Sockets, signals, watchdog; runs the loop until the end, telling the service
+ * manager READY as soon as the mount serves.  Returns the exit code; et has words if
+ * the service could not begin. */
+enum daemon_exit daemon_serve(struct daemon *d, struct errtext *et);
+/* The mount serves: readahead window, READY=1 with our pid and command line. */
+void daemon_announce(struct daemon *d);
+/* stdin, stdout and stderr become /dev/null: whoever started us in the background
+ * and waits for their end may go on. */
+void daemon_detach_stdio(void);
+/* Ends daemon_serve(); unmount: detach the mount point first (in the pool). */
+void daemon_exit(struct daemon *d, bool unmount, int code);
+/* log.level as it is now. */
+void daemon_apply_log_level(const struct config *cfg);
+/* Adds a line to what `status` shows as warnings, and to the log. */
+void daemon_warn(struct daemon *d, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+/* Stores our descriptors with the keeper or systemd ("fuse", "lock", "epoch",
+ * "counts", "init"); 0, or -ENOTCONN without one. */
+int daemon_store_fds(struct daemon *d);
+/* Takes all of them out of the store: the mount is gone. */
+void daemon_unstore_fds(void);
+/* Writes the init record into d->init_fd (made if it is -1). */
+int daemon_write_init(struct daemon *d);
+/* Remembers "-s name=value" in args.argv for restarts and upgrades, replacing an
+ * earlier one of the same name, and tells the keeper. */
+int daemon_keep_setting(struct daemon *d, const char *name, const char *value);
+/* Frees what there is, in reverse; accepts half-built daemons. */
+void daemon_fini(struct daemon *d);
+
+#endif

@@ -1,0 +1,341 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* The daemon's life once it serves: signals, readiness, watchdog, the end. */
+#include "config.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "args.h"
+#include "base/argv.h"
+#include "base/log.h"
+#include "base/obj.h"
+#include "base/units.h"
+#include "cache/cache.h"
+#include "ctl/ctl.h"
+#include "daemon.h"
+#include "reactor/notify.h"
+#include "reactor/statedb.h"
+#include "takeover/server.h"
+
+/* How long the end waits for disk work that cannot be recalled. */
+#define DAEMON_END_WAIT (10 * NS_PER_S)
+/* Largest readahead window of the kernel; behind it the handle's own window works
+ * on, so more would only delay the answer to a changed mind. */
+#define DAEMON_KERNEL_READAHEAD (4 * MIB)
+
+/* --- signals */
+
+static void daemon_sig_term(struct loop_signal *ls)
+{
+	struct daemon *d = container_of(ls, struct daemon, sig_term);
+
+	log_info("%s: SIGTERM: %s", d->args.mountpoint,
+	    d->kept ? "leaving; the mount stays with its keeper" : "unmounting");
+	daemon_exit(d, !d->kept, DAEMON_EXIT_OK);
+}
+
+static void daemon_sig_int(struct loop_signal *ls)
+{
+	struct daemon *d = container_of(ls, struct daemon, sig_int);
+
+	log_info("%s: SIGINT: unmounting", d->args.mountpoint);
+	daemon_exit(d, true, DAEMON_EXIT_OK);
+}
+
+void daemon_apply_log_level(const struct config *cfg)
+{
+	static const char *const words[] = {
+	    [LOG_LVL_ERROR] = "error",
+	    [LOG_LVL_WARN] = "warn",
+	    [LOG_LVL_INFO] = "info",
+	    [LOG_LVL_DEBUG] = "debug",
+	};
+	unsigned i;
+
+	for (i = 0; i < ARRAY_LEN(words); i++)
+		if (strcmp(cfg->log_level, words[i]) == 0)
+			log_set_level((enum log_level)i);
+}
+
+static void daemon_apply_live(struct daemon *d, const struct config *fresh)
+{
+	char was[4096], now[4096];
+	struct errtext et;
+	size_t i;
+
+	for (i = 0; i < option_count; i++) {
+		const struct option_desc *od = &option_table[i];
+
+		if (config_get(d->cfg, od->name, was, sizeof(was)) == NULL ||
+		    config_get(fresh, od->name, now, sizeof(now)) == NULL ||
+		    strcmp(was, now) == 0)
+			continue;
+		if (od->when != OPT_LIVE)
+			log_warn("%s: changed to %s: takes effect with `batonfs upgrade`", od->name,
+			    now);
+		else if (config_set(d->cfg, od->name, now, &et) != 0)
+			log_error("%s", et.s);
+		else
+			log_info("%s: %s is now %s", d->args.mountpoint, od->name, now);
+	}
+	daemon_apply_log_level(d->cfg);
+}
+
+static void daemon_sig_hup(struct loop_signal *ls)
+{
+	struct daemon *d = container_of(ls, struct daemon, sig_hup);
+	struct config *fresh;
+	struct errtext et;
+	struct args a;
+	char **argv = argv_copy(d->args.argv);
+
+	/* The command line as it is now: `conf set` writes itself into it. */
+	optind = 0;
+	if (argv == NULL || args_parse(&a, d->args.argc, argv) >= 0) {
+		log_error("%s: SIGHUP: out of memory", d->args.mountpoint);
+		argv_free(&argv);
+		return;
+	}
+	fresh = args_load_config(&a, &et);
+	if (fresh == NULL)
+		log_error("%s: SIGHUP: configuration not changed: %s", d->args.mountpoint, et.s);
+	else {
+		daemon_apply_live(d, fresh);
+		config_free(&fresh);
+	}
+	argv_free(&a.d.argv);
+	argv_free(&argv);
+}
+
+static int daemon_signals(struct daemon *d, struct errtext *et)
+{
+	int err;
+
+	signal(SIGPIPE, SIG_IGN);
+	err = loop_signal_init(&d->sig_term, d->loop, SIGTERM, daemon_sig_term);
+	if (err == 0)
+		err = loop_signal_init(&d->sig_int, d->loop, SIGINT, daemon_sig_int);
+	if (err == 0)
+		err = loop_signal_init(&d->sig_hup, d->loop, SIGHUP, daemon_sig_hup);
+	return err == 0 ? 0 : errtext_set(et, err, "install signal handlers: %s", strerror(-err));
+}
+
+/* --- watchdog and readiness */
+
+static void daemon_watchdog(struct timer *t)
+{
+	struct daemon *d = container_of(t, struct daemon, watchdog);
+
+	notify_send("WATCHDOG=1", NULL, 0);
+	timer_arm(t, d->watchdog_ns);
+}
+
+static void daemon_start_watchdog(struct daemon *d)
+{
+	const char *text = getenv("WATCHDOG_USEC");
+	uint64_t usec;
+
+	timer_init(&d->watchdog, d->loop, daemon_watchdog);
+	if (text == NULL || units_parse_u64(text, &usec) != 0 || usec == 0)
+		return;
+	d->watchdog_ns = usec * NS_PER_US / 3;
+	timer_arm(&d->watchdog, d->watchdog_ns);
+}
+
+static void daemon_raise_readahead(struct daemon *d)
+{
+	uint64_t window = MIN(d->cfg->readahead_max, DAEMON_KERNEL_READAHEAD);
+	int err = fuse_chan_set_readahead_kb(d->chan, d->args.mountpoint, (unsigned)(window / KIB));
+
+	if (err != 0)
+		daemon_warn(d, "the kernel's readahead window could not be set: %s: "
+			       "sequential reads will be slower",
+		    strerror(-err));
+}
+
+void daemon_announce(struct daemon *d)
+{
+	char *argv = argv_encode((const char *const *)d->args.argv, "X_BATONFS_ARGV=");
+	char *msg = NULL;
+
+	daemon_raise_readahead(d);
+	if (argv != NULL &&
+	    asprintf(&msg,
+		"READY=1\nMAINPID=%d\nSTATUS=serving %s\nX_BATONFS_RESTART_LIMIT=%s\n%s\n",
+		(int)getpid(), d->args.mountpoint, d->cfg->keeper_restart_limit, argv) < 0)
+		msg = NULL;
+	if (msg == NULL || notify_send(msg, NULL, 0) == -E2BIG)
+		notify_send("READY=1", NULL, 0);
+	free(msg);
+	free(argv);
+	log_info("%s: serving (batonfsd %s, pid %d)", d->args.mountpoint, PACKAGE_VERSION,
+	    (int)getpid());
+	if (d->args.detach)
+		daemon_detach_stdio();
+}
+
+/* --- the end */
+
+static void daemon_unmount_work(struct pool_job *job)
+{
+	struct daemon *d = container_of(job, struct daemon, unmount_job);
+
+	job->result = fuse_chan_unmount(d->args.mountpoint, false);
+	if (job->result == -EBUSY) {
+		log_warn("%s: busy: detached now, gone when the last user leaves",
+		    d->args.mountpoint);
+		job->result = fuse_chan_unmount(d->args.mountpoint, true);
+	}
+}
+
+static void daemon_unmount_done(struct pool_job *job)
+{
+	struct daemon *d = container_of(job, struct daemon, unmount_job);
+
+	if (job->result != 0 && job->result != -EINVAL && job->result != -ENOENT)
+		log_error("umount %s: %s", d->args.mountpoint, strerror(-job->result));
+	loop_stop(d->loop, d->exit_code);
+}
+
+void daemon_exit(struct daemon *d, bool unmount, int code)
+{
+	if (d->ending)
+		return;
+	d->ending = true;
+	d->exit_code = code;
+	d->leaves_mount = !unmount && (d->handed_over || (d->kept && d->serving));
+	/* Until it is unmounted the mount is served: umount(2) may need us. */
+	if (unmount)
+		pool_submit(d->pool, NULL, &d->unmount_job, daemon_unmount_work,
+		    daemon_unmount_done);
+	else
+		loop_stop(d->loop, code);
+}
+
+static void daemon_flag(void *arg)
+{
+	*(bool *)arg = true;
+}
+
+static void daemon_wake(struct timer *t)
+{
+	(void)t;
+}
+
+/* Turns the loop until done() or the time is up; returns whether it was done. */
+static bool daemon_wait(struct daemon *d, uint64_t limit_ns, bool (*done)(struct daemon *d))
+{
+	uint64_t end = loop_now(d->loop) + limit_ns;
+	struct timer tick;
+
+	timer_init(&tick, d->loop, daemon_wake);
+	timer_arm(&tick, limit_ns);
+	while (!done(d) && loop_now(d->loop) < end)
+		loop_turn(d->loop, true);
+	timer_cancel(&tick);
+	return done(d);
+}
+
+static bool daemon_idle(struct daemon *d)
+{
+	return fs_running(d->fs) == 0;
+}
+
+static bool daemon_closed(struct daemon *d)
+{
+	return d->index_closed && pool_outstanding(d->pool) == 0;
+}
+
+/* Leaves nothing running: true if everything can be freed. */
+static bool daemon_drain(struct daemon *d)
+{
+	bool idle;
+
+	fuse_chan_disarm(d->chan);
+	if (!d->leaves_mount)
+		fs_cancel_all(d->fs, -ENOTCONN);
+	/* What is not answered in time the kernel sends again to our successor. */
+	idle = daemon_wait(d, d->cfg->migration_grace_period, daemon_idle);
+	if (d->db != NULL) {
+		statedb_commit(d->db);
+		fuse_chan_flush(d->chan);
+	}
+	if (!d->handed_over)
+		cache_index_close(d->cache, true, daemon_flag, &d->index_closed);
+	else
+		d->index_closed = true;
+	return daemon_wait(d, DAEMON_END_WAIT, daemon_closed) && idle;
+}
+
+/* The mount is gone: nothing of it shall stay behind. */
+static void daemon_clean(struct daemon *d)
+{
+	char path[4200];
+
+	daemon_unstore_fds();
+	notify_send("STOPPING=1", NULL, 0);
+	unlink(d->control_path);
+	unlink(d->takeover_path);
+	rmdir(d->run_dir);
+	snprintf(path, sizeof(path), "%s/data.mdb", d->state_dir);
+	unlink(path);
+	rmdir(d->state_dir);
+}
+
+static int daemon_sockets(struct daemon *d, struct errtext *et)
+{
+	int err;
+
+	if (d->adopt_ctl_fd >= 0) {
+		err = ctl_adopt(&d->ctl, d, d->adopt_ctl_fd);
+		d->adopt_ctl_fd = -1;
+		if (err != 0)
+			errtext_set(et, err, "adopt the control socket: %s", strerror(-err));
+	} else
+		err = ctl_new(&d->ctl, d, et);
+	if (err != 0 || !d->cfg->migration_enabled)
+		return err;
+	if (d->adopt_takeover_fd >= 0) {
+		err = takeover_server_adopt(&d->takeover, d, d->adopt_takeover_fd);
+		d->adopt_takeover_fd = -1;
+		if (err != 0)
+			errtext_set(et, err, "adopt the takeover socket: %s", strerror(-err));
+		return err;
+	}
+	return takeover_server_new(&d->takeover, d, et);
+}
+
+enum daemon_exit daemon_serve(struct daemon *d, struct errtext *et)
+{
+	int code = DAEMON_EXIT_FAILURE, err;
+
+	d->started_wall_ns = loop_wall(d->loop);
+	err = daemon_sockets(d, et);
+	if (err == 0)
+		err = daemon_signals(d, et);
+	if (err == 0) {
+		daemon_start_watchdog(d);
+		if (d->ready)
+			daemon_announce(d);
+		code = loop_run(d->loop);
+	} else if (d->mounted)
+		fuse_chan_unmount(d->args.mountpoint, true);
+	if (!daemon_drain(d)) {
+		/* A pool thread hangs in the kernel (a dead NFS server, say): the
+		 * process can end, its memory cannot be given back in order. */
+		log_warn("%s: ending with disk work still running", d->args.mountpoint);
+		if (!d->leaves_mount)
+			daemon_clean(d);
+		_exit(code);
+	}
+	timer_cancel(&d->watchdog);
+	loop_signal_fini(&d->sig_term);
+	loop_signal_fini(&d->sig_int);
+	loop_signal_fini(&d->sig_hup);
+	if (!d->leaves_mount)
+		daemon_clean(d);
+	return (enum daemon_exit)code;
+}

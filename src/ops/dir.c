@@ -1,0 +1,419 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * Directories.  A listing streams: one page of it is in memory, and a READDIR
+ * that goes on where the last one ended is answered from it.  Cookies: 1 is ".",
+ * 2 is "..", then each entry gets the next number of its handle, from 3; a row a
+ * reply says which name a number stands for, so that any place can be taken up
+ * again (telldir, or a new daemon).  A number never changes its name: what is
+ * listed from an old place gets new ones.  Cookie 0 begins a new listing.
+ */
+#include <errno.h>
+#include <string.h>
+
+#include "ops/handle.h"
+#include "ops/op.h"
+#include "ops/requests.h"
+#include "base/units.h"
+
+#define DOTS UINT64_C(2) /* the cookie of ".." */
+#define REPLY_MAX (MIB)
+
+struct op_readdir {
+	struct op op;
+	struct handle *h; /* used; its page is ours while busy */
+	bool plus;
+	size_t size;
+	uint64_t off; /* the cookie of the last entry that the caller has */
+	int result;
+	char path[UFS_PATH_MAX + 1];
+};
+
+enum { DIR_BEGIN, DIR_LISTED };
+
+/* A reply in the making. */
+struct dir_fill {
+	struct fs *fs;
+	fuse_req_t req;
+	struct handle *h;
+	const char *path; /* of the directory */
+	bool plus;
+	char *buf;
+	size_t size, used;
+	struct cookie_row row;
+};
+
+void dir_opendir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
+{
+	struct fs *fs = fs_of(req);
+	struct handle *h = NULL;
+	struct node n;
+	int err = node_load(fs, ino, &n);
+
+	if (err == -ENOENT)
+		err = -ESTALE;
+	if (err == 0 && n.kind != UFS_DIR)
+		err = -ENOTDIR;
+	if (err == 0)
+		err = handle_open(fs, &n, "", &h);
+	if (err != 0) {
+		fuse_reply_err(req, op_errno(err));
+		return;
+	}
+	fi->fh = h->id;
+	fuse_reply_open(req, fi);
+}
+
+void dir_releasedir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
+{
+	int err = handle_release(fs_of(req), fi->fh, UFS_DIR);
+
+	(void)ino;
+	fuse_reply_err(req, op_errno(err));
+}
+
+/* --- One entry.  false: it does not fit. */
+
+static bool put_entry(struct dir_fill *f, const char *name, const struct fuse_entry_param *e,
+    uint64_t cookie)
+{
+	size_t left = f->size - f->used, n;
+
+	if (f->plus)
+		n = fuse_add_direntry_plus(f->req, f->buf + f->used, left, name, e, (off_t)cookie);
+	else
+		n = fuse_add_direntry(f->req, f->buf + f->used, left, name, &e->attr,
+		    (off_t)cookie);
+	if (n > left)
+		return false;
+	f->used += n;
+	return true;
+}
+
+static bool put_dot(struct dir_fill *f, const char *name, uint64_t cookie)
+{
+	struct fuse_entry_param e = { .attr = { .st_mode = S_IFDIR } };
+	struct node n;
+
+	/* Node id 0: the kernel takes the name and number only. */
+	e.attr.st_ino = NODE_ROOT;
+	if (node_load(f->fs, f->h->node, &n) == 0) {
+		if (cookie == 1)
+			e.attr.st_ino = n.st_ino;
+		else if (n.parent != 0 && node_load(f->fs, n.parent, &n) == 0)
+			e.attr.st_ino = n.st_ino;
+	}
+	return put_entry(f, name, &e, cookie);
+}
+
+static size_t entry_size(const struct dir_fill *f, const char *name)
+{
+	if (f->plus)
+		return fuse_add_direntry_plus(f->req, NULL, 0, name, NULL, 0);
+	return fuse_add_direntry(f->req, NULL, 0, name, NULL, 0);
+}
+
+static int child_path(const struct dir_fill *f, const struct ufs_entry *en,
+    char path[UFS_PATH_MAX + 1])
+{
+	size_t len = strlen(f->path);
+
+	if (len + (len > 0) + en->name_len > UFS_PATH_MAX)
+		return -ENAMETOOLONG;
+	memcpy(path, f->path, len);
+	if (len > 0)
+		path[len++] = '/';
+	memcpy(path + len, en->name, en->name_len + 1);
+	return 0;
+}
+
+/* 1: put, 0: the reply is full, or negative errno. */
+static int put_listed(struct dir_fill *f, const struct ufs_entry *en, uint64_t cookie)
+{
+	char path[UFS_PATH_MAX + 1];
+	struct fuse_entry_param e = { .ino = 0 };
+	struct node n;
+	int err;
+
+	if (entry_size(f, en->name) > f->size - f->used)
+		return 0;
+	err = child_path(f, en, path);
+	if (err == 0 && f->plus)
+		err = node_bind(f->fs, f->h->node, en->name, path, &en->attr, &n);
+	if (err == 0)
+		err = cookie_row_add(&f->row, en->name, en->name_len, en->attr.kind);
+	if (err != 0)
+		return err;
+	if (f->plus) {
+		node_count(f->fs, &n);
+		node_entry(f->fs, &n, &e);
+	} else {
+		e.attr.st_ino = node_ino(f->fs, path);
+		e.attr.st_mode = en->attr.kind == UFS_DIR ? S_IFDIR : S_IFREG;
+	}
+	put_entry(f, en->name, &e, cookie);
+	return 1;
+}
+
+/* --- One reply, from the page in memory */
+
+/* Where in the page the entry after `off` is (its count: after the last), or -1. */
+static long page_index(const struct dir_page *pg, uint64_t off)
+{
+	if (!pg->valid)
+		return -1;
+	if (MAX(off, DOTS) == pg->from)
+		return 0;
+	if (off < pg->first || off >= pg->first + pg->list.count)
+		return -1;
+	return (long)(off - pg->first) + 1;
+}
+
+/* May the entry after `off` (or the end) be told from the page? */
+static bool page_covers(const struct dir_page *pg, uint64_t off)
+{
+	long i = page_index(pg, off);
+
+	return i >= 0 && ((size_t)i < pg->list.count || !pg->list.more);
+}
+
+static int fill_entries(struct dir_fill *f, uint64_t off)
+{
+	struct dir_page *pg = &f->h->page;
+	size_t i = (size_t)page_index(pg, off);
+	int n;
+
+	f->row.first = pg->first + i;
+	for (; i < pg->list.count; i++) {
+		n = put_listed(f, &pg->list.entries[i], pg->first + i);
+		if (n <= 0)
+			return n;
+	}
+	return 0;
+}
+
+static int fill_reply(struct dir_fill *f, uint64_t off)
+{
+	int err;
+
+	if (off == 0 && !put_dot(f, ".", 1))
+		return 0;
+	if (off <= 1 && !put_dot(f, "..", DOTS))
+		return 0;
+	err = fill_entries(f, off);
+	if (err == 0)
+		err = cookie_row_store(f->fs, f->h->id, &f->row);
+	return err;
+}
+
+/* Answers req, or returns what to answer. */
+static int reply_from_page(struct dir_fill *f, uint64_t off)
+{
+	int err;
+
+	f->size = MIN(f->size, REPLY_MAX);
+	f->buf = malloc(f->size > 0 ? f->size : 1);
+	if (f->buf == NULL)
+		return -ENOMEM;
+	err = fill_reply(f, off);
+	if (err == 0)
+		fuse_reply_buf(f->req, f->buf, f->used);
+	cookie_row_fini(&f->row);
+	free(f->buf);
+	return err;
+}
+
+/* --- The operation */
+
+static void dir_list_done(struct ufs_req *r, int err)
+{
+	struct op_readdir *rd = r->user;
+
+	rd->result = err;
+	task_resume(&rd->op.task);
+}
+
+static void dir_leave(struct task *t)
+{
+	ufs_abort(&OP_OF(t, op_readdir)->h->page.list.req);
+}
+
+/* The name that the listing goes on after. */
+static int find_place(struct op_readdir *rd, enum ufs_kind *kind)
+{
+	struct dir_page *pg = &rd->h->page;
+	const struct ufs_entry *last;
+	int err;
+
+	if (page_index(pg, rd->off) == (long)pg->list.count && pg->list.count > 0) {
+		last = &pg->list.entries[pg->list.count - 1];
+		memcpy(pg->after, last->name, last->name_len + 1);
+		*kind = last->attr.kind;
+		return 0;
+	}
+	err = cookie_find(rd->op.fs, rd->h->id, rd->off, pg->after, kind);
+	return err == -ENOENT ? -EINVAL : err;
+}
+
+/* Asks for the page that follows the caller's place. */
+static int begin_list(struct op_readdir *rd)
+{
+	struct fs *fs = rd->op.fs;
+	struct dir_page *pg = &rd->h->page;
+	enum ufs_kind kind = UFS_FILE;
+	int err = 0;
+
+	if (pg->next == 0)
+		err = cookie_next(fs, rd->h->id, DOTS + 1, &pg->next);
+	if (err == 0 && rd->off == 0)
+		err = cookie_drop(fs, rd->h->id);
+	if (err == 0 && rd->off > DOTS)
+		err = find_place(rd, &kind);
+	if (err != 0)
+		return err;
+	pg->valid = false;
+	pg->from = MAX(rd->off, DOTS);
+	pg->list.after = rd->off > DOTS ? pg->after : NULL;
+	pg->list.after_kind = kind;
+	pg->list.path = rd->path;
+	pg->list.req.user = rd;
+	ufs_list(fs->ufs, &pg->list, dir_list_done);
+	return 0;
+}
+
+static enum task_next dir_begin(struct task *t)
+{
+	struct op_readdir *rd = OP_OF(t, op_readdir);
+	int err = task_err(t);
+
+	if (err == 0)
+		err = node_path(rd->op.fs, rd->h->node, rd->path);
+	if (err == 0)
+		err = begin_list(rd);
+	if (err != 0)
+		return op_fail(&rd->op, err);
+	return task_wait(t, DIR_LISTED, dir_leave);
+}
+
+/* The page that came, or what to answer instead. */
+static int check_page(struct op_readdir *rd)
+{
+	struct dir_page *pg = &rd->h->page;
+
+	if (rd->result != 0)
+		return rd->result;
+	if (pg->list.after == NULL && pg->list.count == 0 && !pg->list.more && !pg->list.exists &&
+	    rd->h->node != NODE_ROOT)
+		return -ENOENT;
+	return 0;
+}
+
+static enum task_next dir_listed(struct task *t)
+{
+	struct op_readdir *rd = OP_OF(t, op_readdir);
+	struct dir_page *pg = &rd->h->page;
+	struct dir_fill f = {
+		.fs = rd->op.fs,
+		.h = rd->h,
+		.path = rd->path,
+		.plus = rd->plus,
+		.size = rd->size,
+	};
+	int err = task_fail(t, task_err(t) != 0 ? 0 : check_page(rd));
+
+	if (err == 0 && pg->list.count == 0 && pg->list.more) {
+		/* An empty page in the middle: the next one, from the same place. */
+		ufs_list(rd->op.fs->ufs, &pg->list, dir_list_done);
+		return task_wait(t, DIR_LISTED, dir_leave);
+	}
+	if (err != 0)
+		return op_fail(&rd->op, err);
+	pg->valid = true;
+	pg->first = pg->next;
+	pg->next += pg->list.count;
+	f.req = op_take(&rd->op);
+	err = reply_from_page(&f, rd->off);
+	if (err != 0)
+		fuse_reply_err(f.req, op_errno(err));
+	return task_end(t);
+}
+
+static void dir_fini(struct task *t)
+{
+	struct op_readdir *rd = OP_OF(t, op_readdir);
+
+	/* The page outlives the operation, its path does not. */
+	rd->h->page.list.path = NULL;
+	rd->h->page.busy = false;
+	handle_unuse(rd->op.fs, rd->h);
+	op_free(&rd->op);
+}
+
+static const struct task_step dir_steps[] = {
+	[DIR_BEGIN] = { "begin", dir_begin, TO(DIR_LISTED) },
+	[DIR_LISTED] = { "listed", dir_listed, TO(DIR_LISTED) },
+};
+static const struct task_kind dir_kind = { "readdir", dir_steps, ARRAY_LEN(dir_steps), dir_fini };
+
+/* A place in the page that is in memory is answered at once; cookie 0 always asks
+ * the storage, as rewinddir(3) shall show what is new. */
+static bool answered_from_page(struct fs *fs, fuse_req_t req, struct handle *h, size_t size,
+    off_t off, bool plus)
+{
+	char path[UFS_PATH_MAX + 1];
+	struct dir_fill f = {
+		.fs = fs, .req = req, .h = h, .path = path, .plus = plus, .size = size
+	};
+	int err;
+
+	if (off == 0 || !page_covers(&h->page, (uint64_t)off))
+		return false;
+	err = node_path(fs, h->node, path);
+	if (err == 0)
+		err = reply_from_page(&f, (uint64_t)off);
+	if (err != 0)
+		fuse_reply_err(req, op_errno(err));
+	return true;
+}
+
+static void readdir_common(fuse_req_t req, size_t size, off_t off, struct fuse_file_info *fi,
+    bool plus)
+{
+	struct fs *fs = fs_of(req);
+	struct op_readdir *rd;
+	struct handle *h;
+	int err = handle_get(fs, fi->fh, UFS_DIR, &h);
+
+	if (err == 0 && off < 0)
+		err = -EINVAL;
+	if (err == 0 && h->page.busy)
+		err = -EBUSY; /* the kernel lets one READDIR a handle run */
+	if (err != 0) {
+		fuse_reply_err(req, op_errno(err));
+		return;
+	}
+	if (answered_from_page(fs, req, h, size, off, plus))
+		return;
+	rd = op_new(fs, req, sizeof(*rd));
+	if (rd == NULL)
+		return;
+	rd->h = h;
+	rd->plus = plus;
+	rd->size = size;
+	rd->off = (uint64_t)off;
+	h->page.busy = true;
+	handle_use(h);
+	op_run(&rd->op, &dir_kind);
+}
+
+void dir_readdir(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, struct fuse_file_info *fi)
+{
+	(void)ino;
+	readdir_common(req, size, off, fi, false);
+}
+
+void dir_readdirplus(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off,
+    struct fuse_file_info *fi)
+{
+	(void)ino;
+	readdir_common(req, size, off, fi, true);
+}

@@ -1,0 +1,395 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#include <endian.h>
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/random.h>
+#include <unistd.h>
+
+#include "base/hash.h"
+#include "base/units.h"
+#include "ops/handle.h"
+#include "ops/op.h"
+#include "ops/requests.h"
+
+#define STATE_FORMAT 1u
+#define ID_BATCH 1024u /* numbers reserved in one row of the database */
+
+/* --- Requests */
+
+static void fs_op_init(void *userdata, struct fuse_conn_info *conn)
+{
+	struct fs *fs = userdata;
+
+	CHECK_OBJ(fs, FS_MAGIC);
+	if (fs->env.mo->max_background > 0)
+		conn->max_background = fs->env.mo->max_background;
+	if (fs->env.mo->auto_cache)
+		conn->want |= conn->capable & FUSE_CAP_AUTO_INVAL_DATA;
+}
+
+const struct fuse_lowlevel_ops *fs_fuse_ops(void)
+{
+	static struct fuse_lowlevel_ops ops = {
+		.init = fs_op_init,
+		.lookup = lookup_lookup,
+		.forget = lookup_forget,
+		.forget_multi = lookup_forget_multi,
+		.getattr = lookup_getattr,
+		.statfs = lookup_statfs,
+		.open = file_open,
+		.read = file_read,
+		.flush = file_flush,
+		.fsync = file_fsync,
+		.release = file_release,
+		.lseek = file_lseek,
+		.opendir = dir_opendir,
+		.readdir = dir_readdir,
+		.readdirplus = dir_readdirplus,
+		.releasedir = dir_releasedir,
+		.fsyncdir = file_fsync,
+	};
+
+	denied_fill(&ops);
+	return &ops;
+}
+
+/* --- Life */
+
+static int parse_mode(const char *name, const char *text, uint32_t *out)
+{
+	char *end;
+	unsigned long v = strtoul(text, &end, 8);
+
+	if (end == text || *end != '\0' || v > 07777) {
+		log_error("%s = %s: not an octal mode from 0 to 7777", name, text);
+		return -EINVAL;
+	}
+	*out = (uint32_t)v;
+	return 0;
+}
+
+static int parse_owner(const char *name, const char *text, uint32_t def, uint32_t *out)
+{
+	uint64_t v = def;
+
+	if (*text != '\0' && (units_parse_u64(text, &v) != 0 || v >= UINT32_MAX)) {
+		log_error("%s = %s: not a numeric id", name, text);
+		return -EINVAL;
+	}
+	*out = (uint32_t)v;
+	return 0;
+}
+
+int fs_new(struct fs **out, const struct fs_env *env)
+{
+	const struct config *cfg = env->cfg;
+	struct fs *fs;
+	int err;
+
+	*out = NULL;
+	ALLOC_OBJ(fs, FS_MAGIC);
+	if (fs == NULL)
+		return -ENOMEM;
+	fs->env = *env;
+	fs->attr_ttl_ns = (uint64_t)(env->mo->attr_timeout * (double)NS_PER_S);
+	TAILQ_INIT(&fs->ops);
+	fs_handover_init(fs);
+	err = parse_mode("dir.mode", cfg->dir_mode, &fs->dir_mode);
+	if (err == 0)
+		err = parse_mode("file.mode", cfg->file_mode, &fs->file_mode);
+	if (err == 0)
+		err = parse_owner("uid", cfg->default_uid, geteuid(), &fs->uid);
+	if (err == 0)
+		err = parse_owner("gid", cfg->default_gid, getegid(), &fs->gid);
+	if (err != 0) {
+		fs_free(&fs);
+		return err;
+	}
+	*out = fs;
+	return 0;
+}
+
+void fs_set_cache(struct fs *fs, struct cache *cache)
+{
+	fs->env.cache = cache;
+}
+
+void fs_set_chan(struct fs *fs, struct fuse_chan *ch)
+{
+	fs->chan = ch;
+}
+
+void fs_free(struct fs **fp)
+{
+	struct fs *fs;
+
+	if (*fp == NULL)
+		return;
+	TAKE_OBJ(fs, fp, FS_MAGIC);
+	assert(fs->nops == 0);
+	fs_state_detach(fs);
+	handle_forget_all(fs);
+	fs_handover_fini(fs);
+	file_spare_free(fs);
+	free(fs->slots);
+	free(fs->nspath);
+	FREE_OBJ(fs);
+}
+
+/* --- Namespace */
+
+int fs_attach(struct fs *fs, const char *nspath, struct ufs *ufs, struct errtext *et)
+{
+	const char *uri = ufs_uri(ufs);
+
+	if (strcmp(nspath, "/") != 0)
+		return errtext_set(et, -EOPNOTSUPP,
+		    "%s=%s: storage can be attached at / only in this version", nspath, uri);
+	if (fs->ufs != NULL)
+		return errtext_set(et, -EEXIST,
+		    "%s=%s: %s is attached there already, and this version takes one storage a mount",
+		    nspath, uri, ufs_uri(fs->ufs));
+	fs->nspath = strdup(nspath);
+	if (fs->nspath == NULL)
+		return errtext_set(et, -ENOMEM, "%s=%s: out of memory", nspath, uri);
+	fs->ufs = ufs;
+	fs->ino_seed = hash64(uri, strlen(uri), 0);
+	return 0;
+}
+
+uint64_t fs_namespace_digest(const struct fs *fs)
+{
+	uint64_t d = 0;
+
+	if (fs->ufs != NULL) {
+		d = hash64(fs->nspath, strlen(fs->nspath) + 1, d);
+		d = hash64(ufs_uri(fs->ufs), strlen(ufs_uri(fs->ufs)) + 1, d);
+	}
+	return d;
+}
+
+static bool bad_component(const char *s, size_t len)
+{
+	return len == 0 || len > UFS_NAME_MAX || (len == 1 && s[0] == '.') ||
+	    (len == 2 && s[0] == '.' && s[1] == '.');
+}
+
+int fs_resolve(const struct fs *fs, const char *nspath, struct ufs **ufs, const char **path)
+{
+	const char *p, *end;
+
+	if (fs->ufs == NULL)
+		return -ENOENT;
+	if (nspath[0] != '/')
+		return -EINVAL;
+	for (p = nspath + 1; *p != '\0'; p = *end == '/' ? end + 1 : end) {
+		end = strchrnul(p, '/');
+		if (bad_component(p, (size_t)(end - p)) || (end[0] == '/' && end[1] == '\0'))
+			return -EINVAL;
+	}
+	*ufs = fs->ufs;
+	*path = nspath + 1;
+	return 0;
+}
+
+struct ufs *fs_ufs(const struct fs *fs, unsigned i, const char **nspath)
+{
+	if (i > 0 || fs->ufs == NULL)
+		return NULL;
+	*nspath = fs->nspath;
+	return fs->ufs;
+}
+
+/* --- State database */
+
+static int meta_get(struct fs *fs, const char *name, uint64_t *out)
+{
+	struct statedb_val v;
+	uint64_t be;
+	int err = statedb_get(fs->db, STATEDB_META, name, strlen(name), &v);
+
+	if (err != 0)
+		return err;
+	if (v.len != sizeof(be))
+		return -EPROTO;
+	memcpy(&be, v.data, sizeof(be));
+	*out = be64toh(be);
+	return 0;
+}
+
+static int meta_put(struct fs *fs, const char *name, uint64_t value)
+{
+	uint64_t be = htobe64(value);
+
+	return statedb_put(fs->db, STATEDB_META, name, strlen(name), &be, sizeof(be));
+}
+
+int fs_next_id(struct fs *fs, uint64_t *id)
+{
+	int err;
+
+	fs->changed = true;
+	if (fs->next_id == fs->id_limit) {
+		err = meta_put(fs, "ids", fs->id_limit + ID_BATCH);
+		if (err != 0)
+			return err;
+		fs->id_limit += ID_BATCH;
+	}
+	*id = fs->next_id++;
+	return 0;
+}
+
+int fs_handle_closed(struct fs *fs, bool dir)
+{
+	fs->changed = true;
+	if (!dir)
+		return 0;
+	if (fs->open_dirs > 0)
+		fs->open_dirs--;
+	return fs_save_open_dirs(fs);
+}
+
+int fs_save_open_dirs(struct fs *fs)
+{
+	return meta_put(fs, "open dirs", fs->open_dirs);
+}
+
+static int state_create(struct fs *fs)
+{
+	uint64_t id = 0;
+	int err;
+
+	while (id == 0)
+		if (getrandom(&id, sizeof(id), 0) != (ssize_t)sizeof(id))
+			return -EIO;
+	fs->mount_id = id;
+	fs->next_id = fs->id_limit = NODE_ROOT + 1;
+	fs->open_dirs = 0;
+	err = meta_put(fs, "mount id", id);
+	if (err == 0)
+		err = fs_save_open_dirs(fs);
+	if (err == 0)
+		err = meta_put(fs, "ids", fs->id_limit);
+	if (err == 0)
+		err = node_make_root(fs);
+	if (err == 0)
+		err = meta_put(fs, "format", STATE_FORMAT);
+	return err;
+}
+
+static int state_load(struct fs *fs)
+{
+	int err = meta_get(fs, "mount id", &fs->mount_id);
+
+	if (err == 0)
+		err = meta_get(fs, "ids", &fs->id_limit);
+	if (err == 0)
+		err = meta_get(fs, "open dirs", &fs->open_dirs);
+	/* Numbers reserved by somebody before us are never given out. */
+	fs->next_id = fs->id_limit;
+	return err;
+}
+
+static void state_gauges(struct fs *fs)
+{
+	uint64_t handles = statedb_count(fs->db, STATEDB_HANDLES);
+
+	GAUGE_SET(fs->env.loop, NODES, statedb_count(fs->db, STATEDB_NODES));
+	GAUGE_SET(fs->env.loop, OPEN_DIRS, fs->open_dirs);
+	GAUGE_SET(fs->env.loop, OPEN_FILES, handles - MIN(handles, fs->open_dirs));
+}
+
+/* Slots whose rows were deleted are given back only now: were it earlier, a crash
+ * before the commit would leave two nodes with one slot. */
+static void fs_turn_end(struct turn_hook *hook)
+{
+	struct fs *fs = container_of(hook, struct fs, hook);
+	uint64_t format;
+	size_t i;
+
+	if (!fs->changed)
+		return;
+	fs->changed = false;
+	/* The read fails if the commit did, or if the mount is another daemon's now. */
+	if (fs->nslots > 0 && statedb_commit(fs->db) == 0 && meta_get(fs, "format", &format) == 0)
+		for (i = 0; i < fs->nslots; i++)
+			counts_free_slot(fs->counts, fs->slots[i]);
+	fs->nslots = 0;
+	state_gauges(fs);
+}
+
+void fs_free_slot_later(struct fs *fs, uint32_t slot)
+{
+	size_t cap = fs->slots_cap == 0 ? 64 : fs->slots_cap * 2;
+	uint32_t *p;
+
+	fs->changed = true;
+	if (slot == 0)
+		return;
+	if (fs->nslots == fs->slots_cap) {
+		p = realloc(fs->slots, cap * sizeof(*p));
+		if (p == NULL)
+			return; /* lost until the mount ends: eight bytes */
+		fs->slots = p;
+		fs->slots_cap = cap;
+	}
+	fs->slots[fs->nslots++] = slot;
+}
+
+int fs_state_open(struct fs *fs, struct statedb *db, struct counts *counts, struct errtext *et)
+{
+	uint64_t format;
+	int err;
+
+	assert(fs->db == NULL);
+	fs->db = db;
+	fs->counts = counts;
+	err = meta_get(fs, "format", &format);
+	if (err == -ENOENT)
+		err = state_create(fs);
+	else if (err == 0 && format > STATE_FORMAT)
+		err = errtext_set(et, -EPROTO,
+		    "state database: format %llu is from a newer version of batonfs (this one knows %u)",
+		    (unsigned long long)format, STATE_FORMAT);
+	else if (err == 0)
+		err = state_load(fs);
+	if (err != 0) {
+		fs->db = NULL;
+		if (err == -EPROTO && et != NULL && et->s[0] != '\0')
+			return err;
+		return errtext_set(et, err, "state database: %s", strerror(-err));
+	}
+	fs->detached = false;
+	loop_hook_add(fs->env.loop, &fs->hook, fs_turn_end);
+	fs->hooked = true;
+	state_gauges(fs);
+	return 0;
+}
+
+void fs_state_detach(struct fs *fs)
+{
+	if (fs->hooked) {
+		fs_turn_end(&fs->hook);
+		loop_hook_remove(fs->env.loop, &fs->hook);
+		fs->hooked = false;
+	}
+	fs->db = NULL;
+	fs->counts = NULL;
+	fs->detached = true;
+}
+
+void fs_info(struct fs *fs, struct fs_info *out)
+{
+	uint64_t handles;
+
+	memset(out, 0, sizeof(*out));
+	out->running = fs->nops;
+	out->mount_id = fs->mount_id;
+	if (fs->db == NULL)
+		return;
+	handles = statedb_count(fs->db, STATEDB_HANDLES);
+	out->nodes = statedb_count(fs->db, STATEDB_NODES);
+	out->open_dirs = fs->open_dirs;
+	out->open_files = handles - MIN(handles, fs->open_dirs);
+}

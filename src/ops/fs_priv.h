@@ -1,0 +1,82 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* The file system's own state, shared by the files of ops/ and nobody else. */
+#ifndef OPS_FS_PRIV_H
+#define OPS_FS_PRIV_H
+
+#include <sys/types.h>
+
+#include "base/log.h"
+#include "base/obj.h"
+#include "base/options.h"
+#include "cache/cache.h"
+#include "ops/counts.h"
+#include "ops/fs.h"
+#include "reactor/fuse_chan.h"
+#include "reactor/loop.h"
+#include "reactor/statedb.h"
+
+#define FS_MAGIC 0xf5000001u
+
+struct handle;
+struct op;
+
+struct fs {
+	uint32_t magic;
+	struct fs_env env;
+	struct fuse_chan *chan;
+	struct statedb *db; /* NULL before fs_state_open() and once detached */
+	struct counts *counts;
+	struct turn_hook hook;
+	bool hooked;
+
+	char *nspath; /* where the storage is attached, NULL: nothing yet */
+	struct ufs *ufs;
+	uint64_t ino_seed; /* hash of the storage's URI */
+
+	uint64_t attr_ttl_ns;
+	uint32_t dir_mode, file_mode, uid, gid; /* where storage knows none */
+
+	/* The state database's counters: ids below `*_limit` are reserved there. */
+	uint64_t mount_id;
+	uint64_t next_id, id_limit; /* of nodes and handles alike */
+	uint64_t open_dirs;
+	bool changed;	 /* nodes or handles came or went in this turn */
+	uint32_t *slots; /* to be given back once the deletion of their rows is committed */
+	size_t nslots, slots_cap;
+
+	struct handle *handles; /* hash by id: those in memory */
+
+	TAILQ_HEAD(op_list, op) ops;
+	unsigned nops, nreads;
+	struct op_read *spare_read;
+
+	struct held_list held;
+	bool detached;
+	void (*handover_done)(void *arg);
+	void *handover_arg;
+	struct deferred handover_defer;
+	void (*idle)(void *arg);
+	void *idle_arg;
+	struct deferred idle_defer;
+};
+
+static inline struct fs *fs_of(fuse_req_t req)
+{
+	struct fs *fs = fuse_chan_userdata(req);
+
+	CHECK_OBJ(fs, FS_MAGIC);
+	return fs;
+}
+
+/* A number never given out before in this mount: 0 or negative errno. */
+int fs_next_id(struct fs *fs, uint64_t *id);
+int fs_save_open_dirs(struct fs *fs);
+int fs_handle_closed(struct fs *fs, bool dir);
+/* The slot is free once what this turn wrote is committed. */
+void fs_free_slot_later(struct fs *fs, uint32_t slot);
+/* An operation ended or a request was put on the held list. */
+void fs_op_ended(struct fs *fs);
+void fs_handover_init(struct fs *fs);
+void fs_handover_fini(struct fs *fs);
+
+#endif

@@ -1,0 +1,74 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * Open handles.  The row in the state database says all that a successor needs;
+ * the struct in memory is made from it at the first use.  A file handle holds the
+ * blob of the version that was opened; a directory handle its place in a listing.
+ * A request that the kernel sends again after a crash may open a handle that
+ * nobody knows: its row stays until the mount ends, which is harmless.
+ */
+#ifndef OPS_HANDLE_H
+#define OPS_HANDLE_H
+
+#define HASH_NONFATAL_OOM 1
+#include <uthash.h>
+
+#include "ops/node.h"
+
+/* A page of the listing, kept between two READDIRs. */
+struct dir_page {
+	struct ufs_list list;
+	bool valid;	/* list holds what follows the cookie `from` */
+	bool busy;	/* a request is filling it */
+	uint64_t from;
+	uint64_t first; /* cookie of the page's first entry */
+	uint64_t next;	/* first cookie not given to an entry yet; 0: not known */
+	char after[UFS_NAME_MAX + 1]; /* what the running request continues */
+};
+
+struct handle {
+	uint32_t magic;
+#define HANDLE_MAGIC 0x4a0d1e01u
+	uint64_t id, node;
+	enum ufs_kind kind;
+	unsigned users; /* running operations */
+	bool closed;	/* freed with the last user */
+	UT_hash_handle hh;
+	/* file */
+	struct blob *blob;
+	struct stream stream;
+	/* directory */
+	struct dir_page page;
+};
+
+/* A new handle on the node, written to the state database. */
+int handle_open(struct fs *fs, const struct node *n, const char *path, struct handle **out);
+/* The handle of that number: 0, -EBADF (none, or of the other kind), -ENOMEM or
+ * the database's error. */
+int handle_get(struct fs *fs, uint64_t id, enum ufs_kind kind, struct handle **out);
+void handle_use(struct handle *h);
+void handle_unuse(struct fs *fs, struct handle *h);
+/* RELEASE, RELEASEDIR: the row goes, the struct with its last user. */
+int handle_release(struct fs *fs, uint64_t id, enum ufs_kind kind);
+/* Frees what is in memory; rows stay. */
+void handle_forget_all(struct fs *fs);
+
+/* dir_cookies.c: which entry a directory cookie stands for.  One row a reply:
+ * the names and kinds it returned, the first of them with the cookie `first`. */
+struct cookie_row {
+	unsigned char *buf;
+	size_t len, cap;
+	uint64_t first;
+	unsigned count;
+};
+int cookie_row_add(struct cookie_row *row, const char *name, size_t len, enum ufs_kind kind);
+int cookie_row_store(struct fs *fs, uint64_t fh, const struct cookie_row *row);
+void cookie_row_fini(struct cookie_row *row);
+/* The entry with that cookie; -ENOENT if it was never given out. */
+int cookie_find(struct fs *fs, uint64_t fh, uint64_t cookie, char name[UFS_NAME_MAX + 1],
+    enum ufs_kind *kind);
+/* The number after the last that the handle's rows have, at least `least`. */
+int cookie_next(struct fs *fs, uint64_t fh, uint64_t least, uint64_t *next);
+/* Deletes the handle's rows. */
+int cookie_drop(struct fs *fs, uint64_t fh);
+
+#endif

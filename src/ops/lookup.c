@@ -1,0 +1,311 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * Names and attributes.  What the state database knows and is young enough is
+ * answered at once, without a task; else the storage is asked.  A request sent
+ * again after a crash counts a lookup twice: the node then stays known for longer
+ * than needed, which is harmless.
+ */
+#include <errno.h>
+#include <string.h>
+
+#include "ops/node.h"
+#include "ops/op.h"
+#include "ops/requests.h"
+
+static int lookup_reply(struct fs *fs, fuse_req_t req, const struct node *n)
+{
+	struct fuse_entry_param e;
+
+	node_count(fs, n);
+	node_entry(fs, n, &e);
+	return fuse_reply_entry(req, &e);
+}
+
+static void negative_reply(struct fs *fs, fuse_req_t req)
+{
+	struct fuse_entry_param e = { .entry_timeout = fs->env.mo->negative_timeout };
+
+	if (e.entry_timeout > 0)
+		fuse_reply_entry(req, &e);
+	else
+		fuse_reply_err(req, ENOENT);
+}
+
+static int attr_reply(struct fs *fs, fuse_req_t req, const struct node *n)
+{
+	struct stat st;
+
+	node_stat(fs, n, &st);
+	return fuse_reply_attr(req, &st, node_ttl(fs, n));
+}
+
+/* --- LOOKUP and GETATTR: one question to the storage each. */
+struct op_stat {
+	struct op op;
+	struct ufs_stat stat;
+	int result;
+	uint64_t node;	   /* parent, or the node itself */
+	bool handle;	   /* GETATTR through an open handle */
+	char path[UFS_PATH_MAX + 1];
+	char name[UFS_NAME_MAX + 1];
+};
+
+enum { ST_ASK, ST_ANSWER };
+
+static void st_done(struct ufs_req *r, int err)
+{
+	struct op_stat *os = r->user;
+
+	os->result = err;
+	task_resume(&os->op.task);
+}
+
+static void st_leave(struct task *t)
+{
+	ufs_abort(&OP_OF(t, op_stat)->stat.req);
+}
+
+static enum task_next st_ask(struct task *t, int err)
+{
+	struct op_stat *os = OP_OF(t, op_stat);
+
+	if (task_fail(t, err) != 0)
+		return op_fail(&os->op, task_err(t));
+	os->stat.path = os->path;
+	os->stat.req.user = os;
+	ufs_stat(os->op.fs->ufs, &os->stat, st_done);
+	return task_wait(t, ST_ANSWER, st_leave);
+}
+
+static void st_fini(struct task *t)
+{
+	op_free(&OP_OF(t, op_stat)->op);
+}
+
+static enum task_next lk_ask(struct task *t)
+{
+	struct op_stat *os = OP_OF(t, op_stat);
+
+	return st_ask(t, node_child_path(os->op.fs, os->node, os->name, os->path));
+}
+
+static enum task_next lk_answer(struct task *t)
+{
+	struct op_stat *os = OP_OF(t, op_stat);
+	struct fs *fs = os->op.fs;
+	struct node n;
+	int err = task_err(t);
+
+	if (err == 0 && os->result == -ENOENT) {
+		err = node_unbind(fs, os->node, os->name);
+		if (err == 0) {
+			negative_reply(fs, op_take(&os->op));
+			return task_end(t);
+		}
+	} else if (err == 0) {
+		err = os->result;
+	}
+	if (err == 0)
+		err = node_bind(fs, os->node, os->name, os->path, &os->stat.attr, &n);
+	if (err != 0)
+		return op_fail(&os->op, err);
+	lookup_reply(fs, op_take(&os->op), &n);
+	return task_end(t);
+}
+
+static const struct task_step lk_steps[] = {
+	[ST_ASK] = { "ask", lk_ask, TO(ST_ANSWER) },
+	[ST_ANSWER] = { "answer", lk_answer, 0 },
+};
+static const struct task_kind lk_kind = { "lookup", lk_steps, ARRAY_LEN(lk_steps), st_fini };
+
+void lookup_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
+{
+	struct fs *fs = fs_of(req);
+	struct op_stat *os;
+	struct node n;
+	int err;
+
+	if (strlen(name) > UFS_NAME_MAX) {
+		fuse_reply_err(req, ENAMETOOLONG);
+		return;
+	}
+	err = node_find(fs, parent, name, &n);
+	if (err == 0 && (n.flags & NODE_REPLACED) == 0 && node_fresh(fs, &n)) {
+		lookup_reply(fs, req, &n);
+		return;
+	}
+	if (err != 0 && err != -ENOENT) {
+		fuse_reply_err(req, op_errno(err));
+		return;
+	}
+	os = op_new(fs, req, sizeof(*os));
+	if (os == NULL)
+		return;
+	os->op.opening = true;
+	os->node = parent;
+	memcpy(os->name, name, strlen(name) + 1);
+	op_run(&os->op, &lk_kind);
+}
+
+static enum task_next ga_ask(struct task *t)
+{
+	struct op_stat *os = OP_OF(t, op_stat);
+
+	return st_ask(t, node_path(os->op.fs, os->node, os->path));
+}
+
+/*
+ * A file that another version has replaced: who has it open sees what it was (the
+ * kernel asks for fstat(2) without naming the handle); who asks by name is told to
+ * look the name up again, which the kernel does by itself.
+ */
+static enum task_next ga_answer(struct task *t)
+{
+	struct op_stat *os = OP_OF(t, op_stat);
+	struct fs *fs = os->op.fs;
+	bool gone = os->result == -ENOENT && os->node != NODE_ROOT;
+	struct node n;
+	int err = task_err(t);
+
+	if (err == 0 && !gone)
+		err = os->result;
+	if (err == 0) {
+		err = node_load(fs, os->node, &n);
+		err = err == -ENOENT ? -ESTALE : err;
+	}
+	if (err != 0)
+		return op_fail(&os->op, err);
+	err = node_refresh(fs, &n, gone ? NULL : &os->stat.attr);
+	if (err != 0 && (err != -ESTALE || (!os->handle && n.opens == 0)))
+		return op_fail(&os->op, err);
+	attr_reply(fs, op_take(&os->op), &n);
+	return task_end(t);
+}
+
+static const struct task_step ga_steps[] = {
+	[ST_ASK] = { "ask", ga_ask, TO(ST_ANSWER) },
+	[ST_ANSWER] = { "answer", ga_answer, 0 },
+};
+static const struct task_kind ga_kind = { "getattr", ga_steps, ARRAY_LEN(ga_steps), st_fini };
+
+void lookup_getattr(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
+{
+	struct fs *fs = fs_of(req);
+	struct op_stat *os;
+	struct node n;
+	int err = node_load(fs, ino, &n);
+
+	bool replaced = err == 0 && (n.flags & NODE_REPLACED) != 0;
+
+	if (replaced && fi == NULL && n.opens == 0)
+		err = -ESTALE;
+	if (err == 0 && (replaced || node_fresh(fs, &n))) {
+		attr_reply(fs, req, &n);
+		return;
+	}
+	if (err != 0) {
+		fuse_reply_err(req, err == -ENOENT ? ESTALE : op_errno(err));
+		return;
+	}
+	os = op_new(fs, req, sizeof(*os));
+	if (os == NULL)
+		return;
+	os->op.opening = true;
+	os->node = ino;
+	os->handle = fi != NULL;
+	op_run(&os->op, &ga_kind);
+}
+
+/* --- FORGET: the reply is that there is none. */
+
+static void forget(struct fs *fs, fuse_ino_t ino, uint64_t n)
+{
+	int err = node_forget(fs, ino, n);
+
+	if (err != 0 && err != -ENOENT)
+		log_warn("state database: forgetting node %llu: %s", (unsigned long long)ino,
+		    strerror(-err));
+}
+
+void lookup_forget(fuse_req_t req, fuse_ino_t ino, uint64_t n)
+{
+	forget(fs_of(req), ino, n);
+	fuse_reply_none(req);
+}
+
+void lookup_forget_multi(fuse_req_t req, size_t count, struct fuse_forget_data *forgets)
+{
+	struct fs *fs = fs_of(req);
+	size_t i;
+
+	for (i = 0; i < count; i++)
+		forget(fs, forgets[i].ino, forgets[i].nlookup);
+	fuse_reply_none(req);
+}
+
+/* --- STATFS */
+struct op_statfs {
+	struct op op;
+	struct ufs_statfs statfs;
+	int result;
+};
+
+enum { SF_ASK, SF_ANSWER };
+
+static void sf_done(struct ufs_req *r, int err)
+{
+	struct op_statfs *sf = r->user;
+
+	sf->result = err;
+	task_resume(&sf->op.task);
+}
+
+static void sf_leave(struct task *t)
+{
+	ufs_abort(&OP_OF(t, op_statfs)->statfs.req);
+}
+
+static enum task_next sf_ask(struct task *t)
+{
+	struct op_statfs *sf = OP_OF(t, op_statfs);
+
+	if (task_err(t) != 0)
+		return op_fail(&sf->op, task_err(t));
+	sf->statfs.req.user = sf;
+	ufs_statfs(sf->op.fs->ufs, &sf->statfs, sf_done);
+	return task_wait(t, SF_ANSWER, sf_leave);
+}
+
+static enum task_next sf_answer(struct task *t)
+{
+	struct op_statfs *sf = OP_OF(t, op_statfs);
+	struct statvfs st = { .f_bsize = 4096, .f_frsize = 4096, .f_namemax = UFS_NAME_MAX };
+
+	if (task_fail(t, sf->result) != 0)
+		return op_fail(&sf->op, task_err(t));
+	st.f_blocks = sf->statfs.space.total / st.f_frsize;
+	st.f_bfree = st.f_bavail = sf->statfs.space.free / st.f_frsize;
+	fuse_reply_statfs(op_take(&sf->op), &st);
+	return task_end(t);
+}
+
+static void sf_fini(struct task *t)
+{
+	op_free(&OP_OF(t, op_statfs)->op);
+}
+
+static const struct task_step sf_steps[] = {
+	[SF_ASK] = { "ask", sf_ask, TO(SF_ANSWER) },
+	[SF_ANSWER] = { "answer", sf_answer, 0 },
+};
+static const struct task_kind sf_kind = { "statfs", sf_steps, ARRAY_LEN(sf_steps), sf_fini };
+
+void lookup_statfs(fuse_req_t req, fuse_ino_t ino)
+{
+	struct op_statfs *sf = op_new(fs_of(req), req, sizeof(*sf));
+
+	(void)ino;
+	if (sf != NULL)
+		op_run(&sf->op, &sf_kind);
+}

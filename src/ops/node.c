@@ -1,0 +1,434 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#include "ops/node.h"
+
+#include <endian.h>
+#include <errno.h>
+#include <string.h>
+
+#include "base/hash.h"
+#include "base/units.h"
+
+#define NODE_FORMAT 1u
+#define NODE_MAX_DEPTH 1024 /* a path of UFS_PATH_MAX has no more components */
+
+/* The row, in host order (it never leaves the machine); version and name follow. */
+struct node_row {
+	uint8_t format, kind, flags, version_len;
+	uint8_t name_len, storage, pad[2];
+	uint32_t slot, opens;
+	uint64_t parent, st_ino, size, fetched_ns;
+	int64_t mtime_sec;
+	uint32_t mtime_nsec;
+	uint32_t mode, uid, gid;
+};
+_Static_assert(sizeof(struct node_row) == 72, "rows outlive the program that wrote them");
+
+#define NODE_ROW_MAX (sizeof(struct node_row) + UFS_VERSION_MAX + UFS_NAME_MAX)
+
+struct name_key {
+	unsigned char b[8 + UFS_NAME_MAX];
+	size_t len;
+};
+
+static int name_key(struct name_key *k, uint64_t parent, const char *name, size_t len)
+{
+	uint64_t be = htobe64(parent);
+
+	if (len == 0)
+		return -EINVAL;
+	if (len > UFS_NAME_MAX)
+		return -ENAMETOOLONG;
+	memcpy(k->b, &be, 8);
+	memcpy(k->b + 8, name, len);
+	k->len = 8 + len;
+	return 0;
+}
+
+static int node_decode(uint64_t id, const struct statedb_val *v, struct node *n)
+{
+	const char *tail = (const char *)v->data + sizeof(struct node_row);
+	struct node_row r;
+
+	if (v->len < sizeof(r))
+		return -EPROTO;
+	memcpy(&r, v->data, sizeof(r));
+	if (r.format != NODE_FORMAT || r.version_len >= UFS_VERSION_MAX ||
+	    v->len != sizeof(r) + r.version_len + r.name_len)
+		return -EPROTO;
+	n->id = id;
+	n->parent = r.parent;
+	n->st_ino = r.st_ino;
+	n->slot = r.slot;
+	n->opens = r.opens;
+	n->size = r.size;
+	n->fetched_ns = r.fetched_ns;
+	n->mtime.tv_sec = r.mtime_sec;
+	n->mtime.tv_nsec = r.mtime_nsec;
+	n->mode = r.mode;
+	n->uid = r.uid;
+	n->gid = r.gid;
+	n->kind = r.kind;
+	n->flags = r.flags;
+	n->name_len = r.name_len;
+	memcpy(n->version, tail, r.version_len);
+	n->version[r.version_len] = '\0';
+	memcpy(n->name, tail + r.version_len, r.name_len);
+	n->name[r.name_len] = '\0';
+	return 0;
+}
+
+int node_load(struct fs *fs, uint64_t id, struct node *n)
+{
+	uint64_t be = htobe64(id);
+	struct statedb_val v;
+	int err = statedb_get(fs->db, STATEDB_NODES, &be, sizeof(be), &v);
+
+	return err != 0 ? err : node_decode(id, &v, n);
+}
+
+int node_store(struct fs *fs, const struct node *n)
+{
+	size_t vlen = strlen(n->version);
+	unsigned char buf[NODE_ROW_MAX];
+	uint64_t be = htobe64(n->id);
+	struct node_row r = {
+		.format = NODE_FORMAT,
+		.kind = n->kind,
+		.flags = n->flags,
+		.version_len = (uint8_t)vlen,
+		.name_len = n->name_len,
+		.slot = n->slot,
+		.opens = n->opens,
+		.parent = n->parent,
+		.st_ino = n->st_ino,
+		.size = n->size,
+		.fetched_ns = n->fetched_ns,
+		.mtime_sec = n->mtime.tv_sec,
+		.mtime_nsec = (uint32_t)n->mtime.tv_nsec,
+		.mode = n->mode,
+		.uid = n->uid,
+		.gid = n->gid,
+	};
+
+	memcpy(buf, &r, sizeof(r));
+	memcpy(buf + sizeof(r), n->version, vlen);
+	memcpy(buf + sizeof(r) + vlen, n->name, n->name_len);
+	return statedb_put(fs->db, STATEDB_NODES, &be, sizeof(be), buf,
+	    sizeof(r) + vlen + n->name_len);
+}
+
+/* The id that a name is bound to. */
+static int bound_id(struct fs *fs, const struct name_key *k, uint64_t *id)
+{
+	struct statedb_val v;
+	uint64_t be;
+	int err = statedb_get(fs->db, STATEDB_NAMES, k->b, k->len, &v);
+
+	if (err != 0)
+		return err;
+	if (v.len != sizeof(be))
+		return -EPROTO;
+	memcpy(&be, v.data, sizeof(be));
+	*id = be64toh(be);
+	return 0;
+}
+
+static int find_by_key(struct fs *fs, const struct name_key *k, struct node *n)
+{
+	uint64_t id;
+	int err = bound_id(fs, k, &id);
+
+	return err != 0 ? err : node_load(fs, id, n);
+}
+
+int node_find(struct fs *fs, uint64_t parent, const char *name, struct node *n)
+{
+	struct name_key k;
+	int err = name_key(&k, parent, name, strlen(name));
+
+	return err != 0 ? err : find_by_key(fs, &k, n);
+}
+
+static bool same_version(const struct node *n, const struct ufs_attr *attr)
+{
+	return n->kind == (uint8_t)attr->kind && strcmp(n->version, attr->version) == 0;
+}
+
+static void take_attr(struct fs *fs, struct node *n, const struct ufs_attr *attr)
+{
+	n->kind = (uint8_t)attr->kind;
+	n->flags = attr->have_mode ? NODE_HAVE_MODE : 0;
+	n->size = attr->size;
+	n->mtime = attr->mtime;
+	n->mode = attr->mode;
+	n->uid = attr->uid;
+	n->gid = attr->gid;
+	memcpy(n->version, attr->version, sizeof(n->version));
+	n->version[sizeof(n->version) - 1] = '\0';
+	n->fetched_ns = loop_now(fs->env.loop);
+}
+
+/* Deletes the row, and the name's binding if it is still this node's. */
+static int node_delete(struct fs *fs, const struct node *n)
+{
+	uint64_t be = htobe64(n->id), id;
+	struct name_key k;
+	int err;
+
+	err = name_key(&k, n->parent, n->name, n->name_len);
+	if (err == 0 && bound_id(fs, &k, &id) == 0 && id == n->id)
+		err = statedb_del(fs->db, STATEDB_NAMES, k.b, k.len);
+	if (err != 0)
+		return err;
+	err = statedb_del(fs->db, STATEDB_NODES, &be, sizeof(be));
+	if (err == 0)
+		fs_free_slot_later(fs, n->slot);
+	return err;
+}
+
+static bool node_unused(const struct fs *fs, const struct node *n)
+{
+	return n->id != NODE_ROOT && n->opens == 0 && counts_get(fs->counts, n->slot) == 0;
+}
+
+/* The row has no right to its name any more. */
+static int node_replace(struct fs *fs, struct node *n)
+{
+	if (node_unused(fs, n))
+		return node_delete(fs, n);
+	if ((n->flags & NODE_REPLACED) != 0)
+		return 0;
+	n->flags |= NODE_REPLACED;
+	return node_store(fs, n);
+}
+
+static int node_create(struct fs *fs, const struct name_key *k, uint64_t parent, const char *path,
+    const struct ufs_attr *attr, struct node *n)
+{
+	uint64_t be;
+	int err;
+
+	memset(n, 0, sizeof(*n));
+	err = fs_next_id(fs, &n->id);
+	if (err == 0)
+		err = counts_alloc(fs->counts, &n->slot);
+	if (err != 0)
+		return err;
+	n->parent = parent;
+	n->name_len = (uint8_t)(k->len - 8);
+	memcpy(n->name, k->b + 8, n->name_len);
+	n->st_ino = node_ino(fs, path);
+	take_attr(fs, n, attr);
+	be = htobe64(n->id);
+	err = node_store(fs, n);
+	if (err == 0)
+		err = statedb_put(fs->db, STATEDB_NAMES, k->b, k->len, &be, sizeof(be));
+	if (err != 0)
+		fs_free_slot_later(fs, n->slot);
+	return err;
+}
+
+int node_bind(struct fs *fs, uint64_t parent, const char *name, const char *path,
+    const struct ufs_attr *attr, struct node *n)
+{
+	struct name_key k;
+	int err;
+
+	err = name_key(&k, parent, name, strlen(name));
+	if (err != 0)
+		return err;
+	err = find_by_key(fs, &k, n);
+	if (err == 0) {
+		if (same_version(n, attr)) {
+			take_attr(fs, n, attr);
+			return node_store(fs, n);
+		}
+		err = node_replace(fs, n);
+	}
+	if (err != 0 && err != -ENOENT)
+		return err;
+	return node_create(fs, &k, parent, path, attr, n);
+}
+
+int node_unbind(struct fs *fs, uint64_t parent, const char *name)
+{
+	struct name_key k;
+	struct node n;
+	int err;
+
+	err = name_key(&k, parent, name, strlen(name));
+	if (err == 0)
+		err = find_by_key(fs, &k, &n);
+	if (err != 0)
+		return err == -ENOENT ? 0 : err;
+	err = node_replace(fs, &n);
+	if (err != 0)
+		return err;
+	err = statedb_del(fs->db, STATEDB_NAMES, k.b, k.len);
+	return err == -ENOENT ? 0 : err;
+}
+
+int node_refresh(struct fs *fs, struct node *n, const struct ufs_attr *attr)
+{
+	int err;
+
+	if (attr == NULL || !same_version(n, attr)) {
+		err = node_replace(fs, n);
+		return err != 0 ? err : -ESTALE;
+	}
+	take_attr(fs, n, attr);
+	return node_store(fs, n);
+}
+
+int node_expire(struct fs *fs, uint64_t id)
+{
+	struct node n;
+	int err = node_load(fs, id, &n);
+
+	if (err != 0)
+		return err;
+	n.fetched_ns = 0;
+	return node_store(fs, &n);
+}
+
+int node_add_open(struct fs *fs, uint64_t id, int by)
+{
+	struct node n;
+	int err = node_load(fs, id, &n);
+
+	if (err != 0)
+		return err;
+	if (by > 0)
+		n.opens++;
+	else if (n.opens > 0)
+		n.opens--;
+	if (node_unused(fs, &n))
+		return node_delete(fs, &n);
+	return node_store(fs, &n);
+}
+
+void node_count(struct fs *fs, const struct node *n)
+{
+	counts_add(fs->counts, n->slot, 1);
+}
+
+int node_forget(struct fs *fs, uint64_t id, uint64_t count)
+{
+	struct node n;
+	int err;
+
+	if (id == NODE_ROOT)
+		return 0;
+	err = node_load(fs, id, &n);
+	if (err != 0)
+		return err;
+	if (counts_sub(fs->counts, n.slot, count) == 0 && n.opens == 0)
+		return node_delete(fs, &n);
+	return 0;
+}
+
+int node_make_root(struct fs *fs)
+{
+	struct node n = { .id = NODE_ROOT, .st_ino = NODE_ROOT, .kind = UFS_DIR };
+
+	n.mtime.tv_sec = (time_t)(loop_wall(fs->env.loop) / NS_PER_S);
+	return node_store(fs, &n);
+}
+
+/* --- Attributes */
+
+bool node_fresh(const struct fs *fs, const struct node *n)
+{
+	uint64_t now = loop_now(fs->env.loop);
+
+	/* A time ahead of ours was written under another clock. */
+	return n->fetched_ns != 0 && n->fetched_ns <= now &&
+	    now - n->fetched_ns < fs->attr_ttl_ns;
+}
+
+double node_ttl(const struct fs *fs, const struct node *n)
+{
+	uint64_t age;
+
+	if (!node_fresh(fs, n) || (n->flags & NODE_REPLACED) != 0)
+		return 0;
+	age = loop_now(fs->env.loop) - n->fetched_ns;
+	return (double)(fs->attr_ttl_ns - age) / (double)NS_PER_S;
+}
+
+void node_stat(const struct fs *fs, const struct node *n, struct stat *st)
+{
+	bool dir = n->kind == UFS_DIR, own = (n->flags & NODE_HAVE_MODE) != 0;
+	uint32_t perm = own ? n->mode : dir ? fs->dir_mode : fs->file_mode;
+
+	memset(st, 0, sizeof(*st));
+	st->st_ino = n->st_ino;
+	st->st_mode = (dir ? S_IFDIR : S_IFREG) | (perm & 07777);
+	st->st_nlink = dir ? 2 : 1;
+	st->st_uid = own ? n->uid : fs->uid;
+	st->st_gid = own ? n->gid : fs->gid;
+	st->st_size = dir ? 4096 : (off_t)n->size;
+	st->st_blocks = (st->st_size + 511) / 512;
+	st->st_blksize = (blksize_t)MIB;
+	st->st_mtim = st->st_ctim = st->st_atim = n->mtime;
+}
+
+void node_entry(const struct fs *fs, const struct node *n, struct fuse_entry_param *e)
+{
+	memset(e, 0, sizeof(*e));
+	e->ino = n->id;
+	e->attr_timeout = node_ttl(fs, n);
+	e->entry_timeout = fs->env.mo->entry_timeout;
+	node_stat(fs, n, &e->attr);
+}
+
+uint64_t node_ino(const struct fs *fs, const char *path)
+{
+	uint64_t h = hash64(path, strlen(path), fs->ino_seed);
+
+	/* 0 is nobody's number and 1 the root's. */
+	return h > NODE_ROOT ? h : h + 2;
+}
+
+/* --- Paths */
+
+int node_path(struct fs *fs, uint64_t id, char path[UFS_PATH_MAX + 1])
+{
+	size_t at = UFS_PATH_MAX; /* the path grows towards the front */
+	struct node n;
+	int err, depth;
+
+	path[at] = '\0';
+	for (depth = 0; id != NODE_ROOT; depth++) {
+		err = node_load(fs, id, &n);
+		if (err != 0)
+			return err == -ENOENT ? -ESTALE : err;
+		if (depth > NODE_MAX_DEPTH)
+			return -ELOOP;
+		if (at < (size_t)n.name_len + (depth > 0))
+			return -ENAMETOOLONG;
+		if (depth > 0)
+			path[--at] = '/';
+		at -= n.name_len;
+		memcpy(path + at, n.name, n.name_len);
+		id = n.parent;
+	}
+	memmove(path, path + at, UFS_PATH_MAX - at + 1);
+	return 0;
+}
+
+int node_child_path(struct fs *fs, uint64_t parent, const char *name, char path[UFS_PATH_MAX + 1])
+{
+	size_t len, nlen = strlen(name);
+	int err = node_path(fs, parent, path);
+
+	if (err != 0)
+		return err;
+	len = strlen(path);
+	if (nlen > UFS_NAME_MAX || len + (len > 0) + nlen > UFS_PATH_MAX)
+		return -ENAMETOOLONG;
+	if (len > 0)
+		path[len++] = '/';
+	memcpy(path + len, name, nlen + 1);
+	return 0;
+}

@@ -1,0 +1,165 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#include "ops/op.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/units.h"
+
+#define DYING_PERIOD_NS (200 * NS_PER_MS)
+#define SIGKILL_BIT (UINT64_C(1) << 8)
+
+int op_prepare(struct op *op, struct fs *fs, fuse_req_t req)
+{
+	const void *raw;
+	size_t len;
+
+	raw = fuse_chan_current(fs->chan, &len);
+	op->raw = malloc(sizeof(*op->raw) + len);
+	if (op->raw == NULL) {
+		fuse_reply_err(req, ENOMEM);
+		return -ENOMEM;
+	}
+	op->magic = OP_MAGIC;
+	op->fs = fs;
+	op->req = req;
+	op->raw->len = (uint32_t)len;
+	memcpy(op->raw->raw, raw, len);
+	return 0;
+}
+
+void *op_new(struct fs *fs, fuse_req_t req, size_t size)
+{
+	struct op *op = calloc(1, size);
+
+	if (op == NULL) {
+		fuse_reply_err(req, ENOMEM);
+		return NULL;
+	}
+	if (op_prepare(op, fs, req) != 0) {
+		free(op);
+		return NULL;
+	}
+	return op;
+}
+
+/* A thread that is being killed has SIGKILL pending, whatever signal killed it.
+ * An unknown process (another pid namespace) counts as living. */
+static bool caller_dying(pid_t pid)
+{
+	unsigned long long pending;
+	char path[40], line[128];
+	bool dying = false;
+	FILE *f;
+
+	if (pid <= 0)
+		return false;
+	snprintf(path, sizeof(path), "/proc/%d/status", (int)pid);
+	f = fopen(path, "re");
+	if (f == NULL)
+		return errno == ENOENT;
+	while (!dying && fgets(line, sizeof(line), f) != NULL)
+		if (sscanf(line, "SigPnd: %llx", &pending) == 1)
+			dying = (pending & SIGKILL_BIT) != 0;
+	fclose(f);
+	return dying;
+}
+
+static void watch_caller(struct op *op)
+{
+	if (op->req == NULL)
+		return;
+	if (caller_dying(fuse_req_ctx(op->req)->pid))
+		task_cancel(&op->task, -EINTR);
+	else
+		timer_arm(&op->dying, DYING_PERIOD_NS);
+}
+
+static void dying_fired(struct timer *t)
+{
+	watch_caller(container_of(t, struct op, dying));
+}
+
+/*
+ * FUSE_INTERRUPT comes once, for any signal that the caller has pending, also for
+ * one with a handler and SA_RESTART (or a runtime's preemption signal): EINTR
+ * would be an error for an application that did nothing.  So only a caller that
+ * is being killed is let go, also if that happens later.
+ */
+static void op_interrupted(fuse_req_t req, void *data)
+{
+	struct op *op = data;
+
+	CHECK_OBJ(op, OP_MAGIC);
+	if (op->req == req && !timer_armed(&op->dying))
+		watch_caller(op);
+}
+
+void op_run(struct op *op, const struct task_kind *kind)
+{
+	struct fs *fs = op->fs;
+
+	TAILQ_INSERT_TAIL(&fs->ops, op, link);
+	fs->nops++;
+	if (op->is_read)
+		fs->nreads++;
+	GAUGE_SET(fs->env.loop, FUSE_RUNNING, fs->nops);
+	timer_init(&op->dying, fs->env.loop, dying_fired);
+	task_start(&op->task, fs->env.loop, kind);
+	fuse_req_interrupt_func(op->req, op_interrupted, op);
+}
+
+void op_free(struct op *op)
+{
+	struct fs *fs = op->fs;
+
+	CHECK_OBJ(op, OP_MAGIC);
+	assert(op->req == NULL);
+	timer_cancel(&op->dying);
+	TAILQ_REMOVE(&fs->ops, op, link);
+	fs->nops--;
+	if (op->is_read)
+		fs->nreads--;
+	GAUGE_SET(fs->env.loop, FUSE_RUNNING, fs->nops);
+	free(op->raw);
+	FREE_OBJ(op);
+	fs_op_ended(fs);
+}
+
+fuse_req_t op_take(struct op *op)
+{
+	fuse_req_t req = op->req;
+
+	assert(req != NULL);
+	op->req = NULL;
+	timer_cancel(&op->dying);
+	fuse_req_interrupt_func(req, NULL, NULL);
+	return req;
+}
+
+int op_errno(int err)
+{
+	switch (err) {
+	case -ETIMEDOUT:
+	case -ECANCELED:
+		return EIO;
+	default:
+		return -err;
+	}
+}
+
+enum task_next op_fail(struct op *op, int err)
+{
+	fuse_req_t req = op_take(op);
+
+	assert(err < 0);
+	if (op->hold) {
+		STAILQ_INSERT_TAIL(&op->fs->held, op->raw, link);
+		op->raw = NULL;
+		fuse_reply_none(req);
+	} else {
+		fuse_reply_err(req, op->opening && err == -ETIMEDOUT ? ETIMEDOUT : op_errno(err));
+	}
+	return task_end(&op->task);
+}

@@ -1,0 +1,206 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "base/argv.h"
+#include "base/log.h"
+#include "base/obj.h"
+#include "reactor/notify.h"
+#include "takeover/keeper_msg.h"
+#include "takeover/keeper_priv.h"
+
+#define KEEPER_MSG_FDS 16
+
+/* --- what is done about it */
+
+static void hear_fds(struct keeper *k, const struct keeper_msg *m, int *fds, int nfds)
+{
+	const char *name = m->fdname != NULL ? m->fdname : "stored";
+	int i, err;
+
+	for (i = 0; i < nfds; i++) {
+		if (!m->fdstore) {
+			close(fds[i]);
+			continue;
+		}
+		err = store_add(&k->store, name, fds[i]);
+		if (err != 0)
+			log_error("store descriptor %s: %s", name, strerror(-err));
+	}
+	if (m->fdremove && m->fdname != NULL)
+		store_remove(&k->store, m->fdname);
+}
+
+static void hear_argv(struct keeper *k, const char *text)
+{
+	char **argv = argv_decode(text);
+
+	if (argv == NULL || argv[0] == NULL) {
+		log_error("the daemon sent a command line that is damaged; keeping the old one");
+		argv_free(&argv);
+		return;
+	}
+	argv_free(&k->argv);
+	k->argv = argv;
+}
+
+static void hear_mainpid(struct keeper *k, pid_t pid)
+{
+	int err;
+
+	if (pid == k->pid)
+		return;
+	log_info("the daemon is now pid %d (was %d)", (int)pid, (int)k->pid);
+	timer_cancel(&k->restart_timer);
+	err = keeper_watch(k, pid);
+	if (err != 0)
+		log_error("watch pid %d: %s", (int)pid, strerror(-err));
+	k->stopping = false;
+	if (k->quitting)
+		keeper_quit(k);
+}
+
+static void hear(struct keeper *k, char *text, pid_t from, int *fds, int nfds)
+{
+	struct keeper_msg m;
+
+	keeper_msg_parse(&m, text);
+	hear_fds(k, &m, fds, nfds);
+	if (m.mainpid != 0)
+		hear_mainpid(k, m.mainpid);
+	if (m.argv != NULL)
+		hear_argv(k, m.argv);
+	if (m.limit != NULL && restart_set_limit(&k->restart, m.limit) != 0)
+		log_error("keeper.restart.limit = %s: must be like \"5 in 1min\", with at most %u",
+		    m.limit, RESTART_LIMIT_MAX);
+	/* An old daemon that finishes its reads is not the one we watch. */
+	if (m.stopping && from == k->pid)
+		k->stopping = true;
+	if ((m.watchdog || m.ready) && from == k->pid && k->watchdog_ns != 0)
+		timer_arm(&k->watchdog, k->watchdog_ns);
+	if (m.ready && !k->ready) {
+		k->ready = true;
+		keeper_tell_ready(k, 0);
+		notify_send("READY=1", NULL, 0);
+	}
+	if (m.status != NULL)
+		log_debug("the daemon: %s", m.status);
+}
+
+/* --- the socket */
+
+union hear_control {
+	struct cmsghdr align;
+	char space[CMSG_SPACE(KEEPER_MSG_FDS * sizeof(int)) + CMSG_SPACE(sizeof(struct ucred))];
+};
+
+static int hear_control(struct msghdr *mh, int *fds, struct ucred *who)
+{
+	struct cmsghdr *c;
+	int nfds = 0;
+
+	for (c = CMSG_FIRSTHDR(mh); c != NULL; c = CMSG_NXTHDR(mh, c)) {
+		size_t len = c->cmsg_len - CMSG_LEN(0);
+
+		if (c->cmsg_level != SOL_SOCKET)
+			continue;
+		if (c->cmsg_type == SCM_RIGHTS && len <= KEEPER_MSG_FDS * sizeof(int)) {
+			memcpy(fds, CMSG_DATA(c), len);
+			nfds = (int)(len / sizeof(int));
+		} else if (c->cmsg_type == SCM_CREDENTIALS && len == sizeof(*who))
+			memcpy(who, CMSG_DATA(c), sizeof(*who));
+	}
+	return nfds;
+}
+
+/* One datagram; false if there was none. */
+static bool hear_one(struct keeper *k)
+{
+	struct iovec iov = {.iov_base = k->msg, .iov_len = sizeof(k->msg) - 1};
+	struct ucred who = {.pid = 0, .uid = (uid_t)-1, .gid = (gid_t)-1};
+	union hear_control control;
+	struct msghdr mh = {.msg_iov = &iov, .msg_iovlen = 1, .msg_control = &control,
+	    .msg_controllen = sizeof(control)};
+	int fds[KEEPER_MSG_FDS], nfds;
+	ssize_t n = recvmsg(k->sock, &mh, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+
+	if (n < 0)
+		return errno == EINTR;
+	nfds = hear_control(&mh, fds, &who);
+	if ((who.uid != 0 && who.uid != geteuid()) ||
+	    (mh.msg_flags & (MSG_TRUNC | MSG_CTRUNC)) != 0) {
+		log_warn("ignored a notification of pid %d, user %d: %s", (int)who.pid, (int)who.uid,
+		    (mh.msg_flags & (MSG_TRUNC | MSG_CTRUNC)) != 0 ? "too long" : "not ours");
+		while (nfds > 0)
+			close(fds[--nfds]);
+		return true;
+	}
+	k->msg[n] = '\0';
+	hear(k, k->msg, who.pid, fds, nfds);
+	return true;
+}
+
+void keeper_hear(struct keeper *k)
+{
+	while (hear_one(k))
+		;
+}
+
+static void keeper_heard(struct loop_fd *lf, unsigned what)
+{
+	(void)what;
+	keeper_hear(container_of(lf, struct keeper, sock_lf));
+}
+
+/* A directory of mode 0700 of our own: nobody else reaches the socket. */
+static int make_dir(struct keeper *k)
+{
+	static const char *const roots[] = {"/run", "/dev/shm", "/tmp"};
+	unsigned i;
+
+	for (i = 0; i < ARRAY_LEN(roots); i++) {
+		snprintf(k->dir, sizeof(k->dir), "%s/batonfs-keeper.XXXXXX", roots[i]);
+		if (mkdtemp(k->dir) != NULL)
+			return 0;
+	}
+	k->dir[0] = '\0';
+	return -errno;
+}
+
+int keeper_listen(struct keeper *k)
+{
+	struct sockaddr_un sun = {.sun_family = AF_UNIX};
+	int on = 1, err;
+
+	err = make_dir(k);
+	if (err != 0)
+		return err;
+	snprintf(k->path, sizeof(k->path), "%s/notify", k->dir);
+	memcpy(sun.sun_path, k->path, strlen(k->path));
+	k->sock = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	if (k->sock < 0 || bind(k->sock, (struct sockaddr *)&sun, sizeof(sun)) != 0 ||
+	    setsockopt(k->sock, SOL_SOCKET, SO_PASSCRED, &on, sizeof(on)) != 0)
+		return -errno;
+	err = loop_fd_init(&k->sock_lf, k->loop, k->sock, keeper_heard);
+	if (err == 0)
+		err = loop_fd_want(&k->sock_lf, LOOP_READ);
+	return err;
+}
+
+void keeper_unlisten(struct keeper *k)
+{
+	if (k->sock_lf.loop != NULL)
+		loop_fd_fini(&k->sock_lf);
+	if (k->sock >= 0)
+		close(k->sock);
+	k->sock = -1;
+	if (k->path[0] != '\0')
+		unlink(k->path);
+	if (k->dir[0] != '\0')
+		rmdir(k->dir);
+}

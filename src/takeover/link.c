@@ -1,0 +1,139 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#include "takeover/link.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/types.h>
+#include <unistd.h>
+
+#include "base/log.h"
+#include "base/obj.h"
+#include "daemon.h"
+#include "reactor/fuse_chan.h"
+#include "reactor/sock.h"
+#include "takeover/held.h"
+#include "takeover/records.h"
+
+struct takeover_link {
+	struct daemon *d;
+	int sock;
+	struct loop_fd lf;
+	struct rec_in in;
+	unsigned char buf[REC_MSG_MAX];
+};
+
+static void link_close(struct takeover_link *l)
+{
+	l->d->link = NULL;
+	if (l->lf.loop != NULL)
+		loop_fd_fini(&l->lf);
+	close(l->sock);
+	free(l);
+}
+
+/* Whatever the old daemon had not answered is unanswered for ever, unless the kernel
+ * sends it again; that it sends our own requests again too does no harm. */
+static void link_broken(struct takeover_link *l, const char *why)
+{
+	struct daemon *d = l->d;
+	int err = fuse_chan_resend(d->chan);
+
+	if (err == 0)
+		log_warn("%s: the old daemon %s: its running reads are repeated here",
+		    d->args.mountpoint, why);
+	else
+		daemon_warn(d, "the old daemon %s and its running reads cannot be repeated (%s): "
+			       "their callers wait until this mount ends", why, strerror(-err));
+	link_close(l);
+}
+
+static int link_result(struct takeover_link *l, int fd)
+{
+	struct held_list list = STAILQ_HEAD_INITIALIZER(list);
+	struct held_req *r;
+	uint32_t count;
+	int err;
+
+	if (fd < 0)
+		return -EBADMSG;
+	err = held_decode(fd, &list, &count);
+	if (err != 0)
+		return err;
+	l->d->report.resumed += count;
+	while ((r = STAILQ_FIRST(&list)) != NULL) {
+		STAILQ_REMOVE_HEAD(&list, link);
+		fuse_chan_feed(l->d->chan, r->raw, r->len);
+		free(r);
+	}
+	return 0;
+}
+
+static void link_message(struct takeover_link *l, size_t len, const int *fds, int nfds)
+{
+	int sorted[REC_FD_KINDS], err;
+
+	err = rec_parse(&l->in, l->buf, len);
+	if (err != 0) {
+		while (nfds > 0)
+			close(fds[--nfds]);
+		link_broken(l, "sent a message that is damaged");
+		return;
+	}
+	err = rec_sort_fds(&l->in, fds, nfds, sorted);
+	if (err == 0 && l->in.type == MSG_RESULT)
+		err = link_result(l, sorted[REC_FD_HELD]);
+	rec_close_fds(sorted);
+	if (err != 0)
+		link_broken(l, "sent a result that is damaged");
+	else if (l->in.type == MSG_END) {
+		log_info("%s: the old daemon has ended; %u running reads were passed on",
+		    l->d->args.mountpoint, l->d->report.resumed);
+		link_close(l);
+	}
+}
+
+static void link_event(struct loop_fd *lf, unsigned what)
+{
+	struct takeover_link *l = container_of(lf, struct takeover_link, lf);
+	int fds[SOCK_MAX_FDS], nfds = 0;
+	ssize_t n;
+
+	(void)what;
+	n = sock_recv(l->sock, l->buf, sizeof(l->buf), fds, &nfds);
+	if (n == -ECONNRESET)
+		n = sock_recv(l->sock, l->buf, sizeof(l->buf), fds, &nfds);
+	if (n == -EAGAIN || n == -EINTR)
+		return;
+	if (n <= 0)
+		link_broken(l, "ended early");
+	else
+		link_message(l, (size_t)n, fds, nfds);
+}
+
+void link_start(struct daemon *d, int sock)
+{
+	struct takeover_link *l = calloc(1, sizeof(*l));
+
+	assert(d->link == NULL);
+	if (l == NULL) {
+		close(sock);
+		log_error("%s: watch the old daemon: %s", d->args.mountpoint, strerror(ENOMEM));
+		fuse_chan_resend(d->chan);
+		return;
+	}
+	l->d = d;
+	l->sock = sock;
+	d->link = l;
+	if (loop_fd_init(&l->lf, d->loop, sock, link_event) != 0) {
+		l->lf.loop = NULL;
+		link_broken(l, "cannot be watched");
+	} else if (loop_fd_want(&l->lf, LOOP_READ) != 0)
+		link_broken(l, "cannot be watched");
+}
+
+void link_stop(struct daemon *d)
+{
+	if (d->link != NULL)
+		link_close(d->link);
+}

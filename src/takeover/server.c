@@ -1,0 +1,257 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* Hand-over, old side: the listening socket and the connection of one successor. */
+#include "takeover/server.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "base/log.h"
+#include "base/obj.h"
+#include "daemon.h"
+#include "takeover/claim.h"
+#include "takeover/link.h"
+#include "takeover/server_priv.h"
+
+/* --- the connection */
+
+void session_wake(struct session *s)
+{
+	if (s->task.waiting)
+		task_resume(&s->task);
+}
+
+void session_next_msg(struct session *s)
+{
+	rec_close_fds(s->fds);
+	s->have_msg = false;
+	if (!s->eof && s->io_err == 0)
+		loop_fd_want(&s->lf, LOOP_READ);
+}
+
+static void session_input(struct session *s)
+{
+	int fds[SOCK_MAX_FDS], nfds = 0, err;
+	ssize_t n;
+
+	n = sock_recv(s->sock, s->buf, sizeof(s->buf), fds, &nfds);
+	/* The peer closed while something of ours was unread: what it said before
+	 * that can still be read. */
+	if (n == -ECONNRESET)
+		n = sock_recv(s->sock, s->buf, sizeof(s->buf), fds, &nfds);
+	if (n == -EAGAIN || n == -EINTR)
+		return;
+	loop_fd_want(&s->lf, 0);
+	if (n == 0 || n == -ECONNRESET || n == -EPIPE) {
+		s->eof = true;
+	} else if (n < 0) {
+		s->io_err = (int)n;
+	} else {
+		err = rec_parse(&s->in, s->buf, (size_t)n);
+		if (err == 0) {
+			err = rec_sort_fds(&s->in, fds, nfds, s->fds);
+		} else
+			while (nfds > 0)
+				close(fds[--nfds]);
+		if (err == 0)
+			s->have_msg = true;
+		else
+			s->io_err = err;
+	}
+	session_wake(s);
+}
+
+static void session_event(struct loop_fd *lf, unsigned what)
+{
+	struct session *s = container_of(lf, struct session, lf);
+
+	if ((what & LOOP_READ) != 0 && !s->have_msg && !s->eof && s->io_err == 0)
+		session_input(s);
+	if ((what & LOOP_WRITE) != 0) {
+		loop_fd_want(&s->lf, s->eof ? 0 : LOOP_READ);
+		session_wake(s);
+	}
+}
+
+static void session_expired(struct timer *t)
+{
+	struct session *s = container_of(t, struct session, timer);
+
+	s->expired = true;
+	session_wake(s);
+}
+
+int session_send(struct session *s, const int *fds, int nfds)
+{
+	struct iovec iov = {.iov_base = s->out.buf, .iov_len = rec_len(&s->out)};
+	ssize_t n;
+
+	if (iov.iov_len == 0)
+		return -EMSGSIZE;
+	n = sock_send(s->sock, &iov, 1, fds, nfds);
+	return n < 0 ? (int)n : 0;
+}
+
+void session_report_failure(struct session *s)
+{
+	struct daemon *d = s->ts->d;
+
+	COUNT(d->loop, TAKEOVER_FAILED, 1);
+	snprintf(d->report.failure, sizeof(d->report.failure), "%.255s", s->words);
+	d->report.failure_wall_ns = loop_wall(d->loop);
+	log_warn("%s: takeover by pid %d failed: %s; this daemon goes on serving",
+	    d->args.mountpoint, (int)s->pid, s->words);
+}
+
+void session_free(struct session **sp)
+{
+	struct session *s = *sp;
+
+	*sp = NULL;
+	timer_cancel(&s->timer);
+	loop_fd_fini(&s->lf);
+	rec_close_fds(s->fds);
+	close(s->sock);
+	s->ts->session = NULL;
+	free(s);
+}
+
+static int session_new(struct takeover_server *ts, int sock, pid_t pid)
+{
+	struct session *s = calloc(1, sizeof(*s));
+	int i, err;
+
+	if (s == NULL)
+		return -ENOMEM;
+	s->ts = ts;
+	s->sock = sock;
+	s->pid = pid;
+	STAILQ_INIT(&s->held);
+	for (i = 0; i < REC_FD_KINDS; i++)
+		s->fds[i] = -1;
+	timer_init(&s->timer, ts->d->loop, session_expired);
+	err = loop_fd_init(&s->lf, ts->d->loop, sock, session_event);
+	if (err == 0) {
+		err = loop_fd_want(&s->lf, LOOP_READ);
+		if (err != 0)
+			loop_fd_fini(&s->lf);
+	}
+	if (err != 0) {
+		free(s);
+		return err;
+	}
+	ts->session = s;
+	session_start(s);
+	return 0;
+}
+
+/* --- the listening socket */
+
+static void server_refuse(int sock, int err, const char *words)
+{
+	struct rec_out out;
+	struct iovec iov;
+
+	rec_begin(&out, MSG_REFUSE);
+	rec_put_u64(&out, REC_ERRNO, (uint64_t)-err);
+	rec_put_text(&out, REC_WORDS, words);
+	iov = (struct iovec){.iov_base = out.buf, .iov_len = rec_len(&out)};
+	sock_send(sock, &iov, 1, NULL, 0);
+}
+
+static void server_accept(struct loop_fd *lf, unsigned what)
+{
+	struct takeover_server *ts = container_of(lf, struct takeover_server, lf);
+	uid_t uid = (uid_t)-1;
+	pid_t pid = 0;
+	int sock, err;
+
+	(void)what;
+	sock = sock_accept(ts->listen_fd);
+	if (sock < 0) {
+		if (sock != -EAGAIN && sock != -ECONNABORTED)
+			log_warn("%s: accept: %s", ts->d->takeover_path, strerror(-sock));
+		return;
+	}
+	if (sock_check_peer(sock, &pid, &uid) != 0) {
+		log_warn("%s: refused a connection of user %u", ts->d->takeover_path,
+		    (unsigned)uid);
+		close(sock);
+		return;
+	}
+	if (ts->session != NULL || !ts->d->serving || ts->d->ending) {
+		server_refuse(sock, -EBUSY, ts->session != NULL
+			? "another daemon is taking this mount over at the moment; try again"
+			: "this daemon does not serve the mount (any more)");
+		close(sock);
+		return;
+	}
+	err = session_new(ts, sock, pid);
+	if (err != 0) {
+		log_error("%s: %s", ts->d->takeover_path, strerror(-err));
+		close(sock);
+	}
+}
+
+int takeover_server_adopt(struct takeover_server **out, struct daemon *d, int listen_fd)
+{
+	struct takeover_server *ts;
+	int err;
+
+	*out = NULL;
+	ALLOC_OBJ(ts, TAKEOVER_SERVER_MAGIC);
+	if (ts == NULL) {
+		close(listen_fd);
+		return -ENOMEM;
+	}
+	ts->d = d;
+	ts->listen_fd = listen_fd;
+	ts->spawn.pidfd = ts->spawn.pipe = -1;
+	err = claim_take(&d->epoch);
+	if (err == 0)
+		err = loop_fd_init(&ts->lf, d->loop, listen_fd, server_accept);
+	if (err == 0) {
+		ts->listening = true;
+		err = loop_fd_want(&ts->lf, LOOP_READ);
+	}
+	if (err != 0) {
+		takeover_server_free(&ts);
+		return err;
+	}
+	fs_on_idle(d->fs, server_idle, ts);
+	*out = ts;
+	return 0;
+}
+
+int takeover_server_new(struct takeover_server **out, struct daemon *d, struct errtext *et)
+{
+	int fd, err;
+
+	*out = NULL;
+	fd = sock_listen(d->takeover_path, SOCK_SEQPACKET, et);
+	if (fd < 0)
+		return fd;
+	err = takeover_server_adopt(out, d, fd);
+	return err == 0 ? 0
+			: errtext_set(et, err, "takeover socket %s: %s", d->takeover_path,
+			      strerror(-err));
+}
+
+void takeover_server_free(struct takeover_server **tsp)
+{
+	struct takeover_server *ts;
+
+	TAKE_OBJ(ts, tsp, TAKEOVER_SERVER_MAGIC);
+	spawn_fini(&ts->spawn);
+	link_stop(ts->d);
+	if (ts->session != NULL)
+		task_cancel(&ts->session->task, -ECANCELED);
+	while (ts->session != NULL)
+		loop_turn(ts->d->loop, true);
+	if (ts->listening)
+		loop_fd_fini(&ts->lf);
+	close(ts->listen_fd);
+	FREE_OBJ(ts);
+}

@@ -1,0 +1,94 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* The old side's parts: server.c has the sockets, server_steps.c the steps of one
+ * hand-over, spawn.c the successor that we start ourselves. */
+#ifndef TAKEOVER_SERVER_PRIV_H
+#define TAKEOVER_SERVER_PRIV_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "ops/fs.h"
+#include "reactor/loop.h"
+#include "reactor/sock.h"
+#include "reactor/task.h"
+#include "reactor/timer.h"
+#include "takeover/identity.h"
+#include "takeover/records.h"
+#include "takeover/server.h"
+
+#define SPAWN_OUTPUT_MAX 4096
+
+/* The successor that we started; at most one at a time. */
+struct spawn {
+	pid_t pid; /* 0: none */
+	int pidfd, pipe;
+	bool watching, reading; /* pidfd_lf and pipe_lf are set up */
+	struct loop_fd pidfd_lf, pipe_lf;
+	struct timer limit;
+	bool check_only, reported, timed_out;
+	void (*done)(void *arg, int err, const char *words);
+	void *arg;
+	size_t len; /* of what it wrote to stdout and stderr */
+	char out[SPAWN_OUTPUT_MAX];
+	char words[512]; /* why the hand-over ended, as we saw it */
+};
+
+struct session {
+	struct task task;
+	struct takeover_server *ts;
+	int sock;
+	struct loop_fd lf;
+	struct timer timer;
+	pid_t pid;
+	bool expired, eof, have_msg;
+	int io_err;
+	struct rec_in in; /* into buf, while have_msg */
+	unsigned char buf[REC_MSG_MAX];
+	int fds[REC_FD_KINDS]; /* that came with the message */
+	struct rec_out out;
+	/* what HELLO said */
+	bool check_only, same_keeper, has_keeper;
+	char build[32];
+	/* how far it went */
+	bool stopped, quiesced, closed, index_closed, committed, ended_reads;
+	uint64_t stopped_at;
+	uint64_t claim_until;
+	struct held_list held;
+	char words[512]; /* why it failed; "" while it has not */
+};
+
+struct takeover_server {
+	uint32_t magic;
+#define TAKEOVER_SERVER_MAGIC 0x7a4e0e01u
+	struct daemon *d;
+	int listen_fd;
+	struct loop_fd lf;
+	bool listening;
+	struct session *session;
+	struct spawn spawn;
+};
+
+/* --- server.c */
+void session_wake(struct session *s);
+/* The message was used: its descriptors are closed, the next may come. */
+void session_next_msg(struct session *s);
+/* Sends s->out; 0 or negative errno. */
+int session_send(struct session *s, const int *fds, int nfds);
+void session_free(struct session **sp);
+/* A successor was refused or given up: for `status`, the counters and the log. */
+void session_report_failure(struct session *s);
+
+/* --- server_steps.c */
+void session_start(struct session *s);
+/* From fs and cache, whatever session there is now. */
+void server_quiesced(void *arg);
+void server_index_closed(void *arg);
+void server_idle(void *arg);
+
+/* --- spawn.c */
+/* How the session with that process ended; err 0: it serves. */
+void spawn_session_ended(struct spawn *sp, pid_t pid, int err, const char *words);
+void spawn_fini(struct spawn *sp);
+
+#endif

@@ -1,0 +1,709 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * Hand-over, old side: one successor, step by step.
+ *
+ *	hello -> state -> ready -> quiesced -> closed -> commit -> done -> reads -> end
+ *
+ * Every failure before COMMIT was sent leads to `rollback`, after which this
+ * daemon serves as before.  A successor that dies between COMMIT and DONE leads to
+ * `take back`: this daemon raises the epoch above the dead one's and goes on as
+ * after a crash.
+ */
+#include "config.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "base/fault.h"
+#include "base/log.h"
+#include "base/obj.h"
+#include "base/units.h"
+#include "cache/cache.h"
+#include "ctl/ctl.h"
+#include "daemon.h"
+#include "ops/counts.h"
+#include "reactor/fuse_chan.h"
+#include "reactor/notify.h"
+#include "reactor/statedb.h"
+#include "takeover/claim.h"
+#include "takeover/held.h"
+#include "takeover/server_priv.h"
+
+/* A successor says HELLO at once, and READY when it has opened its cache. */
+#define HELLO_LIMIT (10 * NS_PER_S)
+#define READY_LIMIT (30 * NS_PER_S)
+/* After COMMIT it opens two databases; a loaded machine gets this much at least. */
+#define DONE_LIMIT (5 * NS_PER_S)
+#define CLAIM_LIMIT (5 * NS_PER_S)
+#define CLAIM_RETRY (2 * NS_PER_MS)
+
+enum session_step {
+	S_HELLO,
+	S_STATE,
+	S_READY,
+	S_QUIESCED,
+	S_CLOSED,
+	S_COMMIT,
+	S_DONE,
+	S_READS,
+	S_ROLLBACK,
+	S_TAKE_BACK,
+	S_LOST,
+	S_END,
+};
+
+static struct session *session_of(struct task *t)
+{
+	return container_of(t, struct session, task);
+}
+
+/* Every wait can be given up: the step that follows looks why it was woken. */
+static void session_leave(struct task *t)
+{
+	(void)t;
+}
+
+static enum task_next session_wait(struct session *s, enum session_step step)
+{
+	return task_wait(&s->task, step, session_leave);
+}
+
+static void session_limit(struct session *s, uint64_t ns)
+{
+	s->expired = false;
+	timer_arm(&s->timer, ns);
+}
+
+static void session_say(struct session *s, const char *fmt, ...)
+    __attribute__((format(printf, 2, 3)));
+
+static void session_say(struct session *s, const char *fmt, ...)
+{
+	va_list ap;
+
+	if (s->words[0] != '\0')
+		return;
+	va_start(ap, fmt);
+	vsnprintf(s->words, sizeof(s->words), fmt, ap);
+	va_end(ap);
+}
+
+static uint64_t now_exact(struct session *s)
+{
+	const struct clock *clk = loop_clock(s->ts->d->loop);
+
+	return clk->monotonic(clk);
+}
+
+/* Has the successor gone, or failed, or taken too long?  Then words say so. */
+static bool session_broken(struct session *s, const char *waited_for)
+{
+	char theirs[400];
+
+	if (s->ts->d->ending)
+		session_say(s, "this daemon is ending");
+	else if (task_err(&s->task) != 0)
+		session_say(s, "given up: %s", strerror(-task_err(&s->task)));
+	else if (s->have_msg && s->in.type == MSG_REFUSE) {
+		rec_get_text(&s->in, REC_WORDS, theirs, sizeof(theirs));
+		session_say(s, "the new daemon gave up: %s", theirs);
+	} else if (s->eof)
+		session_say(s, "the new daemon ended before %s", waited_for);
+	else if (s->io_err == -EPROTO)
+		session_say(s, "the new daemon speaks another version of the protocol, or needs "
+			       "something that this one (%s) does not know", PACKAGE_VERSION);
+	else if (s->io_err == -EBADMSG)
+		session_say(s, "the new daemon sent a damaged message");
+	else if (s->io_err != 0)
+		session_say(s, "read the takeover socket: %s", strerror(-s->io_err));
+	else if (s->expired)
+		session_say(s, "the new daemon did not come to %s in time", waited_for);
+	return s->words[0] != '\0';
+}
+
+/* 1: the message that we wait for is in s->in; 0: nothing yet; -1: broken. */
+static int session_expect(struct session *s, enum rec_msg type, const char *name)
+{
+	if (session_broken(s, name))
+		return -1;
+	if (!s->have_msg)
+		return 0;
+	if (s->in.type == type)
+		return 1;
+	session_say(s, "the new daemon sent message %d instead of %s", (int)s->in.type, name);
+	return -1;
+}
+
+/* --- HELLO */
+
+static enum task_next s_hello(struct task *t)
+{
+	struct session *s = session_of(t);
+
+	session_limit(s, HELLO_LIMIT);
+	return session_wait(s, S_STATE);
+}
+
+static bool hello_same_cache(struct session *s)
+{
+	struct daemon *d = s->ts->d;
+	int fd = s->fds[REC_FD_CACHE_DIR];
+
+	if (d->cfg->page_store_dir[0] == '\0')
+		return fd < 0;
+	return fd >= 0 && cache_same_dir(d->cache, fd);
+}
+
+static bool hello_ok(struct session *s)
+{
+	struct daemon *d = s->ts->d;
+	char keeper[IDENTITY_MAX], theirs[IDENTITY_MAX];
+	uint64_t caps = 0, needs = 0, flags = 0, digest = 0;
+
+	rec_get_u64(&s->in, REC_CAPS, &caps);
+	rec_get_u64(&s->in, REC_NEEDS, &needs);
+	rec_get_u64(&s->in, REC_FLAGS, &flags);
+	rec_get_text(&s->in, REC_BUILD, s->build, sizeof(s->build));
+	rec_get_text(&s->in, REC_KEEPER, theirs, sizeof(theirs));
+	identity_keeper(keeper, sizeof(keeper));
+	s->check_only = (flags & REC_FLAG_CHECK_ONLY) != 0;
+	s->has_keeper = theirs[0] != '\0';
+	s->same_keeper = s->has_keeper && strcmp(keeper, theirs) == 0;
+	if ((needs & ~REC_CAPS_OURS) != 0)
+		session_say(s, "the new daemon (%s) needs what this one (%s) cannot do "
+			       "(capabilities %#llx)", s->build, PACKAGE_VERSION,
+		    (unsigned long long)(needs & ~REC_CAPS_OURS));
+	else if ((REC_CAPS_OURS & ~caps) != 0)
+		session_say(s, "the new daemon (%s) cannot do what this one (%s) needs "
+			       "(capabilities %#llx)", s->build, PACKAGE_VERSION,
+		    (unsigned long long)(REC_CAPS_OURS & ~caps));
+	else if (rec_get_u64(&s->in, REC_NAMESPACE, &digest) != 0 ||
+	    digest != fs_namespace_digest(d->fs))
+		session_say(s, "the new daemon was started with other storage (--ufs) than the "
+			       "running one: unmount instead");
+	else if (!hello_same_cache(s))
+		session_say(s, "worker.page.store.dir is not the directory of the running daemon "
+			       "(%s): unmount instead, or keep it",
+		    d->cfg->page_store_dir[0] != '\0' ? d->cfg->page_store_dir : "none");
+	else if (!s->same_keeper && identity_foreign_to_unit(s->pid))
+		session_say(s, "the running daemon is a systemd service and pid %d is not part of "
+			       "it: use `batonfs upgrade` or `systemctl restart`", (int)s->pid);
+	else if (!d->ready)
+		session_say(s, "the mount has only just begun; try again");
+	return s->words[0] == '\0';
+}
+
+/* --- STATE */
+
+struct fd_list {
+	int fd[SOCK_MAX_FDS];
+	unsigned char kind[SOCK_MAX_FDS];
+	int n;
+};
+
+static void fd_list_add(struct fd_list *l, enum rec_fd kind, int fd)
+{
+	if (fd < 0)
+		return;
+	l->fd[l->n] = fd;
+	l->kind[l->n++] = (unsigned char)kind;
+}
+
+static void state_records(struct session *s)
+{
+	struct daemon *d = s->ts->d;
+	const struct fuse_chan_init *init = fuse_chan_init_record(d->chan);
+	char keeper[IDENTITY_MAX];
+
+	identity_keeper(keeper, sizeof(keeper));
+	rec_begin(&s->out, MSG_STATE);
+	rec_put_u64(&s->out, REC_CAPS, REC_CAPS_OURS);
+	rec_put_u64(&s->out, REC_NEEDS, REC_CAPS_OURS);
+	rec_put_text(&s->out, REC_BUILD, PACKAGE_VERSION);
+	rec_put_u64(&s->out, REC_PID, (uint64_t)getpid());
+	rec_put_u64(&s->out, REC_FLAGS, d->kept ? REC_FLAG_KEPT : 0);
+	rec_put_text(&s->out, REC_KEEPER, keeper);
+	rec_put(&s->out, REC_INIT_REQUEST, init->req, init->req_len);
+	rec_put(&s->out, REC_INIT_REPLY, init->reply, init->reply_len);
+	rec_put_u64(&s->out, REC_MOUNT_ID, d->mount_id);
+	rec_put_u64(&s->out, REC_EPOCH, d->epoch.mine);
+	rec_put_u64(&s->out, REC_WINDOW, d->cfg->migration_grace_period + DONE_LIMIT);
+}
+
+static int state_send(struct session *s)
+{
+	struct daemon *d = s->ts->d;
+	struct fd_list l = {.n = 0};
+	int dir, err;
+
+	state_records(s);
+	if (s->check_only)
+		return session_send(s, NULL, 0);
+	dir = open(d->state_dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (dir < 0)
+		return -errno;
+	fd_list_add(&l, REC_FD_FUSE, fuse_chan_fd(d->chan));
+	fd_list_add(&l, REC_FD_EPOCH, d->epoch.fd);
+	fd_list_add(&l, REC_FD_COUNTS, counts_fd(d->counts));
+	fd_list_add(&l, REC_FD_LOCK, cache_lock_fd(d->cache));
+	fd_list_add(&l, REC_FD_STATE_DIR, dir);
+	fd_list_add(&l, REC_FD_INIT, d->init_fd);
+	fd_list_add(&l, REC_FD_TAKEOVER, s->ts->listen_fd);
+	if (d->ctl != NULL)
+		fd_list_add(&l, REC_FD_CONTROL, ctl_listen_fd(d->ctl));
+	rec_put(&s->out, REC_FDS, l.kind, (size_t)l.n);
+	err = session_send(s, l.fd, l.n);
+	close(dir);
+	return err;
+}
+
+static enum task_next s_state(struct task *t)
+{
+	struct session *s = session_of(t);
+	int got = session_expect(s, MSG_HELLO, "HELLO"), err;
+
+	if (got == 0)
+		return session_wait(s, S_STATE);
+	if (got < 0 || !hello_ok(s))
+		return task_goto(t, S_ROLLBACK);
+	session_next_msg(s);
+	err = state_send(s);
+	if (err != 0) {
+		session_say(s, err == -EPIPE ? "the new daemon ended before STATE"
+					     : "send STATE: %s", strerror(-err));
+		return task_goto(t, S_ROLLBACK);
+	}
+	if (s->check_only)
+		return task_goto(t, S_END);
+	session_limit(s, READY_LIMIT);
+	return session_wait(s, S_READY);
+}
+
+/* --- READY: stop, let what runs end, close the databases */
+
+void server_quiesced(void *arg)
+{
+	struct takeover_server *ts = arg;
+
+	if (ts->session != NULL && ts->session->stopped) {
+		ts->session->quiesced = true;
+		session_wake(ts->session);
+	}
+}
+
+void server_index_closed(void *arg)
+{
+	struct takeover_server *ts = arg;
+
+	ts->session->index_closed = true;
+	session_wake(ts->session);
+}
+
+void server_idle(void *arg)
+{
+	struct takeover_server *ts = arg;
+
+	if (ts->session == NULL) {
+		/* After a rollback: what could not be recalled in time has ended now,
+		 * unanswered, and must be done again here. */
+		if (ts->d->serving)
+			fs_handover_undo(ts->d->fs);
+	} else if (ts->session->committed)
+		session_wake(ts->session);
+}
+
+static enum task_next s_ready(struct task *t)
+{
+	struct session *s = session_of(t);
+	struct daemon *d = s->ts->d;
+	int got = session_expect(s, MSG_READY, "READY"), err;
+
+	if (got == 0)
+		return session_wait(s, S_READY);
+	if (got < 0)
+		return task_goto(t, S_ROLLBACK);
+	session_next_msg(s);
+	err = FAULT("takeover.old.ready");
+	if (err != 0) {
+		session_say(s, "fault point takeover.old.ready: %s", strerror(-err));
+		return task_goto(t, S_ROLLBACK);
+	}
+	s->stopped_at = now_exact(s);
+	s->stopped = true;
+	fuse_chan_disarm(d->chan);
+	if (d->ctl != NULL)
+		ctl_pause(d->ctl);
+	session_limit(s, MAX(d->cfg->migration_grace_period, NS_PER_MS));
+	fs_handover_begin(d->fs, server_quiesced, s->ts);
+	return session_wait(s, S_QUIESCED);
+}
+
+static enum task_next s_quiesced(struct task *t)
+{
+	struct session *s = session_of(t);
+	struct daemon *d = s->ts->d;
+	int err;
+
+	if (!s->quiesced && s->expired)
+		session_say(s, "requests that cannot be recalled did not end within "
+			       "fuse.migration.ongoing.request.grace_period");
+	if (session_broken(s, "COMMIT"))
+		return task_goto(t, S_ROLLBACK);
+	if (!s->quiesced)
+		return session_wait(s, S_QUIESCED);
+	err = statedb_commit(d->db);
+	if (err != 0) {
+		session_say(s, "commit the state database: %s", strerror(-err));
+		return task_goto(t, S_ROLLBACK);
+	}
+	fs_handover_take(d->fs, &s->held);
+	fuse_chan_flush(d->chan);
+	fs_state_detach(d->fs);
+	fuse_chan_set_statedb(d->chan, NULL);
+	statedb_close(&d->db);
+	s->closed = true;
+	cache_index_close(d->cache, false, server_index_closed, s->ts);
+	return session_wait(s, S_CLOSED);
+}
+
+static enum task_next s_closed(struct task *t)
+{
+	struct session *s = session_of(t);
+	bool broken = session_broken(s, "COMMIT");
+
+	/* The pool has the index: it can be neither used nor reopened before. */
+	if (!s->index_closed)
+		return session_wait(s, S_CLOSED);
+	return task_goto(t, broken ? S_ROLLBACK : S_COMMIT);
+}
+
+/* --- COMMIT: the right to write goes */
+
+static int commit_send(struct session *s)
+{
+	uint32_t count = 0;
+	int fd = -1, err;
+	unsigned char kind = REC_FD_HELD;
+
+	rec_begin(&s->out, MSG_COMMIT);
+	rec_put_u64(&s->out, REC_STOPPED_AT, s->stopped_at);
+	if (!STAILQ_EMPTY(&s->held)) {
+		fd = held_encode(&s->held, &count);
+		if (fd < 0)
+			return fd;
+		rec_put_u64(&s->out, REC_COUNT, count);
+		rec_put(&s->out, REC_FDS, &kind, 1);
+	}
+	claim_drop(&s->ts->d->epoch);
+	err = session_send(s, &fd, fd >= 0 ? 1 : 0);
+	if (fd >= 0)
+		close(fd);
+	return err;
+}
+
+static enum task_next s_commit(struct task *t)
+{
+	struct session *s = session_of(t);
+	struct daemon *d = s->ts->d;
+	int err = FAULT("takeover.old.commit");
+
+	if (err == 0)
+		err = commit_send(s);
+	if (err != 0) {
+		claim_take(&d->epoch);
+		session_say(s, "send COMMIT: %s", strerror(-err));
+		return task_goto(t, S_ROLLBACK);
+	}
+	s->committed = true;
+	d->serving = false;
+	d->handed_over = true;
+	loop_fd_want(&s->ts->lf, 0);
+	session_limit(s, MAX(d->cfg->migration_grace_period, DONE_LIMIT));
+	return session_wait(s, S_DONE);
+}
+
+/* A successor that hangs with the right in its hand is ended: its end, which we see
+ * as the end of the connection, is the proof that it writes no more. */
+static bool session_kill_peer(struct session *s)
+{
+	int pidfd, err;
+
+	if (s->pid <= 0)
+		return false;
+	pidfd = (int)syscall(SYS_pidfd_open, s->pid, 0);
+	if (pidfd < 0)
+		return false;
+	err = (int)syscall(SYS_pidfd_send_signal, pidfd, SIGKILL, NULL, 0);
+	close(pidfd);
+	return err == 0;
+}
+
+static enum task_next s_done(struct task *t)
+{
+	struct session *s = session_of(t);
+	struct daemon *d = s->ts->d;
+	uint64_t spent;
+
+	if (task_err(t) != 0)
+		return task_goto(t, S_END);
+	if (s->expired && !s->eof && !s->have_msg) {
+		log_error("%s: pid %d took the right and then hangs: %s", d->args.mountpoint,
+		    (int)s->pid,
+		    session_kill_peer(s) ? "killed"
+					 : "it cannot be killed from here; its keeper must do it");
+		session_limit(s, DONE_LIMIT);
+		return session_wait(s, S_DONE);
+	}
+	if (s->have_msg && s->in.type == MSG_DONE) {
+		session_next_msg(s);
+		held_free(&s->held);
+		spawn_session_ended(&s->ts->spawn, s->pid, 0, "");
+		log_info("%s: handed over to pid %d (%s)", d->args.mountpoint, (int)s->pid,
+		    s->build);
+		spent = now_exact(s) - s->stopped_at;
+		session_limit(s, d->cfg->migration_slow_read_timeout > spent
+			? d->cfg->migration_slow_read_timeout - spent : 1);
+		return task_goto(t, S_READS);
+	}
+	if (s->eof || s->io_err != 0 || s->have_msg) {
+		session_broken(s, "DONE");
+		session_say(s, "the new daemon sent message %d instead of DONE", (int)s->in.type);
+		return task_goto(t, S_TAKE_BACK);
+	}
+	return session_wait(s, S_DONE);
+}
+
+/* --- DONE: only data reads are left */
+
+/* 0, or -EAGAIN: the socket is full, they stay in the list. */
+static int reads_send(struct session *s)
+{
+	unsigned char kind = REC_FD_HELD;
+	uint32_t count;
+	int fd, err;
+
+	fs_handover_take(s->ts->d->fs, &s->held);
+	if (STAILQ_EMPTY(&s->held) || s->eof)
+		return 0;
+	fd = held_encode(&s->held, &count);
+	if (fd < 0)
+		return fd;
+	rec_begin(&s->out, MSG_RESULT);
+	rec_put_u64(&s->out, REC_COUNT, count);
+	rec_put(&s->out, REC_FDS, &kind, 1);
+	err = session_send(s, &fd, 1);
+	close(fd);
+	if (err == 0)
+		held_free(&s->held);
+	return err;
+}
+
+static enum task_next s_reads(struct task *t)
+{
+	struct session *s = session_of(t);
+	struct daemon *d = s->ts->d;
+	int err;
+
+	/* Our successor died: its keeper's next daemon has these reads sent again.
+	 * Where it has no keeper, nobody but us is left. */
+	if (s->eof && !s->has_keeper && !d->ending) {
+		session_say(s, "the new daemon ended after DONE");
+		return task_goto(t, S_TAKE_BACK);
+	}
+	if (s->have_msg)
+		session_next_msg(s);
+	err = reads_send(s);
+	if (err == -EAGAIN) {
+		loop_fd_want(&s->lf, LOOP_READ | LOOP_WRITE);
+		return session_wait(s, S_READS);
+	}
+	if (err != 0 && err != -EPIPE)
+		log_error("%s: hand over running reads: %s", d->args.mountpoint, strerror(-err));
+	if (fs_running(d->fs) == 0 || err != 0 || task_err(t) != 0 ||
+	    (s->ended_reads && s->expired))
+		return task_goto(t, S_END);
+	if (s->expired || s->eof) {
+		s->ended_reads = true;
+		session_limit(s, MAX(d->cfg->migration_grace_period, NS_PER_MS));
+		fs_handover_end_reads(d->fs,
+		    s->eof || strcmp(d->cfg->migration_slow_read_action, "resume") == 0);
+	}
+	return session_wait(s, S_READS);
+}
+
+/* --- ways back */
+
+static void session_feed(struct session *s)
+{
+	struct held_req *r;
+
+	while ((r = STAILQ_FIRST(&s->held)) != NULL) {
+		STAILQ_REMOVE_HEAD(&s->held, link);
+		fuse_chan_feed(s->ts->d->chan, r->raw, r->len);
+		free(r);
+	}
+}
+
+static void session_resume_service(struct session *s)
+{
+	struct daemon *d = s->ts->d;
+
+	fs_handover_undo(d->fs);
+	fuse_chan_arm(d->chan);
+	session_feed(s);
+	if (d->ctl != NULL)
+		ctl_resume(d->ctl);
+	loop_fd_want(&s->ts->lf, LOOP_READ);
+}
+
+static enum task_next s_rollback(struct task *t)
+{
+	struct session *s = session_of(t);
+	struct daemon *d = s->ts->d;
+	struct errtext et;
+	int err = 0;
+
+	if (!s->eof) {
+		rec_begin(&s->out, MSG_REFUSE);
+		rec_put_u64(&s->out, REC_ERRNO, ECANCELED);
+		rec_put_text(&s->out, REC_WORDS, s->words);
+		session_send(s, NULL, 0);
+	}
+	/* Raising the epoch again makes sure that nothing begun can be finished by
+	 * the successor that failed. */
+	if (s->closed)
+		err = daemon_take_right(d, d->epoch.mine, false, &et);
+	if (err != 0) {
+		log_error("%s: go on serving: %s", d->args.mountpoint, et.s);
+		return task_goto(t, S_LOST);
+	}
+	if (s->stopped)
+		session_resume_service(s);
+	if (!s->check_only)
+		session_report_failure(s);
+	return task_goto(t, S_END);
+}
+
+static void claim_again(struct timer *t)
+{
+	struct session *s = container_of(t, struct session, timer);
+
+	session_wake(s);
+}
+
+static enum task_next s_take_back(struct task *t)
+{
+	struct session *s = session_of(t);
+	struct daemon *d = s->ts->d;
+	struct errtext et;
+	char msg[64];
+	int err;
+
+	if (s->claim_until == 0) {
+		s->claim_until = loop_now(d->loop) + CLAIM_LIMIT;
+		timer_cancel(&s->timer);
+		timer_init(&s->timer, d->loop, claim_again);
+	}
+	/* A dying process closes its socket before its claim falls. */
+	err = task_err(t);
+	if (err == 0)
+		err = claim_take(&d->epoch);
+	if (err == -EBUSY && loop_now(d->loop) < s->claim_until) {
+		timer_arm(&s->timer, CLAIM_RETRY);
+		return session_wait(s, S_TAKE_BACK);
+	}
+	if (err == 0)
+		err = daemon_take_right(d, epoch_read(&d->epoch), false, &et);
+	else
+		errtext_set(&et, err, err == -EBUSY ? "another daemon serves the mount already"
+						    : "this daemon is ending");
+	if (err != 0) {
+		log_error("%s: take the mount back: %s", d->args.mountpoint, et.s);
+		return task_goto(t, S_LOST);
+	}
+	d->handed_over = false;
+	if (s->same_keeper) {
+		snprintf(msg, sizeof(msg), "MAINPID=%d", (int)getpid());
+		notify_send(msg, NULL, 0);
+	}
+	/* What the dead one had read comes again, and so does what it was handed. */
+	if (fuse_chan_resend(d->chan) == 0)
+		held_free(&s->held);
+	session_resume_service(s);
+	session_report_failure(s);
+	return task_goto(t, S_END);
+}
+
+static enum task_next s_lost(struct task *t)
+{
+	struct session *s = session_of(t);
+	struct daemon *d = s->ts->d;
+
+	/* Somebody else has the epoch: the mount is theirs to keep or to give up. */
+	held_free(&s->held);
+	s->committed = false;
+	d->handed_over = true;
+	d->serving = false;
+	daemon_exit(d, false, DAEMON_EXIT_TAKEOVER);
+	return task_goto(t, S_END);
+}
+
+static enum task_next s_end(struct task *t)
+{
+	struct session *s = session_of(t);
+	struct daemon *d = s->ts->d;
+
+	held_free(&s->held);
+	if (s->committed && d->handed_over) {
+		rec_begin(&s->out, MSG_END);
+		session_send(s, NULL, 0);
+		/* With one keeper for both the names in its store are the successor's. */
+		if (!s->same_keeper && d->kept) {
+			daemon_unstore_fds();
+			notify_send("STOPPING=1", NULL, 0);
+		}
+		daemon_exit(d, false, DAEMON_EXIT_OK);
+	} else if (s->words[0] != '\0')
+		spawn_session_ended(&s->ts->spawn, s->pid, -ECANCELED, s->words);
+	return task_end(t);
+}
+
+static const struct task_step session_steps[] = {
+    [S_HELLO] = {"hello", s_hello, TO(S_STATE)},
+    [S_STATE] = {"state", s_state, TO(S_STATE) | TO(S_READY) | TO(S_ROLLBACK) | TO(S_END)},
+    [S_READY] = {"ready", s_ready, TO(S_READY) | TO(S_QUIESCED) | TO(S_ROLLBACK)},
+    [S_QUIESCED] = {"quiesced", s_quiesced, TO(S_QUIESCED) | TO(S_CLOSED) | TO(S_ROLLBACK)},
+    [S_CLOSED] = {"closed", s_closed, TO(S_CLOSED) | TO(S_COMMIT) | TO(S_ROLLBACK)},
+    [S_COMMIT] = {"commit", s_commit, TO(S_DONE) | TO(S_ROLLBACK)},
+    [S_DONE] = {"done", s_done, TO(S_DONE) | TO(S_READS) | TO(S_TAKE_BACK) | TO(S_END)},
+    [S_READS] = {"reads", s_reads, TO(S_READS) | TO(S_TAKE_BACK) | TO(S_END)},
+    [S_ROLLBACK] = {"rollback", s_rollback, TO(S_END) | TO(S_LOST)},
+    [S_TAKE_BACK] = {"take back", s_take_back, TO(S_TAKE_BACK) | TO(S_END) | TO(S_LOST)},
+    [S_LOST] = {"lost", s_lost, TO(S_END)},
+    [S_END] = {"end", s_end, 0},
+};
+
+static void session_fini(struct task *t)
+{
+	struct session *s = session_of(t);
+
+	session_free(&s);
+}
+
+static const struct task_kind session_kind = {
+    .name = "takeover",
+    .steps = session_steps,
+    .nsteps = ARRAY_LEN(session_steps),
+    .fini = session_fini,
+};
+
+void session_start(struct session *s)
+{
+	task_start(&s->task, s->ts->d->loop, &session_kind);
+}

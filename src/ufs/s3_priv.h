@@ -1,0 +1,176 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* What the S3 files share. */
+#ifndef UFS_S3_PRIV_H
+#define UFS_S3_PRIV_H
+
+#include <stdio.h>
+
+#include "reactor/http.h"
+#include "reactor/timer.h"
+#include "ufs/ufs_priv.h"
+
+#define S3_KEY_MAX 1024
+#define S3_KEY_BUF (S3_KEY_MAX + 16)
+
+/* --- s3_cred.c */
+struct s3_cred {
+	char *access, *secret;
+	char *token; /* NULL: none */
+	bool anonymous;
+};
+
+struct config;
+/* 0, -EACCES (none found: et says where it looked), -EINVAL, -ENOMEM. */
+int s3_cred_load(struct s3_cred *c, const struct config *cfg, struct errtext *et);
+void s3_cred_fini(struct s3_cred *c);
+
+/* --- s3.c */
+struct s3 {
+	struct ufs ufs;
+	char *bucket;
+	char *prefix;	/* "" or "a/b/" */
+	char *base;	/* URL of the bucket, without a final slash */
+	char *sigv4;	/* NULL: anonymous */
+	char *userpwd;
+	char *token;
+};
+
+#define S3_OF(u) container_of(u, struct s3, ufs)
+
+/* The key of a path: "prefix/path", with a final slash if dir (not for an empty
+ * key).  0 or -ENAMETOOLONG. */
+int s3_key(const struct s3 *s3, const char *path, bool dir, char key[S3_KEY_BUF]);
+
+/* --- s3_enc.c: percent-encoding in the canonical form of SigV4 */
+void s3_enc_path(FILE *f, const char *s);  /* keeps "/" */
+void s3_enc_value(FILE *f, const char *s); /* encodes "/" too */
+/* Closes a memory stream: false if any of it was lost for want of memory (a URL cut
+ * short would be another object's). */
+bool s3_stream_close(FILE *f);
+/* Decodes in place what encoding-type=url encodes; returns the new length. */
+size_t s3_dec(char *s, size_t len);
+/* "\"etag\"" -> "etag" in out; false if it is missing, too long or not clean. */
+bool s3_etag(const char *value, char out[UFS_VERSION_MAX]);
+/* HTTP or ISO 8601 date; false if it is neither. */
+bool s3_http_date(const char *text, time_t *out);
+bool s3_iso_date(const char *text, time_t *out);
+/* Decimal digits only, the whole text. */
+bool s3_u64(const char *text, uint64_t *out);
+
+/* --- s3_error.c: <Error> documents */
+struct s3_error {
+	char code[64];
+	char message[256];
+	char request_id[80];
+	char region[40];
+};
+
+#define S3_ERROR_BYTES 65536u /* what is longer is no such document */
+
+struct s3_error_parser;
+struct s3_error_parser *s3_error_parser_new(struct s3_error *out);
+/* Takes any bytes; stops looking at what is no such document. */
+void s3_error_feed(struct s3_error_parser *p, const void *data, size_t len);
+/* The end of the document: `out` is complete now. */
+void s3_error_parser_free(struct s3_error_parser **p);
+
+/* --- s3_req.c: one signed request without a body, repeated until it is answered
+ * or ufs.timeout has passed.  Embedded by its user; leaf contract of task.h. */
+struct s3_req {
+	uint32_t magic;
+	/* set by the user */
+	struct s3 *s3;
+	const char *method;
+	char range[64];			    /* "bytes=0-9" or "" */
+	char if_match[UFS_VERSION_MAX + 2]; /* quoted, or "" */
+	/* Before each attempt: forget what came, set the range anew.  May be NULL. */
+	void (*again)(struct s3_req *r);
+	/* The head of a 2xx answer: 0, or a negative errno to end with.  May be NULL. */
+	int (*head)(struct s3_req *r);
+	/* Its body: 0; a negative errno to end with; -ECANCELED: r has been freed.
+	 * May be NULL. */
+	int (*data)(struct s3_req *r, const void *data, size_t len);
+	/* It is complete: 0, -EAGAIN (broken: repeat) or a negative errno.  May be
+	 * NULL. */
+	int (*complete)(struct s3_req *r);
+	/* True: all is there although the attempt failed.  May be NULL. */
+	bool (*whole)(struct s3_req *r);
+	void (*done)(struct s3_req *r, int err);
+	bool missing_is_normal; /* 404 is an answer, not worth a line of log */
+	/* results */
+	long status;
+	struct s3_error error;
+	char words[512]; /* the failure for people */
+	/* private */
+	struct http_req hr;
+	struct http_header headers[5];
+	struct s3_error_parser *parser;
+	char *url;
+	struct timer pause;
+	uint64_t deadline;
+	unsigned attempt;
+	int sink_err, start_err;
+	size_t error_bytes;
+	bool running, body_stop;
+};
+
+/* query: canonical (sorted, encoded), or NULL; key NULL: the caller found no memory
+ * to say it, and done gets -ENOMEM. */
+void s3_req_start(struct s3_req *r, const char *key, const char *query);
+void s3_req_abort(struct s3_req *r); /* no-op if not running */
+
+/* --- s3_xml.c: ListObjectsV2 answers, as they arrive */
+struct s3_xml_object {
+	char *key;
+	size_t key_len;
+	uint64_t size;
+	time_t mtime;
+	char version[UFS_VERSION_MAX];
+};
+
+struct s3_xml_sink {
+	void *arg;
+	/* Non-zero (negative errno) ends the parsing. */
+	int (*object)(void *arg, const struct s3_xml_object *o);
+	int (*prefix)(void *arg, const char *key, size_t len);
+};
+
+struct s3_xml;
+struct s3_xml *s3_xml_new(const struct s3_xml_sink *sink);
+/* 0, -ENOMEM, -EBADMSG (not such a document), -E2BIG (over the limits), or what
+ * the sink returned. */
+int s3_xml_feed(struct s3_xml *x, const void *data, size_t len);
+/* The end of the body: 0, -EAGAIN (cut short, or an error document: see
+ * s3_xml_error), or as above. */
+int s3_xml_end(struct s3_xml *x);
+bool s3_xml_truncated(const struct s3_xml *x);
+const char *s3_xml_token(const struct s3_xml *x); /* "" if none */
+const struct s3_error *s3_xml_error(const struct s3_xml *x);
+const char *s3_xml_why(const struct s3_xml *x); /* words of a failure */
+void s3_xml_free(struct s3_xml **x);
+
+/* --- the operations */
+void s3_stat(struct ufs *u, struct ufs_stat *rq);
+void s3_list(struct ufs *u, struct ufs_list *rq, const char *after);
+void s3_read(struct ufs *u, struct ufs_read *rq);
+void s3_check(struct ufs *u, struct ufs_check *rq);
+
+/* --- s3_probe.c: is there any key that begins with prefix?  One short listing. */
+struct s3_probe {
+	/* set by the user */
+	struct s3 *s3;
+	void (*done)(struct s3_probe *p, int err);
+	/* results */
+	bool found;
+	/* private */
+	struct s3_req req;
+	struct s3_xml *xml;
+};
+
+void s3_probe_start(struct s3_probe *p, const char *prefix);
+void s3_probe_abort(struct s3_probe *p);
+/* Parts that all listings share: give the body to *x, judge its end. */
+int s3_xml_data(struct s3_req *r, struct s3_xml *x, const void *data, size_t len);
+int s3_xml_complete(struct s3_req *r, struct s3_xml *x);
+
+#endif

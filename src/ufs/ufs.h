@@ -1,0 +1,161 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * Under-storage: what a mount reads from (and, later, writes to).  The only
+ * header of this folder that others include; s3_*.c and posix.c implement it.
+ *
+ * Paths are relative to the attached URI, without leading or trailing slash; ""
+ * is the root.  Components are 1..255 bytes, never "." or "..".  Keys that no
+ * path can name are left out of listings and counted (ufs.hidden).
+ *
+ * All requests follow the leaf contract of reactor/task.h: never complete
+ * inline; `done` exactly once on the loop, or never after ufs_abort(); the struct
+ * is the user's and must stay until then.  Every request ends within ufs.timeout
+ * of its start, retries included.
+ *
+ * Errors: -ENOENT (the thing is not there), -EACCES (refused: 401, 403),
+ * -ESTALE (the version asked for is not there any more), -EIO (gave up),
+ * -ETIMEDOUT (unreachable or silent for ufs.timeout), -ENAMETOOLONG, -EINVAL
+ * (no key can have this path), -ENOMEM, -ENOTDIR, -ENOSPC.  A storage error never
+ * becomes -ENOENT.  Details with the storage's request id go to the log.
+ */
+#ifndef UFS_UFS_H
+#define UFS_UFS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <time.h>
+
+#include "base/errtext.h"
+
+struct loop;
+struct pool;
+struct http;
+struct config;
+struct ufs;
+struct ufs_ops;
+
+#define UFS_VERSION_MAX 96 /* with the final NUL */
+#define UFS_NAME_MAX 255
+#define UFS_PATH_MAX 1024
+
+enum ufs_kind { UFS_FILE, UFS_DIR };
+
+struct ufs_attr {
+	enum ufs_kind kind;
+	uint64_t size;
+	struct timespec mtime;
+	/* What tells one content from another: the unquoted ETag, or for file://
+	 * "inode-size-mtime-ctime".  Empty for directories. */
+	char version[UFS_VERSION_MAX];
+	/* What storage knows of owner and mode (file://); have_mode false: it
+	 * knows nothing, and the mount's defaults apply. */
+	bool have_mode;
+	uint32_t mode, uid, gid;
+};
+
+struct ufs_env {
+	struct loop *loop;
+	struct pool *pool;
+	struct http *http;
+	const struct config *cfg;
+};
+
+/* Parses the URI ("s3://bucket/prefix", "file:///dir") and loads credentials;
+ * sends nothing yet.  -EINVAL (URI, property), -EACCES (no credentials found; et
+ * says where it looked), -ENOMEM. */
+int ufs_new(struct ufs **out, const struct ufs_env *env, const char *uri, struct errtext *et);
+/* No request may be running. */
+void ufs_free(struct ufs **u);
+/* Canonical "s3://bucket/prefix" or "file:///dir", with the endpoint's host where
+ * it is not the default: a stable part of cache keys, and for people. */
+const char *ufs_uri(const struct ufs *u);
+
+struct ufs_health {
+	bool ok;		/* the last request was answered */
+	uint64_t since_ns;	/* monotonic: since when ok has its value; 0: no request yet */
+	char last_error[256];	/* the last failure's words, "" if none */
+};
+void ufs_health(const struct ufs *u, struct ufs_health *out);
+
+struct ufs_req {
+	uint32_t magic;
+	struct ufs *ufs;
+	void (*done)(struct ufs_req *r, int err);
+	void *user;
+	void *priv; /* the implementation's state while it runs */
+};
+
+/* --- Attributes of one path.  S3: HEAD key and LIST key/ side by side; the
+ * directory wins. */
+struct ufs_stat {
+	struct ufs_req req;
+	const char *path;     /* in: must stay */
+	struct ufs_attr attr; /* out */
+};
+void ufs_stat(struct ufs *u, struct ufs_stat *rq, void (*done)(struct ufs_req *r, int err));
+
+/* --- One page of a directory, in key order (a directory `a` sorts as "a/", so
+ * after "a-b").  The entries that come after (after, after_kind) in that order;
+ * after == NULL: from the start.  No entry at or before it is returned, also if
+ * the storage sends some.  struct ufs_list is zeroed before its first ufs_list() and
+ * ends with ufs_list_free(); a directory that is not there: exists false, or (file://)
+ * -ENOENT. */
+struct ufs_entry {
+	const char *name; /* NUL-terminated, in the request's own memory */
+	size_t name_len;
+	struct ufs_attr attr;
+};
+
+struct ufs_list {
+	struct ufs_req req;
+	const char *path;  /* in */
+	const char *after; /* in: name, or NULL */
+	enum ufs_kind after_kind;
+	struct ufs_entry *entries; /* out: until ufs_list_free() or the next ufs_list() */
+	size_t count;
+	bool more;    /* out: there may be further pages (count may be 0) */
+	bool exists;  /* out: S3 has a marker or something below (the root always exists) */
+	void *arena;  /* private: memory of the entries */
+	void *cursor; /* private: continuation of the page before; used if it fits `after` */
+};
+void ufs_list(struct ufs *u, struct ufs_list *rq, void (*done)(struct ufs_req *r, int err));
+void ufs_list_free(struct ufs_list *rq);
+
+/* --- Bytes [off, off+len) of one version.  on_data brings them in order and
+ * without gaps, never a byte of an error document; done(0) only after exactly len
+ * bytes.  A retry in mid-body goes on where the last byte was.  -ESTALE if the
+ * object is another version by now or is gone. */
+struct ufs_read {
+	struct ufs_req req;
+	const char *path;    /* in */
+	const char *version; /* in: as ufs_attr.version */
+	uint64_t off;
+	size_t len;
+	void (*on_data)(struct ufs_read *rq, const void *data, size_t len);
+};
+void ufs_read(struct ufs *u, struct ufs_read *rq, void (*done)(struct ufs_req *r, int err));
+
+/* --- Is it there, and may we read it?  At start and for --check. */
+struct ufs_check {
+	struct ufs_req req;
+	struct errtext et; /* out: the storage's own words */
+};
+/* done: 0, -EACCES (credentials), -ENOENT (no such bucket or directory), … */
+void ufs_check(struct ufs *u, struct ufs_check *rq, void (*done)(struct ufs_req *r, int err));
+
+/* --- Space, for statfs.  S3 answers large fixed figures (it has no limit). */
+struct ufs_space {
+	uint64_t total, free; /* bytes */
+};
+struct ufs_statfs {
+	struct ufs_req req;
+	struct ufs_space space;
+};
+void ufs_statfs(struct ufs *u, struct ufs_statfs *rq, void (*done)(struct ufs_req *r, int err));
+
+/* Gives the request up: its callbacks are not called any more.  No-op if it has
+ * ended.  May be called from a callback of this module. */
+void ufs_abort(struct ufs_req *rq);
+
+#endif

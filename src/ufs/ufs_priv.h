@@ -1,0 +1,74 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * What the implementations (s3*.c, posix*.c) share with the dispatcher.
+ *
+ * An implementation allocates one struct a running request, which begins with
+ * struct ufs_call, and ends it either with ufs_call_end() (after releasing its
+ * own members) or from its abort function, which must leave nothing behind that
+ * could still call the user.
+ */
+#ifndef UFS_UFS_PRIV_H
+#define UFS_UFS_PRIV_H
+
+#include "base/obj.h"
+#include "reactor/loop.h"
+#include "ufs/ufs.h"
+
+struct ufs_ops {
+	void (*free)(struct ufs *u); /* releases the members and the struct */
+	void (*stat)(struct ufs *u, struct ufs_stat *rq);
+	/* `after` is a copy that stays during the call only (rq->after may have
+	 * pointed into the page that was freed). */
+	void (*list)(struct ufs *u, struct ufs_list *rq, const char *after);
+	void (*read)(struct ufs *u, struct ufs_read *rq);
+	void (*check)(struct ufs *u, struct ufs_check *rq);
+	void (*statfs)(struct ufs *u, struct ufs_statfs *rq);
+};
+
+struct ufs {
+	uint32_t magic;
+#define UFS_MAGIC 0x0f50001u
+	const struct ufs_ops *ops;
+	struct ufs_env env;
+	char *uri;
+	struct ufs_health health;
+	unsigned running;
+	/* Requests that found no memory: linked through their priv, so that even
+	 * they are answered from the loop. */
+	struct ufs_req *nomem;
+	struct deferred nomem_run;
+};
+
+#define UFS_REQ_MAGIC 0x0f50002u
+#define UFS_REQ_NOMEM_MAGIC 0x0f50003u
+
+struct ufs_call {
+	uint32_t magic;
+#define UFS_CALL_MAGIC 0x0f50004u
+	struct ufs_req *rq;
+	void (*abort)(struct ufs_call *c);
+};
+
+/* A zeroed call of `size` bytes attached to rq, or NULL: then rq will be answered
+ * with -ENOMEM, and the caller just returns. */
+void *ufs_call_new(struct ufs_req *rq, size_t size, void (*abort)(struct ufs_call *c));
+/* Frees the call and answers its request; the last thing a callback does. */
+void ufs_call_end(struct ufs_call *c, int err);
+/* Frees the call without an answer: for abort functions. */
+void ufs_call_drop(struct ufs_call *c);
+/* Answers rq with err from the loop. */
+void ufs_answer_later(struct ufs_req *rq, int err);
+
+/* A request was answered (err == 0), or failed for the reason in words. */
+void ufs_health_note(struct ufs *u, int err, const char *fmt, ...)
+    __attribute__((format(printf, 3, 4)));
+
+/* 0, -EINVAL or -ENAMETOOLONG. */
+int ufs_path_check(const char *path);
+/* Whether a directory entry can have this name. */
+bool ufs_name_ok(const char *name, size_t len);
+
+int s3_new(struct ufs **out, const struct ufs_env *env, const char *rest, struct errtext *et);
+int posix_new(struct ufs **out, const struct ufs_env *env, const char *rest, struct errtext *et);
+
+#endif

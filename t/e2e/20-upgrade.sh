@@ -1,0 +1,55 @@
+#!/bin/bash
+# SPDX-License-Identifier: BSD-2-Clause
+# 20 upgrades under readers that compare every byte, and successors that die.
+# ROUNDS=n for more.
+. "${BATONFS_SRC:-.}/t/e2e/lib.sh"
+
+ROUNDS=${ROUNDS:-20}
+S=$T/src
+mkdir -p "$S/d"
+pattern gen "$S/d/a.30000000" "$S/d/b.3000001" "$S/d/c.4096" "$S/d/d.100003"
+FILES="$M/d/a.30000000 $M/d/b.3000001 $M/d/c.4096 $M/d/d.100003"
+
+# No page store: the pages come from storage again and again.
+serve -u "/=file://$S" -s memory.limit=16MiB -o attr_timeout=0.2,entry_timeout=0.2
+readers_start buffered direct mmap reopen list
+ino=$(stat -c %i "$M/d/a.30000000")
+n=0 longest=0
+while [ $n -lt "$ROUNDS" ]; do
+	before=$(daemon_pid)
+	batonfs -m "$M" upgrade >"$T/upgrade.out" 2>&1 || die "upgrade: $(cat "$T/upgrade.out")"
+	after=$(daemon_pid)
+	[ "$before" != "$after" ] || die "the same process serves on"
+	wait_until 10 "the old daemon is gone" not kill -0 "$before"
+	readers_alive
+	pause=$(batonfs -m "$M" --json status | jq .last_takeover.pause_ms)
+	longest=$(jq -n "[$longest, $pause] | max")
+	n=$((n + 1))
+done
+readers_alive
+ok "$ROUNDS upgrades, longest pause $longest ms"
+[ "$(stat -c %i "$M/d/a.30000000")" = "$ino" ] || die "st_ino has changed"
+ok "st_ino is the same"
+batonfs -m "$M" conf set readahead.max 3MiB
+batonfs -m "$M" upgrade >/dev/null
+expect "a live setting outlives the upgrade" test "$(batonfs -m "$M" conf get readahead.max)" = 3MiB
+
+# A successor that dies before it has the right: the old daemon serves on.
+for point in hello state ready; do
+	before=$(daemon_pid)
+	if BATONFS_FAULT=takeover.new.$point=kill batonfsd -f --takeover=require -u "/=file://$S" \
+		-s memory.limit=16MiB "$M" >"$T/out" 2>&1; then
+		die "$point: the successor should have died"
+	fi
+	readers_alive
+	[ "$(daemon_pid)" = "$before" ] || die "$point: another daemon serves"
+	expect "the old daemon serves on when the new one dies at $point" pattern check "$M/d/b.3000001"
+done
+# A successor that is not the same mount's.
+mkdir "$T/other"
+expect_exit 5 "" "a successor with another storage is refused" batonfsd -f --takeover=require -u "/=file://$T/other" "$M"
+readers_alive
+expect "upgrade --check says yes" batonfs -m "$M" upgrade --check
+readers_stop
+ok "no reader saw an error or a wrong byte"
+stop

@@ -1,0 +1,44 @@
+#!/bin/bash
+# SPDX-License-Identifier: BSD-2-Clause
+# 20 times kill -9 of the daemon under readers that compare every byte.
+# ROUNDS=n for more.
+. "${BATONFS_SRC:-.}/t/e2e/lib.sh"
+
+ROUNDS=${ROUNDS:-20}
+S=$T/src
+mkdir -p "$S/d"
+pattern gen "$S/d/a.30000000" "$S/d/b.3000001" "$S/d/c.4096" "$S/d/d.100003"
+FILES="$M/d/a.30000000 $M/d/b.3000001 $M/d/c.4096 $M/d/d.100003"
+
+serve -u "/=file://$S" -s worker.page.store.dir="$T/cache" -s worker.page.store.size=64MiB \
+	-s keeper.restart.limit="1000 in 1min" -o attr_timeout=0.2,entry_timeout=0.2
+readers_start buffered direct mmap reopen list
+
+new_daemon() { # another pid than $1 serves
+	local p
+	p=$(daemon_pid) && [ -n "$p" ] && [ "$p" != "$1" ]
+}
+
+n=0
+while [ $n -lt "$ROUNDS" ]; do
+	before=$(daemon_pid)
+	kill -9 "$before"
+	wait_until 20 "a new daemon serves" new_daemon "$before"
+	readers_alive
+	n=$((n + 1))
+done
+ok "$ROUNDS times killed and recovered"
+batonfs -m "$M" --json status | jq -e '.last_takeover.kind == "recovery"' >/dev/null || die "status does not tell the recovery"
+ok "status tells the recovery"
+readers_stop
+ok "no reader saw an error or a wrong byte"
+
+# Killed between an upgrade and the next: the keeper follows the main process.
+before=$(daemon_pid)
+batonfs -m "$M" upgrade
+after=$(daemon_pid)
+[ "$before" != "$after" ] || die "not upgraded"
+kill -9 "$after"
+wait_until 20 "a daemon serves after upgrade and kill" new_daemon "$after"
+expect "files are right after upgrade and kill" pattern check "$M/d/a.30000000" "$M/d/b.3000001"
+stop

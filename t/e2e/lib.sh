@@ -1,0 +1,176 @@
+# SPDX-License-Identifier: BSD-2-Clause
+# shellcheck shell=bash
+# Sourced by every end-to-end test: a scratch directory, a daemon under its keeper,
+# conditions instead of sleeps, and a clean-up that also works when a test fails.
+#
+#	BATONFS_BUILD	where batonfsd, batonfs, batonfs-keeper and pattern were built
+#	BATONFS_SRC	the source tree
+set -eu
+
+: "${BATONFS_BUILD:=$PWD}" "${BATONFS_SRC:=$PWD}"
+T=$(mktemp -d /tmp/batonfs-e2e.XXXXXX)
+M=$T/mnt
+LOG=$T/daemon.log
+# Every process of this test has this in its environment; so it is found again.
+export BATONFS_TEST_DIR=$T
+export PATH=$BATONFS_BUILD:$PATH
+# No credentials of the person who runs the tests, no proxy.
+export HOME=$T AWS_SHARED_CREDENTIALS_FILE=/dev/null AWS_CONFIG_FILE=/dev/null no_proxy='*'
+unset AWS_ACCESS_KEY_ID AWS_SECRET_ACCESS_KEY AWS_SESSION_TOKEN AWS_PROFILE NOTIFY_SOCKET
+mkdir "$M"
+checks=0
+
+ours() { # pids of this test's processes, but not this shell
+	local d
+	for d in /proc/[0-9]*; do
+		[ "${d#/proc/}" = $$ ] || [ "${d#/proc/}" = "${BASHPID:-}" ] && continue
+		tr '\0' '\n' <"$d/environ" 2>/dev/null | grep -qx "BATONFS_TEST_DIR=$T" &&
+			echo "${d#/proc/}"
+	done 2>/dev/null
+	return 0
+}
+
+cleanup() {
+	local status=$? pid m n
+	trap - EXIT
+	set +e
+	if [ $status -ne 0 ]; then
+		echo "--- log of the daemon:"
+		tail -n 60 "$LOG" 2>/dev/null
+	fi
+	while read -r m; do
+		umount -l "$m" 2>/dev/null
+	done < <(awk -v t="$T" 'index($5, t) == 1 { print $5 }' /proc/self/mountinfo | sort -r)
+	for n in 1 2 3 4 5 6 7 8 9 10; do
+		pid=$(ours)
+		[ -z "$pid" ] && break
+		# shellcheck disable=SC2086
+		kill -9 $pid 2>/dev/null
+		sleep 0.05
+	done
+	n=$(systemd_escape "$T")
+	rm -rf "/run/batonfs/$n"* "/dev/shm/batonfs/$n"*
+	rm -rf --one-file-system "$T"
+	[ $status -eq 0 ] && echo "$checks checks passed"
+	exit $status
+}
+trap cleanup EXIT
+
+systemd_escape() { # /tmp/a.b -> tmp-a.b, as the daemon names its directories
+	local p=${1#/}
+	p=${p//-/\\x2d}
+	echo "${p//\//-}"
+}
+
+die() {
+	echo "FAILED: $*" >&2
+	exit 1
+}
+
+ok() { # description: the line before it held
+	checks=$((checks + 1))
+	echo "ok $checks - $*"
+}
+
+# expect DESCRIPTION COMMAND...: the command succeeds
+expect() {
+	local what=$1
+	shift
+	"$@" || die "$what: $*"
+	ok "$what"
+}
+
+# expect_exit CODE TEXT DESCRIPTION COMMAND...: exit code, and TEXT in its output
+expect_exit() {
+	local code=$1 text=$2 what=$3 out got=0
+	shift 3
+	out=$("$@" 2>&1) || got=$?
+	[ "$got" = "$code" ] || die "$what: exit code $got, not $code: $* : $out"
+	case $out in
+	*"$text"*) ;;
+	*) die "$what: no '$text' in: $out" ;;
+	esac
+	ok "$what"
+}
+
+# wait_until SECONDS DESCRIPTION COMMAND...
+wait_until() {
+	local end=$(($(date +%s%N) + $1 * 1000000000)) what=$2
+	shift 2
+	until "$@" >/dev/null 2>&1; do
+		[ "$(date +%s%N)" -lt "$end" ] || die "waited in vain: $what: $*"
+		sleep 0.02
+	done
+}
+
+# The daemon under a keeper, ready when this returns: serve [flags...]
+serve() {
+	: >"$T/ready"
+	batonfs-keeper --ready-fd 9 -- batonfsd -f "$@" "$M" 9>"$T/ready" 2>>"$LOG" &
+	keeper=$!
+	wait_until 30 "the mount serves" test -s "$T/ready"
+	[ "$(cat "$T/ready")" = 0 ] || die "the daemon ended with $(cat "$T/ready"): $(tail -n 5 "$LOG")"
+}
+
+# The serving daemon's pid.
+daemon_pid() {
+	batonfs -m "$M" --json status | jq -r .pid
+}
+
+# stop: unmounts through the client and waits for the keeper's end.
+stop() {
+	batonfs -m "$M" umount
+	wait_until 20 "the keeper ends" not kill -0 "$keeper"
+	wait "$keeper" || die "the keeper ended with $?"
+}
+
+not() {
+	! "$@"
+}
+
+mounted() {
+	grep -q " $M fuse.batonfs " /proc/self/mounts
+}
+
+sums() { # DIR: checksums of everything below, by path
+	(cd "$1" && find . -type f -print0 | sort -z | xargs -0 -r md5sum)
+}
+
+free_port() {
+	local p
+	for p in $(shuf -i 20000-32000 -n 50); do
+		(exec 3<>"/dev/tcp/127.0.0.1/$p") 2>/dev/null || { echo "$p"; return 0; }
+	done
+	die "no free port"
+}
+
+# Readers that compare every byte: readers_start MODE... FILES given in $FILES
+readers_start() {
+	local mode
+	readers=""
+	for mode in "$@"; do
+		# shellcheck disable=SC2086
+		pattern loop "$mode" $FILES >"$T/reader.$mode.out" 2>"$T/reader.$mode.err" &
+		readers="$readers $mode:$!"
+	done
+}
+
+readers_alive() {
+	local r
+	for r in $readers; do
+		kill -0 "${r#*:}" 2>/dev/null || die "reader ${r%:*} ended early: $(cat "$T/reader.${r%:*}.err")"
+	done
+}
+
+readers_stop() { # fails if one saw an error or a wrong byte
+	local r bad=0
+	for r in $readers; do
+		kill -TERM "${r#*:}" 2>/dev/null || true
+	done
+	for r in $readers; do
+		wait "${r#*:}" || bad=1
+		cat "$T/reader.${r%:*}.out" "$T/reader.${r%:*}.err"
+	done
+	readers=""
+	[ $bad = 0 ] || die "a reader saw an error or a wrong byte"
+}

@@ -1,0 +1,79 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * The part of criterion that our units use, without its sandbox, whose fixed
+ * mappings the thread sanitizer does not allow.  Compile with -I t/lib/plain
+ * and link plain.c instead of libcriterion to run units with -fsanitize=thread.
+ */
+#ifndef T_LIB_PLAIN_CRITERION_H
+#define T_LIB_PLAIN_CRITERION_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+struct plain_opts {
+	void (*init)(void);
+	void (*fini)(void);
+	int signal;	/* the test must die of it */
+	double timeout; /* seconds */
+	int exit_code;
+	bool disabled;
+	const char *description;
+};
+
+struct plain_test {
+	const char *suite, *name; /* name NULL: the suite itself */
+	struct plain_opts opts;
+	void (*fn)(void);
+	struct plain_test *next;
+};
+
+void plain_register(struct plain_test *t);
+/* Reports and ends the test's process. */
+_Noreturn void plain_fail(const char *file, int line, const char *what);
+_Noreturn void plain_skip(void);
+
+#define PLAIN_REGISTER(id, suite_, name_, fn_, ...)                                                \
+	__attribute__((constructor)) static void id##_register(void)                               \
+	{                                                                                          \
+		static struct plain_test t = {                                                     \
+			.suite = suite_, .name = name_, .fn = fn_, .opts = { __VA_ARGS__ }         \
+		};                                                                                 \
+		plain_register(&t);                                                                \
+	}
+
+#define TestSuite(suite, ...) PLAIN_REGISTER(suite##_suite, #suite, NULL, NULL, __VA_ARGS__)
+
+#define Test(suite, name, ...)                                                                     \
+	static void suite##_##name##_test(void);                                                   \
+	PLAIN_REGISTER(suite##_##name, #suite, #name, suite##_##name##_test, __VA_ARGS__)          \
+	static void suite##_##name##_test(void)
+
+#define PLAIN_CHECK(ok, what)                                                                      \
+	do {                                                                                       \
+		if (!(ok))                                                                         \
+			plain_fail(__FILE__, __LINE__, what);                                      \
+	} while (0)
+
+#define cr_assert(c, ...) PLAIN_CHECK(c, #c)
+#define cr_assert_not(c, ...) PLAIN_CHECK(!(c), "not " #c)
+#define cr_assert_null(p, ...) PLAIN_CHECK((p) == NULL, #p " == NULL")
+#define cr_assert_not_null(p, ...) PLAIN_CHECK((p) != NULL, #p " != NULL")
+#define cr_assert_eq(a, b, ...) PLAIN_CHECK((a) == (b), #a " == " #b)
+#define cr_assert_neq(a, b, ...) PLAIN_CHECK((a) != (b), #a " != " #b)
+#define cr_assert_lt(a, b, ...) PLAIN_CHECK((a) < (b), #a " < " #b)
+#define cr_assert_leq(a, b, ...) PLAIN_CHECK((a) <= (b), #a " <= " #b)
+#define cr_assert_gt(a, b, ...) PLAIN_CHECK((a) > (b), #a " > " #b)
+#define cr_assert_geq(a, b, ...) PLAIN_CHECK((a) >= (b), #a " >= " #b)
+#define cr_assert_str_eq(a, b, ...) PLAIN_CHECK(strcmp(a, b) == 0, #a " is " #b)
+#define cr_assert_str_neq(a, b, ...) PLAIN_CHECK(strcmp(a, b) != 0, #a " is not " #b)
+#define cr_assert_str_empty(a, ...) PLAIN_CHECK(*(a) == '\0', #a " is empty")
+#define cr_assert_arr_eq(a, b, n, ...) PLAIN_CHECK(memcmp(a, b, n) == 0, #a " equals " #b)
+#define cr_expect_eq cr_assert_eq
+#define cr_skip_test(...) plain_skip()
+#define cr_assert_fail(...) PLAIN_CHECK(false, "must not come here")
+
+#endif

@@ -1,0 +1,216 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#include "ops_rig.h"
+
+#include <criterion/criterion.h>
+#include <errno.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+/* libfuse keeps the mount point's name and has no call that frees it without
+ * unmounting; criterion keeps what it was started with. */
+const char *__lsan_default_suppressions(void);
+const char *__lsan_default_options(void);
+const char *__lsan_default_suppressions(void)
+{
+	return "leak:fuse_session_mount\nleak:libcriterion\n";
+}
+
+const char *__lsan_default_options(void)
+{
+	return "print_suppressions=0";
+}
+
+static void rig_gone(void *owner, int err)
+{
+	struct rig *r = owner;
+
+	(void)err;
+	r->gone++;
+}
+
+static void rig_ready(void *owner)
+{
+	struct rig *r = owner;
+
+	r->ready = true;
+}
+
+static void make_chan(struct rig *r)
+{
+	struct fuse_chan_env env = {
+		.loop = r->loop,
+		.cfg = r->cfg,
+		.epoch = &r->epoch,
+		.ops = fs_fuse_ops(),
+		.userdata = r->fs,
+		.owner = r,
+		.gone = rig_gone,
+		.ready = rig_ready,
+	};
+	struct errtext et;
+
+	cr_assert_eq(fuse_chan_new(&r->chan, &env, (const char *const *)r->mo.fuse_opts, &et), 0,
+	    "%s", et.s);
+	fs_set_chan(r->fs, r->chan);
+}
+
+static void make_fs(struct rig *r)
+{
+	struct fs_env env = {
+		.loop = r->loop, .pool = r->pool, .cfg = r->cfg, .cache = r->cache, .mo = &r->mo
+	};
+	struct errtext et;
+
+	cr_assert_eq(fs_new(&r->fs, &env), 0);
+	cr_assert_eq(fs_attach(r->fs, "/", &r->ufs.ufs, &et), 0, "%s", et.s);
+}
+
+static void open_state(struct rig *r, bool create)
+{
+	struct errtext et;
+
+	et.s[0] = '\0';
+	cr_assert_eq(statedb_open(&r->db, r->loop, r->tm.state, 32 << 20, create, &r->epoch, &et), 0,
+	    "%s", et.s);
+	cr_assert_eq(fs_state_open(r->fs, r->db, r->counts, &et), 0, "%s", et.s);
+	if (r->chan != NULL)
+		fuse_chan_set_statedb(r->chan, r->db);
+}
+
+static void rig_base(struct rig *r, const char *opts, const struct clock *clk)
+{
+	struct cache_env cenv;
+	struct errtext et;
+
+	tmp_mount_new(&r->tm);
+	cr_assert_eq(loop_new(&r->loop, clk), 0);
+	cr_assert_eq(pool_new(&r->pool, r->loop, 2), 0);
+	r->cfg = config_new();
+	cr_assert_not_null(r->cfg);
+	cr_assert_eq(config_set(r->cfg, "memory.limit", "32MiB", &et), 0, "%s", et.s);
+	cr_assert_eq(fs_mount_opts_parse(&r->mo, &opts, 1, &et), 0, "%s", et.s);
+	cenv = (struct cache_env){
+		.loop = r->loop, .pool = r->pool, .cfg = r->cfg, .epoch = &r->epoch
+	};
+	cr_assert_eq(cache_new(&r->cache, &cenv, -1, &et), 0, "%s", et.s);
+	cache_index_open(r->cache);
+	cr_assert_eq(counts_create(&r->counts), 0);
+	fake_init(&r->ufs, r->loop);
+	make_fs(r);
+}
+
+void rig_new(struct rig *r)
+{
+	memset(r, 0, sizeof(*r));
+	test_clock_init(&r->clock);
+	rig_base(r, "attr_timeout=1", &r->clock.clk);
+	open_state(r, true);
+}
+
+void rig_mount(struct rig *r, const char *opts)
+{
+	struct errtext et;
+
+	memset(r, 0, sizeof(*r));
+	rig_base(r, opts, &clock_system);
+	make_chan(r);
+	cr_assert_eq(fuse_chan_mount(r->chan, r->tm.mnt, &et), 0, "%s", et.s);
+	open_state(r, true);
+	fuse_chan_arm(r->chan);
+	while (!r->ready)
+		loop_turn(r->loop, true);
+}
+
+void rig_restart(struct rig *r)
+{
+	struct fuse_chan *old = r->chan;
+	struct fuse_chan_init rec;
+	struct errtext et;
+
+	if (old != NULL) {
+		fuse_chan_disarm(old);
+		fuse_chan_set_statedb(old, NULL);
+	}
+	fs_state_detach(r->fs);
+	statedb_close(&r->db);
+	fs_free(&r->fs);
+	make_fs(r);
+	if (old != NULL) {
+		rec = *fuse_chan_init_record(old);
+		make_chan(r);
+		cr_assert_eq(fuse_chan_adopt(r->chan, dup(fuse_chan_fd(old)), &rec, &et), 0, "%s",
+		    et.s);
+		fuse_chan_free(&old);
+	}
+	open_state(r, false);
+	if (r->chan != NULL)
+		fuse_chan_arm(r->chan);
+}
+
+static void index_closed(void *arg)
+{
+	*(bool *)arg = true;
+}
+
+void rig_free(struct rig *r)
+{
+	bool closed = false;
+
+	if (r->loop == NULL)
+		return;
+	if (r->chan != NULL) {
+		fuse_chan_disarm(r->chan);
+		fuse_chan_unmount(r->tm.mnt, true);
+		fuse_chan_set_statedb(r->chan, NULL);
+	}
+	fs_state_detach(r->fs);
+	statedb_close(&r->db);
+	fs_free(&r->fs);
+	fuse_chan_free(&r->chan);
+	cache_index_close(r->cache, false, index_closed, &closed);
+	while (!closed)
+		loop_turn(r->loop, true);
+	cache_free(&r->cache);
+	fake_fini(&r->ufs);
+	counts_close(&r->counts);
+	pool_free(&r->pool);
+	config_free(&r->cfg);
+	fs_mount_opts_fini(&r->mo);
+	loop_free(&r->loop);
+	tmp_mount_free(&r->tm);
+}
+
+pid_t rig_start(struct rig *r, rig_client *fn, void *arg)
+{
+	return tmp_mount_client(fn, &r->tm, arg);
+}
+
+static void client_over(struct loop_fd *lf, unsigned what)
+{
+	(void)what;
+	loop_fd_want(lf, 0);
+	loop_stop(lf->loop, 0);
+}
+
+int rig_wait(struct rig *r, pid_t pid)
+{
+	int status, pidfd = (int)syscall(SYS_pidfd_open, pid, 0);
+	struct loop_fd lf = { 0 };
+
+	cr_assert_geq(pidfd, 0);
+	cr_assert_eq(loop_fd_init(&lf, r->loop, pidfd, client_over), 0);
+	cr_assert_eq(loop_fd_want(&lf, LOOP_READ), 0);
+	loop_run(r->loop);
+	loop_fd_fini(&lf);
+	close(pidfd);
+	cr_assert_eq(waitpid(pid, &status, 0), pid);
+	return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+}
+
+void rig_until_waiting(struct rig *r, unsigned n)
+{
+	while (fake_waiting(&r->ufs) < n)
+		loop_turn(r->loop, true);
+}

@@ -1,0 +1,50 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* The file system over a scripted storage, with a real state database, a cache in
+ * memory and, where the test wants it, a real mount. */
+#ifndef T_OPS_RIG_H
+#define T_OPS_RIG_H
+
+#include "../../lib/test_clock.h"
+#include "../../lib/tmp_mount.h"
+#include "fake_ufs.h"
+#include "ops/fs_priv.h"
+#include "reactor/pool.h"
+
+struct rig {
+	struct tmp_mount tm;
+	struct test_clock clock;
+	struct loop *loop;
+	struct pool *pool;
+	struct config *cfg;
+	struct fs_mount_opts mo;
+	struct epoch epoch;
+	struct cache *cache;
+	struct counts *counts;
+	struct statedb *db;
+	struct fake_ufs ufs;
+	struct fs *fs;
+	struct fuse_chan *chan;
+	bool ready;
+	int gone;
+};
+
+/* Without a mount, on a clock that the test moves. */
+void rig_new(struct rig *r);
+/* With a mount, on the real clock; opts as -o has them. */
+void rig_mount(struct rig *r, const char *opts);
+void rig_free(struct rig *r);
+/* Closes the state database and opens it again in a new struct fs: a new daemon. */
+void rig_restart(struct rig *r);
+
+typedef int rig_client(const struct tmp_mount *tm, void *arg);
+pid_t rig_start(struct rig *r, rig_client *fn, void *arg);
+/* Serves until the client ends; its exit status. */
+int rig_wait(struct rig *r, pid_t pid);
+static inline int rig_run(struct rig *r, rig_client *fn, void *arg)
+{
+	return rig_wait(r, rig_start(r, fn, arg));
+}
+/* Serves until so many storage requests wait. */
+void rig_until_waiting(struct rig *r, unsigned n);
+
+#endif

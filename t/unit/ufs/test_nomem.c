@@ -1,0 +1,174 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * Each allocation fails once: a right answer or a clean error, and nothing is left
+ * behind (the loop and the pool assert that they are empty).  For S3 only those of
+ * the start of a request and of the parser: libcurl 7.88 itself crashes when the
+ * memory of its hash tables or of OpenSSL's SHA256 is refused.
+ */
+#include <criterion/criterion.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "../../lib/http_script.h"
+#include "../../lib/nth_fault.h"
+#include "base/log.h"
+#include "ufs/s3_priv.h"
+#include "ufs_fix.h"
+
+TestSuite(nomem, .timeout = 120);
+
+static void on_data(struct ufs_read *rq, const void *data, size_t len)
+{
+	struct ufs_fix *f = rq->req.user;
+
+	(void)data;
+	f->data_len += len;
+}
+
+/* A stat, read or list; only its start sees the fault. */
+static int run(struct ufs_fix *f, int what, unsigned n, struct ufs_list *list)
+{
+	struct ufs_stat st = { .req = { .user = f }, .path = "k" };
+	struct ufs_read rd = { .req = { .user = f },
+		.path = "k",
+		.version = "v1",
+		.len = 8,
+		.on_data = on_data };
+
+	f->data_len = 0;
+	list->req.user = f;
+	nth_arm(n);
+	if (what == 0)
+		ufs_stat(f->ufs, &st, ufs_fix_done);
+	else if (what == 1)
+		ufs_read(f->ufs, &rd, ufs_fix_done);
+	else
+		ufs_list(f->ufs, list, ufs_fix_done);
+	nth_disarm();
+	ufs_fix_wait(f);
+	return f->err;
+}
+
+static void every(struct ufs_fix *f, int what, const char *path)
+{
+	unsigned n, right = 0;
+	bool fired = true;
+
+	for (n = 1; fired; n++) {
+		struct ufs_list rq = { .path = path };
+		int err = run(f, what, n, &rq);
+
+		fired = nth_fired();
+		/* -EIO: libcurl kept its failure to itself until later. */
+		cr_assert(err == 0 || (fired && (err == -ENOMEM || err == -EIO)), "request %d, allocation %u: %s",
+		    what, n, strerror(-err));
+		if (err == 0) {
+			right++;
+			cr_assert(what != 1 || f->data_len == 8);
+			cr_assert(what != 2 || rq.count == 1, "%zu entries", rq.count);
+		}
+		ufs_list_free(&rq);
+	}
+	cr_assert_gt(right, 0);
+	cr_assert_gt(n, 2);
+}
+
+Test(nomem, s3)
+{
+	static const char list[] = "<ListBucketResult><Contents><Key>d/x</Key><LastModified>"
+				   "2020-01-02T03:04:05Z</LastModified><ETag>\"e\"</ETag><Size>1"
+				   "</Size></Contents></ListBucketResult>";
+	static const char none[] = "<ListBucketResult></ListBucketResult>";
+	struct http_script *hs = http_script_new();
+	struct ufs_fix f;
+
+	setenv("AWS_ACCESS_KEY_ID", "key", 1);
+	setenv("AWS_SECRET_ACCESS_KEY", "secret", 1);
+	http_script_reply(hs, "prefix=k%2F", 200, NULL, none, strlen(none), 0);
+	http_script_reply(hs, "GET /b?", 200, NULL, list, strlen(list), 0);
+	http_script_reply(hs, "HEAD /b/k", 200,
+	    "ETag: \"v1\"\r\nLast-Modified: Thu, 02 Jan 2020 03:04:05 GMT\r\n", "12345678", 8, 0);
+	http_script_reply(hs, "GET /b/k", 206,
+	    "ETag: \"v1\"\r\nContent-Range: bytes 0-7/8\r\n", "12345678", 8, 0);
+	log_set_level(LOG_LVL_ERROR);
+	ufs_fix_init(&f, http_script_url(hs));
+	ufs_fix_set(&f, "ufs.timeout", "5s");
+	ufs_fix_attach(&f, "s3://b");
+	for (int what = 0; what < 3; what++)
+		every(&f, what, "d");
+	ufs_fix_fini(&f);
+	http_script_free(&hs);
+}
+
+Test(nomem, posix)
+{
+	char dir[] = "/tmp/ufs-nomem-XXXXXX", uri[64], cmd[128];
+	struct ufs_fix f;
+
+	cr_assert_not_null(mkdtemp(dir));
+	(void)snprintf(cmd, sizeof(cmd), "cd %s && mkdir d && touch d/x k", dir);
+	cr_assert_eq(system(cmd), 0);
+	log_set_level(LOG_LVL_ERROR);
+	ufs_fix_init(&f, NULL);
+	(void)snprintf(uri, sizeof(uri), "file://%s", dir);
+	ufs_fix_attach(&f, uri);
+	every(&f, 0, "d");
+	every(&f, 2, "d");
+	ufs_fix_fini(&f);
+	(void)snprintf(cmd, sizeof(cmd), "rm -rf %s", dir);
+	cr_assert_eq(system(cmd), 0);
+}
+
+static int count_object(void *arg, const struct s3_xml_object *o)
+{
+	(void)o;
+	++*(unsigned *)arg;
+	return 0;
+}
+
+Test(nomem, parser_and_attaching)
+{
+	static const char list[] = "<ListBucketResult><Contents><Key>d/x</Key><LastModified>"
+				   "2020-01-02T03:04:05Z</LastModified><ETag>e</ETag><Size>1"
+				   "</Size></Contents></ListBucketResult>";
+	unsigned count, n;
+	struct s3_xml_sink sink = { .arg = &count, .object = count_object };
+	bool fired = true;
+	struct ufs_fix f;
+
+	for (n = 1; fired; n++) {
+		struct s3_xml *x;
+		int err = -ENOMEM;
+
+		count = 0;
+		nth_arm(n);
+		x = s3_xml_new(&sink);
+		if (x != NULL)
+			err = s3_xml_feed(x, list, strlen(list));
+		if (x != NULL && err == 0)
+			err = s3_xml_end(x);
+		nth_disarm();
+		fired = nth_fired();
+		s3_xml_free(&x);
+		cr_assert(err == 0 ? count == 1 : fired && err == -ENOMEM, "%u: %d", n, err);
+	}
+	cr_assert_gt(n, 3);
+	setenv("AWS_ACCESS_KEY_ID", "key", 1);
+	setenv("AWS_SECRET_ACCESS_KEY", "secret", 1);
+	ufs_fix_init(&f, NULL);
+	for (fired = true, n = 1; fired; n++) {
+		struct errtext et = { "" };
+		int err;
+
+		nth_arm(n);
+		err = ufs_new(&f.ufs, &f.env, n % 2 == 0 ? "s3://b/p" : "s3://b", &et);
+		nth_disarm();
+		fired = nth_fired();
+		cr_assert(err == 0 || (fired && err == -ENOMEM && et.s[0] != '\0'), "%u: %d", n, err);
+		ufs_free(&f.ufs);
+	}
+	cr_assert_gt(n, 5);
+	ufs_fix_fini(&f);
+}
