@@ -204,6 +204,8 @@ void daemon_exit(struct daemon *d, bool unmount, int code)
 {
 	if (d->ending)
 		return;
+	if (d->handed_over)
+		unmount = false; /* it is our successor's mount */
 	d->ending = true;
 	d->exit_code = code;
 	d->leaves_mount = !unmount && (d->handed_over || (d->kept && d->serving));

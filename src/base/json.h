@@ -25,12 +25,12 @@ enum json_type { JSON_NULL, JSON_BOOL, JSON_NUMBER, JSON_STRING, JSON_ARRAY, JSO
 
 struct json {
 	enum json_type type;
-	bool truth;	   /* JSON_BOOL */
-	char *key;	   /* in its object, else NULL */
-	char *text;	   /* JSON_STRING: the bytes, no NUL inside; JSON_NUMBER: as it was written */
-	struct json *first; /* JSON_ARRAY, JSON_OBJECT: members in order */
-	struct json *last, *next;
-	size_t count;	   /* members */
+	bool truth; /* JSON_BOOL */
+	char *key;  /* in its object, else NULL */
+	char *text; /* JSON_STRING: the bytes, no NUL inside; JSON_NUMBER: as written */
+	struct json *first, *last; /* JSON_ARRAY, JSON_OBJECT: members in order */
+	struct json *next;	   /* its sibling */
+	size_t count;		   /* members */
 };
 
 struct json_limits {

@@ -71,7 +71,8 @@ static struct blob *blob_new(struct cache *c, const struct blob_id *id, struct i
 	b->size = id->size;
 	b->npages = id->size / c->page_size + (id->size % c->page_size != 0);
 	b->fd = -1;
-	pool_lane_init(&b->lane);
+	for (unsigned i = 0; i < BLOB_LANES; i++)
+		pool_lane_init(&b->lane[i]);
 	TAILQ_INIT(&b->loading);
 	TAILQ_INIT(&b->reading);
 	HASH_ADD_KEYPTR(hh, c->blobs, b->key.text, b->key.text_len, b);

@@ -35,6 +35,7 @@
 
 #define READ_MAX (1024 * 1024)
 #define BLOCK 4096u /* of a checksum, and of alignment on disk */
+#define BLOB_LANES 4 /* writes of one blob side by side */
 #define IO_SIZE (READ_MAX + 2 * BLOCK)
 
 TAILQ_HEAD(read_list, cache_read);
@@ -142,7 +143,7 @@ struct blob {
 	int fd;			  /* -1: not open */
 	TAILQ_ENTRY(blob) file_link;
 	unsigned fd_users;	  /* jobs that use fd */
-	struct pool_lane lane;	  /* orders writes and holes */
+	struct pool_lane lane[BLOB_LANES]; /* by page number: orders writes and holes */
 	TAILQ_HEAD(, disk_read) reading;
 };
 

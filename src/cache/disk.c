@@ -462,7 +462,7 @@ void disk_write(struct cache_page *pg)
 	dw->fd = b->fd;
 	dw->fd_opened = -1;
 	b->fd_users++;
-	cache_job(c, &b->lane, &dw->job, write_work, write_done);
+	cache_job(c, &b->lane[pg->no % BLOB_LANES], &dw->job, write_work, write_done);
 }
 
 /* --- Holes */
@@ -540,6 +540,6 @@ int disk_drop(struct blob *b, uint64_t no, bool evict)
 	store_op_add(c, op);
 	b->fd_users++;
 	blob_hold(b);
-	cache_job(c, &b->lane, &dh->job, hole_work, hole_done);
+	cache_job(c, &b->lane[no % BLOB_LANES], &dh->job, hole_work, hole_done);
 	return 0;
 }

@@ -77,7 +77,8 @@ static void usage(FILE *to)
 		fprintf(to, "  %s%s%s\n      %.*s\n", cmd->words, cmd->operands[0] ? " " : "",
 		    cmd->operands, first, cmd->help);
 	}
-	fprintf(to, "\n  -m, --mountpoint DIR  the mount that is meant; not needed if there is one\n"
+	fprintf(to, "\n"
+		    "  -m, --mountpoint DIR  the mount that is meant; not needed if there is one\n"
 		    "  -S, --socket PATH     the daemon's control socket\n"
 		    "      --json            print the answer as one JSON object\n"
 		    "      --timeout TIME    longest silence of the daemon (default 60s; 0: any)\n"
@@ -145,7 +146,7 @@ static int parse_options(struct cli *c, struct given *g, int argc, char **argv)
 			break;
 		case OPT_TIMEOUT:
 			if (units_parse_duration(optarg, &c->timeout_ns) != 0) {
-				cli_error(c, "--timeout %s: not a duration such as 500ms, 10s, 2min",
+				cli_error(c, "--timeout %s: not a duration such as 500ms or 10s",
 				    optarg);
 				return CLI_USAGE;
 			}

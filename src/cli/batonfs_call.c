@@ -332,7 +332,8 @@ enum cli_exit cli_call_run(struct cli *c, struct cli_call *call, struct json **r
 	if (gone && call->repeatable)
 		gone = call_once(c, call, text, len, RECONNECT_NS, result, &ex);
 	if (gone)
-		ex = cli_error(c, "%s: the daemon closed the connection without an answer", c->path);
+		ex = cli_error(c, "%s: the daemon closed the connection without an answer",
+		    c->path);
 	free(text);
 	if (*result != NULL)
 		take_out(result);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* What ends the daemon that is asked: upgrade and umount.  Neither is repeated. */
 #include <errno.h>
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -55,12 +56,28 @@ static enum cli_exit upgrade_args(struct cli *c, struct json_out *o)
 	return CLI_OK;
 }
 
+/* With what the new daemon says of itself. */
+static void say_upgraded(struct cli *c, const struct json *v)
+{
+	const char *message = json_get_text(v, "message", "");
+	bool check = (c->seen & CLI_CHECK) != 0;
+	struct json *now;
+
+	printf("%s%s%s\n", check ? "an upgrade would work" : "upgraded",
+	    message[0] != '\0' ? ": " : "", message);
+	if (check || cli_ask(c, "status", &now) != CLI_OK)
+		return;
+	printf("version %s, pid %" PRIu64 ", requests stood still for %.1f ms\n",
+	    json_get_text(now, "version", "?"), json_get_u64(now, "pid", 0),
+	    json_get_double(json_get(now, "last_takeover"), "pause_ms", 0));
+	json_free(&now);
+}
+
 enum cli_exit cli_upgrade(struct cli *c)
 {
 	struct cli_call call;
 	enum cli_exit ex;
 	struct json *v;
-	const char *message;
 
 	ex = cli_call_new(c, &call, "upgrade");
 	if (ex != CLI_OK)
@@ -77,9 +94,7 @@ enum cli_exit cli_upgrade(struct cli *c)
 	if (c->json) {
 		ex = cli_print_json(c, v);
 	} else {
-		message = json_get_text(v, "message", "");
-		printf("%s%s%s\n", (c->seen & CLI_CHECK) != 0 ? "an upgrade would work" : "upgraded",
-		    message[0] != '\0' ? ": " : "", message);
+		say_upgraded(c, v);
 		ex = cli_flush(c);
 	}
 	json_free(&v);

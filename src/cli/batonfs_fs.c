@@ -13,6 +13,7 @@
 
 struct listing {
 	bool begun, terminal;
+	uint64_t count;
 };
 
 static int print_row(struct cli *c, void *arg, const struct json *row)
@@ -46,6 +47,7 @@ static int print_json_row(struct cli *c, void *arg, const struct json *row)
 
 	printf("%s", ls->begun ? "," : "{\"entries\":[\n");
 	ls->begun = true;
+	ls->count++;
 	return cli_print_json(c, row);
 }
 
@@ -67,8 +69,7 @@ enum cli_exit cli_fs_ls(struct cli *c)
 	ex = cli_call_run(c, &call, &v);
 	if (c->json && (ls.begun || ex == CLI_OK))
 		printf("%s],\"count\":%" PRIu64 ",\"complete\":%s}\n",
-		    ls.begun ? "" : "{\"entries\":[", json_get_u64(v, "count", 0),
-		    ex == CLI_OK ? "true" : "false");
+		    ls.begun ? "" : "{\"entries\":[", ls.count, ex == CLI_OK ? "true" : "false");
 	json_free(&v);
 	return ex == CLI_OK ? cli_flush(c) : ex;
 }

@@ -12,7 +12,9 @@
 
 void ctl_fs_fail(struct ctl_cmd *cmd, int err, const char *nspath)
 {
-	ctl_fail(cmd, err, "%s: %s", nspath, strerror(-err));
+	/* Only our own end cancels a command that still has somebody to hear it. */
+	ctl_fail(cmd, err, "%s: %s", nspath,
+	    err == -ECANCELED ? "the daemon ends or was replaced; ask again" : strerror(-err));
 }
 
 char *ctl_fs_path(struct ctl_cmd *cmd)

@@ -50,7 +50,8 @@ static void upgrade_done(void *arg, int err, const char *words)
 	free(cmd->priv);
 	cmd->priv = NULL;
 	if (err != 0) {
-		ctl_fail(cmd, err, "%s", words != NULL && words[0] != '\0' ? words : strerror(-err));
+		ctl_fail(cmd, err, "%s",
+		    words != NULL && words[0] != '\0' ? words : strerror(-err));
 		return;
 	}
 	o = ctl_result_begin(cmd);
@@ -69,7 +70,8 @@ static void upgrade_say(struct ctl_cmd *cmd, const char *binary, bool check)
 
 	if (o != NULL) {
 		json_open_object(o);
-		json_add_text(o, "message", check ? "asking a new daemon" : "starting a new daemon");
+		json_add_text(o, "message",
+		    check ? "asking a new daemon" : "starting a new daemon");
 		json_add_text(o, "binary", binary);
 		json_close_object(o);
 	}

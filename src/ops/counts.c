@@ -23,8 +23,8 @@ struct counts_head {
 	uint64_t magic;
 	uint32_t format;
 	uint32_t nslots; /* slots that the file has room for */
-	uint32_t used;	 /* slots from here on were never given out */
-	uint32_t free;	 /* first of the chain of given-back slots */
+	uint32_t used;   /* slots from here on were never given out */
+	uint32_t free;   /* first of the chain of given-back slots */
 	uint64_t slot[];
 };
 
@@ -106,7 +106,7 @@ static bool counts_head_ok(const struct counts *c)
 	const struct counts_head *h = c->head;
 
 	return h->magic == COUNTS_FILE_MAGIC && h->format == COUNTS_FORMAT && h->used >= 1 &&
-	    h->used <= h->nslots && h->free < h->used && c->len >= counts_len(h->nslots);
+	       h->used <= h->nslots && h->free < h->used && c->len >= counts_len(h->nslots);
 }
 
 int counts_adopt(struct counts **out, int fd)

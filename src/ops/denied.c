@@ -7,15 +7,15 @@
 
 #include "ops/requests.h"
 
-static void denied_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *attr, int to_set,
-    struct fuse_file_info *fi)
+static void denied_setattr(
+    fuse_req_t req, fuse_ino_t ino, struct stat *attr, int to_set, struct fuse_file_info *fi)
 {
 	(void)ino, (void)attr, (void)to_set, (void)fi;
 	fuse_reply_err(req, EROFS);
 }
 
-static void denied_mknod(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode,
-    dev_t rdev)
+static void denied_mknod(
+    fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode, dev_t rdev)
 {
 	(void)parent, (void)name, (void)mode, (void)rdev;
 	fuse_reply_err(req, EROFS);
@@ -59,15 +59,15 @@ static void denied_write(fuse_req_t req, fuse_ino_t ino, const char *buf, size_t
 	fuse_reply_err(req, EROFS);
 }
 
-static void denied_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode,
-    struct fuse_file_info *fi)
+static void denied_create(
+    fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode, struct fuse_file_info *fi)
 {
 	(void)parent, (void)name, (void)mode, (void)fi;
 	fuse_reply_err(req, EROFS);
 }
 
-static void denied_fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t off, off_t len,
-    struct fuse_file_info *fi)
+static void denied_fallocate(
+    fuse_req_t req, fuse_ino_t ino, int mode, off_t off, off_t len, struct fuse_file_info *fi)
 {
 	(void)ino, (void)mode, (void)off, (void)len, (void)fi;
 	fuse_reply_err(req, EROFS);
@@ -81,8 +81,8 @@ static void denied_copy(fuse_req_t req, fuse_ino_t in, off_t off_in, struct fuse
 	fuse_reply_err(req, EROFS);
 }
 
-static void denied_setxattr(fuse_req_t req, fuse_ino_t ino, const char *name, const char *value,
-    size_t size, int flags)
+static void denied_setxattr(
+    fuse_req_t req, fuse_ino_t ino, const char *name, const char *value, size_t size, int flags)
 {
 	(void)ino, (void)name, (void)value, (void)size, (void)flags;
 	fuse_reply_err(req, EROFS);

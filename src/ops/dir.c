@@ -73,16 +73,16 @@ void dir_releasedir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 
 /* --- One entry.  false: it does not fit. */
 
-static bool put_entry(struct dir_fill *f, const char *name, const struct fuse_entry_param *e,
-    uint64_t cookie)
+static bool put_entry(
+    struct dir_fill *f, const char *name, const struct fuse_entry_param *e, uint64_t cookie)
 {
 	size_t left = f->size - f->used, n;
 
 	if (f->plus)
 		n = fuse_add_direntry_plus(f->req, f->buf + f->used, left, name, e, (off_t)cookie);
 	else
-		n = fuse_add_direntry(f->req, f->buf + f->used, left, name, &e->attr,
-		    (off_t)cookie);
+		n = fuse_add_direntry(
+		    f->req, f->buf + f->used, left, name, &e->attr, (off_t)cookie);
 	if (n > left)
 		return false;
 	f->used += n;
@@ -91,7 +91,7 @@ static bool put_entry(struct dir_fill *f, const char *name, const struct fuse_en
 
 static bool put_dot(struct dir_fill *f, const char *name, uint64_t cookie)
 {
-	struct fuse_entry_param e = { .attr = { .st_mode = S_IFDIR } };
+	struct fuse_entry_param e = {.attr = {.st_mode = S_IFDIR}};
 	struct node n;
 
 	/* Node id 0: the kernel takes the name and number only. */
@@ -112,8 +112,8 @@ static size_t entry_size(const struct dir_fill *f, const char *name)
 	return fuse_add_direntry(f->req, NULL, 0, name, NULL, 0);
 }
 
-static int child_path(const struct dir_fill *f, const struct ufs_entry *en,
-    char path[UFS_PATH_MAX + 1])
+static int child_path(
+    const struct dir_fill *f, const struct ufs_entry *en, char path[UFS_PATH_MAX + 1])
 {
 	size_t len = strlen(f->path);
 
@@ -130,7 +130,7 @@ static int child_path(const struct dir_fill *f, const struct ufs_entry *en,
 static int put_listed(struct dir_fill *f, const struct ufs_entry *en, uint64_t cookie)
 {
 	char path[UFS_PATH_MAX + 1];
-	struct fuse_entry_param e = { .ino = 0 };
+	struct fuse_entry_param e = {.ino = 0};
 	struct node n;
 	int err;
 
@@ -312,11 +312,11 @@ static enum task_next dir_listed(struct task *t)
 	struct op_readdir *rd = OP_OF(t, op_readdir);
 	struct dir_page *pg = &rd->h->page;
 	struct dir_fill f = {
-		.fs = rd->op.fs,
-		.h = rd->h,
-		.path = rd->path,
-		.plus = rd->plus,
-		.size = rd->size,
+	    .fs = rd->op.fs,
+	    .h = rd->h,
+	    .path = rd->path,
+	    .plus = rd->plus,
+	    .size = rd->size,
 	};
 	int err = task_fail(t, task_err(t) != 0 ? 0 : check_page(rd));
 
@@ -349,20 +349,19 @@ static void dir_fini(struct task *t)
 }
 
 static const struct task_step dir_steps[] = {
-	[DIR_BEGIN] = { "begin", dir_begin, TO(DIR_LISTED) },
-	[DIR_LISTED] = { "listed", dir_listed, TO(DIR_LISTED) },
+    [DIR_BEGIN] = {"begin", dir_begin, TO(DIR_LISTED)},
+    [DIR_LISTED] = {"listed", dir_listed, TO(DIR_LISTED)},
 };
-static const struct task_kind dir_kind = { "readdir", dir_steps, ARRAY_LEN(dir_steps), dir_fini };
+static const struct task_kind dir_kind = {"readdir", dir_steps, ARRAY_LEN(dir_steps), dir_fini};
 
 /* A place in the page that is in memory is answered at once; cookie 0 always asks
  * the storage, as rewinddir(3) shall show what is new. */
-static bool answered_from_page(struct fs *fs, fuse_req_t req, struct handle *h, size_t size,
-    off_t off, bool plus)
+static bool answered_from_page(
+    struct fs *fs, fuse_req_t req, struct handle *h, size_t size, off_t off, bool plus)
 {
 	char path[UFS_PATH_MAX + 1];
 	struct dir_fill f = {
-		.fs = fs, .req = req, .h = h, .path = path, .plus = plus, .size = size
-	};
+	    .fs = fs, .req = req, .h = h, .path = path, .plus = plus, .size = size};
 	int err;
 
 	if (off == 0 || !page_covers(&h->page, (uint64_t)off))
@@ -375,8 +374,8 @@ static bool answered_from_page(struct fs *fs, fuse_req_t req, struct handle *h, 
 	return true;
 }
 
-static void readdir_common(fuse_req_t req, size_t size, off_t off, struct fuse_file_info *fi,
-    bool plus)
+static void readdir_common(
+    fuse_req_t req, size_t size, off_t off, struct fuse_file_info *fi, bool plus)
 {
 	struct fs *fs = fs_of(req);
 	struct op_readdir *rd;
@@ -411,8 +410,8 @@ void dir_readdir(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, struct 
 	readdir_common(req, size, off, fi, false);
 }
 
-void dir_readdirplus(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off,
-    struct fuse_file_info *fi)
+void dir_readdirplus(
+    fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, struct fuse_file_info *fi)
 {
 	(void)ino;
 	readdir_common(req, size, off, fi, true);

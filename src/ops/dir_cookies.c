@@ -14,7 +14,7 @@ struct cookie_key {
 
 static struct cookie_key cookie_key(uint64_t fh, uint64_t first)
 {
-	return (struct cookie_key){ .fh = htobe64(fh), .first = htobe64(first) };
+	return (struct cookie_key){.fh = htobe64(fh), .first = htobe64(first)};
 }
 
 static int row_reserve(struct cookie_row *row, size_t more)
@@ -70,8 +70,8 @@ void cookie_row_fini(struct cookie_row *row)
 
 /* The nth entry (0: the first) to *p, or -ENOENT with the number of entries in
  * *count. */
-static int row_nth(const struct statedb_val *v, uint64_t nth, const unsigned char **entry,
-    uint64_t *count)
+static int row_nth(
+    const struct statedb_val *v, uint64_t nth, const unsigned char **entry, uint64_t *count)
 {
 	const unsigned char *p = v->data, *end = p + v->len;
 
@@ -88,8 +88,8 @@ static int row_nth(const struct statedb_val *v, uint64_t nth, const unsigned cha
 }
 
 /* The handle's last row that begins at or before `cookie`. */
-static int row_before(struct fs *fs, uint64_t fh, uint64_t cookie, uint64_t *first,
-    struct statedb_val *val)
+static int row_before(
+    struct fs *fs, uint64_t fh, uint64_t cookie, uint64_t *first, struct statedb_val *val)
 {
 	struct cookie_key k = cookie_key(fh, cookie), found;
 	struct statedb_val key;
@@ -105,8 +105,8 @@ static int row_before(struct fs *fs, uint64_t fh, uint64_t cookie, uint64_t *fir
 	return found.fh == k.fh ? 0 : -ENOENT;
 }
 
-int cookie_find(struct fs *fs, uint64_t fh, uint64_t cookie, char name[UFS_NAME_MAX + 1],
-    enum ufs_kind *kind)
+int cookie_find(
+    struct fs *fs, uint64_t fh, uint64_t cookie, char name[UFS_NAME_MAX + 1], enum ufs_kind *kind)
 {
 	const unsigned char *p;
 	struct statedb_val val;

@@ -22,8 +22,8 @@ enum { OPN_ASK, OPN_ANSWER };
 
 /* The node id has one content, so the kernel's pages of it stay right; and a
  * handle for reading has nothing to flush. */
-static int open_make(struct fs *fs, const struct node *n, const char *path,
-    struct fuse_file_info *fi)
+static int open_make(
+    struct fs *fs, const struct node *n, const char *path, struct fuse_file_info *fi)
 {
 	struct handle *h;
 	int err = handle_open(fs, n, path, &h);
@@ -93,10 +93,10 @@ static void opn_fini(struct task *t)
 }
 
 static const struct task_step opn_steps[] = {
-	[OPN_ASK] = { "ask", opn_ask, TO(OPN_ANSWER) },
-	[OPN_ANSWER] = { "answer", opn_answer, 0 },
+    [OPN_ASK] = {"ask", opn_ask, TO(OPN_ANSWER)},
+    [OPN_ANSWER] = {"answer", opn_answer, 0},
 };
-static const struct task_kind opn_kind = { "open", opn_steps, ARRAY_LEN(opn_steps), opn_fini };
+static const struct task_kind opn_kind = {"open", opn_steps, ARRAY_LEN(opn_steps), opn_fini};
 
 static int open_check(struct fs *fs, fuse_ino_t ino, int flags, struct node *n, char *path)
 {
@@ -216,10 +216,10 @@ static void rd_fini(struct task *t)
 }
 
 static const struct task_step rd_steps[] = {
-	[RD_FETCH] = { "fetch", rd_fetch, TO(RD_ANSWER) },
-	[RD_ANSWER] = { "answer", rd_answer, 0 },
+    [RD_FETCH] = {"fetch", rd_fetch, TO(RD_ANSWER)},
+    [RD_ANSWER] = {"answer", rd_answer, 0},
 };
-static const struct task_kind rd_kind = { "read", rd_steps, ARRAY_LEN(rd_steps), rd_fini };
+static const struct task_kind rd_kind = {"read", rd_steps, ARRAY_LEN(rd_steps), rd_fini};
 
 void file_spare_free(struct fs *fs)
 {

@@ -31,23 +31,23 @@ static void fs_op_init(void *userdata, struct fuse_conn_info *conn)
 const struct fuse_lowlevel_ops *fs_fuse_ops(void)
 {
 	static struct fuse_lowlevel_ops ops = {
-		.init = fs_op_init,
-		.lookup = lookup_lookup,
-		.forget = lookup_forget,
-		.forget_multi = lookup_forget_multi,
-		.getattr = lookup_getattr,
-		.statfs = lookup_statfs,
-		.open = file_open,
-		.read = file_read,
-		.flush = file_flush,
-		.fsync = file_fsync,
-		.release = file_release,
-		.lseek = file_lseek,
-		.opendir = dir_opendir,
-		.readdir = dir_readdir,
-		.readdirplus = dir_readdirplus,
-		.releasedir = dir_releasedir,
-		.fsyncdir = file_fsync,
+	    .init = fs_op_init,
+	    .lookup = lookup_lookup,
+	    .forget = lookup_forget,
+	    .forget_multi = lookup_forget_multi,
+	    .getattr = lookup_getattr,
+	    .statfs = lookup_statfs,
+	    .open = file_open,
+	    .read = file_read,
+	    .flush = file_flush,
+	    .fsync = file_fsync,
+	    .release = file_release,
+	    .lseek = file_lseek,
+	    .opendir = dir_opendir,
+	    .readdir = dir_readdir,
+	    .readdirplus = dir_readdirplus,
+	    .releasedir = dir_releasedir,
+	    .fsyncdir = file_fsync,
 	};
 
 	denied_fill(&ops);
@@ -148,7 +148,8 @@ int fs_attach(struct fs *fs, const char *nspath, struct ufs *ufs, struct errtext
 		    "%s=%s: storage can be attached at / only in this version", nspath, uri);
 	if (fs->ufs != NULL)
 		return errtext_set(et, -EEXIST,
-		    "%s=%s: %s is attached there already, and this version takes one storage a mount",
+		    "%s=%s: %s is attached there already, and this version takes one storage a "
+		    "mount",
 		    nspath, uri, ufs_uri(fs->ufs));
 	fs->nspath = strdup(nspath);
 	if (fs->nspath == NULL)
@@ -172,7 +173,7 @@ uint64_t fs_namespace_digest(const struct fs *fs)
 static bool bad_component(const char *s, size_t len)
 {
 	return len == 0 || len > UFS_NAME_MAX || (len == 1 && s[0] == '.') ||
-	    (len == 2 && s[0] == '.' && s[1] == '.');
+	       (len == 2 && s[0] == '.' && s[1] == '.');
 }
 
 int fs_resolve(const struct fs *fs, const char *nspath, struct ufs **ufs, const char **path)
@@ -350,7 +351,8 @@ int fs_state_open(struct fs *fs, struct statedb *db, struct counts *counts, stru
 		err = state_create(fs);
 	else if (err == 0 && format > STATE_FORMAT)
 		err = errtext_set(et, -EPROTO,
-		    "state database: format %llu is from a newer version of batonfs (this one knows %u)",
+		    "state database: format %llu is from a newer version of batonfs (this one "
+		    "knows %u)",
 		    (unsigned long long)format, STATE_FORMAT);
 	else if (err == 0)
 		err = state_load(fs);

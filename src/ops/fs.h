@@ -81,7 +81,8 @@ STAILQ_HEAD(held_list, held_req);
 
 void fs_handover_begin(struct fs *fs, void (*done)(void *arg), void *arg);
 /* The successor failed before COMMIT: feed the held requests again and go on.
- * The caller re-arms the channel. */
+ * After fs_state_detach() only once fs_state_open() has been called again.  The
+ * caller re-arms the channel. */
 void fs_handover_undo(struct fs *fs);
 /* Moves the held requests to `to`. */
 void fs_handover_take(struct fs *fs, struct held_list *to);

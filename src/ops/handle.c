@@ -24,10 +24,10 @@ static int row_put(struct fs *fs, const struct handle *h, const struct node *n, 
 	size_t vlen = 0, plen = 0;
 	uint64_t be = htobe64(h->id);
 	struct handle_row r = {
-		.format = HANDLE_FORMAT,
-		.kind = (uint8_t)h->kind,
-		.node = h->node,
-		.size = n->size,
+	    .format = HANDLE_FORMAT,
+	    .kind = (uint8_t)h->kind,
+	    .node = h->node,
+	    .size = n->size,
 	};
 
 	if (h->kind == UFS_FILE) {
@@ -114,9 +114,7 @@ static int handle_make(struct fs *fs, uint64_t id, uint64_t node, enum ufs_kind 
 
 int handle_open(struct fs *fs, const struct node *n, const char *path, struct handle **out)
 {
-	struct blob_id bid = {
-		.ufs = fs->ufs, .path = path, .version = n->version, .size = n->size
-	};
+	struct blob_id bid = {.ufs = fs->ufs, .path = path, .version = n->version, .size = n->size};
 	struct handle *h;
 	uint64_t id;
 	int err;
@@ -144,7 +142,7 @@ int handle_open(struct fs *fs, const struct node *n, const char *path, struct ha
 int handle_get(struct fs *fs, uint64_t id, enum ufs_kind kind, struct handle **out)
 {
 	char version[UFS_VERSION_MAX], path[UFS_PATH_MAX + 1];
-	struct blob_id bid = { .ufs = fs->ufs, .path = path, .version = version };
+	struct blob_id bid = {.ufs = fs->ufs, .path = path, .version = version};
 	struct handle_row r;
 	struct handle *h;
 	int err;

@@ -72,8 +72,8 @@ void fs_handover_begin(struct fs *fs, void (*done)(void *arg), void *arg)
 	fs->handover_arg = arg;
 	/* Cancelling only marks and defers: the list stays as it is meanwhile. */
 	TAILQ_FOREACH(op, &fs->ops, link)
-		if (!op->is_read)
-			hold_op(op);
+	if (!op->is_read)
+		hold_op(op);
 	if (only_reads_run(fs))
 		loop_defer(fs->env.loop, &fs->handover_defer, done_fn);
 }
@@ -103,7 +103,8 @@ void fs_handover_end_reads(struct fs *fs, bool resume)
 {
 	struct op *op;
 
-	TAILQ_FOREACH(op, &fs->ops, link) {
+	TAILQ_FOREACH(op, &fs->ops, link)
+	{
 		if (!op->is_read)
 			continue;
 		if (resume)
@@ -129,5 +130,5 @@ void fs_cancel_all(struct fs *fs, int err)
 	struct op *op;
 
 	TAILQ_FOREACH(op, &fs->ops, link)
-		task_cancel(&op->task, err);
+	task_cancel(&op->task, err);
 }

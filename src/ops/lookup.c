@@ -12,6 +12,8 @@
 #include "ops/op.h"
 #include "ops/requests.h"
 
+#define FORGETS_A_COMMIT 4096
+
 static int lookup_reply(struct fs *fs, fuse_req_t req, const struct node *n)
 {
 	struct fuse_entry_param e;
@@ -23,7 +25,7 @@ static int lookup_reply(struct fs *fs, fuse_req_t req, const struct node *n)
 
 static void negative_reply(struct fs *fs, fuse_req_t req)
 {
-	struct fuse_entry_param e = { .entry_timeout = fs->env.mo->negative_timeout };
+	struct fuse_entry_param e = {.entry_timeout = fs->env.mo->negative_timeout};
 
 	if (e.entry_timeout > 0)
 		fuse_reply_entry(req, &e);
@@ -44,8 +46,8 @@ struct op_stat {
 	struct op op;
 	struct ufs_stat stat;
 	int result;
-	uint64_t node;	   /* parent, or the node itself */
-	bool handle;	   /* GETATTR through an open handle */
+	uint64_t node; /* parent, or the node itself */
+	bool handle;   /* GETATTR through an open handle */
 	char path[UFS_PATH_MAX + 1];
 	char name[UFS_NAME_MAX + 1];
 };
@@ -114,10 +116,10 @@ static enum task_next lk_answer(struct task *t)
 }
 
 static const struct task_step lk_steps[] = {
-	[ST_ASK] = { "ask", lk_ask, TO(ST_ANSWER) },
-	[ST_ANSWER] = { "answer", lk_answer, 0 },
+    [ST_ASK] = {"ask", lk_ask, TO(ST_ANSWER)},
+    [ST_ANSWER] = {"answer", lk_answer, 0},
 };
-static const struct task_kind lk_kind = { "lookup", lk_steps, ARRAY_LEN(lk_steps), st_fini };
+static const struct task_kind lk_kind = {"lookup", lk_steps, ARRAY_LEN(lk_steps), st_fini};
 
 void lookup_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
 {
@@ -184,10 +186,10 @@ static enum task_next ga_answer(struct task *t)
 }
 
 static const struct task_step ga_steps[] = {
-	[ST_ASK] = { "ask", ga_ask, TO(ST_ANSWER) },
-	[ST_ANSWER] = { "answer", ga_answer, 0 },
+    [ST_ASK] = {"ask", ga_ask, TO(ST_ANSWER)},
+    [ST_ANSWER] = {"answer", ga_answer, 0},
 };
-static const struct task_kind ga_kind = { "getattr", ga_steps, ARRAY_LEN(ga_steps), st_fini };
+static const struct task_kind ga_kind = {"getattr", ga_steps, ARRAY_LEN(ga_steps), st_fini};
 
 void lookup_getattr(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
@@ -239,8 +241,13 @@ void lookup_forget_multi(fuse_req_t req, size_t count, struct fuse_forget_data *
 	struct fs *fs = fs_of(req);
 	size_t i;
 
-	for (i = 0; i < count; i++)
+	for (i = 0; i < count; i++) {
 		forget(fs, forgets[i].ino, forgets[i].nlookup);
+		/* One message may name 65,000 nodes: more than a transaction takes.
+		 * An error shows at the next access. */
+		if (i % FORGETS_A_COMMIT == FORGETS_A_COMMIT - 1)
+			(void)statedb_commit(fs->db);
+	}
 	fuse_reply_none(req);
 }
 
@@ -280,7 +287,7 @@ static enum task_next sf_ask(struct task *t)
 static enum task_next sf_answer(struct task *t)
 {
 	struct op_statfs *sf = OP_OF(t, op_statfs);
-	struct statvfs st = { .f_bsize = 4096, .f_frsize = 4096, .f_namemax = UFS_NAME_MAX };
+	struct statvfs st = {.f_bsize = 4096, .f_frsize = 4096, .f_namemax = UFS_NAME_MAX};
 
 	if (task_fail(t, sf->result) != 0)
 		return op_fail(&sf->op, task_err(t));
@@ -296,10 +303,10 @@ static void sf_fini(struct task *t)
 }
 
 static const struct task_step sf_steps[] = {
-	[SF_ASK] = { "ask", sf_ask, TO(SF_ANSWER) },
-	[SF_ANSWER] = { "answer", sf_answer, 0 },
+    [SF_ASK] = {"ask", sf_ask, TO(SF_ANSWER)},
+    [SF_ANSWER] = {"answer", sf_answer, 0},
 };
-static const struct task_kind sf_kind = { "statfs", sf_steps, ARRAY_LEN(sf_steps), sf_fini };
+static const struct task_kind sf_kind = {"statfs", sf_steps, ARRAY_LEN(sf_steps), sf_fini};
 
 void lookup_statfs(fuse_req_t req, fuse_ino_t ino)
 {

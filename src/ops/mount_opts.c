@@ -27,52 +27,52 @@ static const struct mount_opt {
 	const char *name; /* with '=' at the end: takes a value */
 	enum opt_what what;
 } mount_opts[] = {
-	{ "allow_other", OPT_PASS },
-	{ "allow_root", OPT_PASS },
-	{ "dev", OPT_PASS },
-	{ "nodev", OPT_PASS },
-	{ "suid", OPT_PASS },
-	{ "nosuid", OPT_PASS },
-	{ "exec", OPT_PASS },
-	{ "noexec", OPT_PASS },
-	{ "atime", OPT_PASS },
-	{ "noatime", OPT_PASS },
-	{ "sync", OPT_PASS },
-	{ "async", OPT_PASS },
-	{ "dirsync", OPT_PASS },
-	{ "fsname=", OPT_PASS },
-	{ "context=", OPT_PASS },
-	{ "fscontext=", OPT_PASS },
-	{ "defcontext=", OPT_PASS },
-	{ "rootcontext=", OPT_PASS },
-	{ "subtype=", OPT_PASS },
-	{ "ro", OPT_RO },
-	{ "rw", OPT_RW },
-	{ "kernel_cache", OPT_KERNEL_CACHE },
-	{ "auto_cache", OPT_AUTO_CACHE },
-	{ "attr_timeout=", OPT_ATTR_TTL },
-	{ "entry_timeout=", OPT_ENTRY_TTL },
-	{ "negative_timeout=", OPT_NEGATIVE_TTL },
-	{ "max_background=", OPT_BACKGROUND },
-	/* One thread serves the mount; default_permissions is always on; the rest
-	 * concerns mount(8) and fstab. */
-	{ "max_idle_threads=", OPT_IGNORE },
-	{ "max_threads=", OPT_IGNORE },
-	{ "default_permissions", OPT_IGNORE },
-	{ "defaults", OPT_IGNORE },
-	{ "auto", OPT_IGNORE },
-	{ "noauto", OPT_IGNORE },
-	{ "user", OPT_IGNORE },
-	{ "nouser", OPT_IGNORE },
-	{ "users", OPT_IGNORE },
-	{ "nofail", OPT_IGNORE },
-	{ "relatime", OPT_IGNORE },
-	{ "norelatime", OPT_IGNORE },
-	{ "strictatime", OPT_IGNORE },
-	{ "lazytime", OPT_IGNORE },
-	{ "diratime", OPT_IGNORE },
-	{ "nodiratime", OPT_IGNORE },
-	{ "_netdev", OPT_IGNORE },
+    {"allow_other", OPT_PASS},
+    {"allow_root", OPT_PASS},
+    {"dev", OPT_PASS},
+    {"nodev", OPT_PASS},
+    {"suid", OPT_PASS},
+    {"nosuid", OPT_PASS},
+    {"exec", OPT_PASS},
+    {"noexec", OPT_PASS},
+    {"atime", OPT_PASS},
+    {"noatime", OPT_PASS},
+    {"sync", OPT_PASS},
+    {"async", OPT_PASS},
+    {"dirsync", OPT_PASS},
+    {"fsname=", OPT_PASS},
+    {"context=", OPT_PASS},
+    {"fscontext=", OPT_PASS},
+    {"defcontext=", OPT_PASS},
+    {"rootcontext=", OPT_PASS},
+    {"subtype=", OPT_PASS},
+    {"ro", OPT_RO},
+    {"rw", OPT_RW},
+    {"kernel_cache", OPT_KERNEL_CACHE},
+    {"auto_cache", OPT_AUTO_CACHE},
+    {"attr_timeout=", OPT_ATTR_TTL},
+    {"entry_timeout=", OPT_ENTRY_TTL},
+    {"negative_timeout=", OPT_NEGATIVE_TTL},
+    {"max_background=", OPT_BACKGROUND},
+    /* One thread serves the mount; default_permissions is always on; the rest
+     * concerns mount(8) and fstab. */
+    {"max_idle_threads=", OPT_IGNORE},
+    {"max_threads=", OPT_IGNORE},
+    {"default_permissions", OPT_IGNORE},
+    {"defaults", OPT_IGNORE},
+    {"auto", OPT_IGNORE},
+    {"noauto", OPT_IGNORE},
+    {"user", OPT_IGNORE},
+    {"nouser", OPT_IGNORE},
+    {"users", OPT_IGNORE},
+    {"nofail", OPT_IGNORE},
+    {"relatime", OPT_IGNORE},
+    {"norelatime", OPT_IGNORE},
+    {"strictatime", OPT_IGNORE},
+    {"lazytime", OPT_IGNORE},
+    {"diratime", OPT_IGNORE},
+    {"nodiratime", OPT_IGNORE},
+    {"_netdev", OPT_IGNORE},
 };
 
 static const struct mount_opt *find_opt(const char *word, const char **value)
@@ -87,7 +87,7 @@ static const struct mount_opt *find_opt(const char *word, const char **value)
 			return &mount_opts[i];
 	}
 	if (strncmp(word, "x-", 2) == 0 || strncmp(word, "comment=", 8) == 0) {
-		static const struct mount_opt userspace = { "x-", OPT_IGNORE };
+		static const struct mount_opt userspace = {"x-", OPT_IGNORE};
 
 		return &userspace;
 	}
@@ -116,7 +116,8 @@ static int parse_seconds(const char *word, const char *value, double *out, struc
 	double v = strtod(value, &end);
 
 	if (end == value || *end != '\0' || !isfinite(v) || v < 0 || v > MAX_TTL)
-		return errtext_set(et, -EINVAL, "mount option \"%s\": not a number of seconds", word);
+		return errtext_set(
+		    et, -EINVAL, "mount option \"%s\": not a number of seconds", word);
 	*out = v;
 	return 0;
 }
@@ -127,8 +128,8 @@ static int parse_background(const char *word, const char *value, unsigned *out, 
 	unsigned long v = strtoul(value, &end, 10);
 
 	if (end == value || *end != '\0' || *value == '-' || v < 1 || v > 65535)
-		return errtext_set(et, -EINVAL, "mount option \"%s\": not a number from 1 to 65535",
-		    word);
+		return errtext_set(
+		    et, -EINVAL, "mount option \"%s\": not a number from 1 to 65535", word);
 	*out = (unsigned)v;
 	return 0;
 }
@@ -139,7 +140,8 @@ static int apply(struct fs_mount_opts *mo, const char *word, struct errtext *et)
 	const struct mount_opt *o = find_opt(word, &value);
 
 	if (o == NULL)
-		return errtext_set(et, -EINVAL, "unknown mount option \"%s\"; see batonfsd(8)", word);
+		return errtext_set(
+		    et, -EINVAL, "unknown mount option \"%s\"; see batonfsd(8)", word);
 	switch (o->what) {
 	case OPT_PASS:
 		return add_word(mo, word);
@@ -201,8 +203,8 @@ static bool has_prefix(const struct fs_mount_opts *mo, const char *prefix)
 	return false;
 }
 
-int fs_mount_opts_parse(struct fs_mount_opts *mo, const char *const *texts, unsigned ntexts,
-    struct errtext *et)
+int fs_mount_opts_parse(
+    struct fs_mount_opts *mo, const char *const *texts, unsigned ntexts, struct errtext *et)
 {
 	unsigned i;
 	int err = 0;

@@ -92,29 +92,29 @@ int node_store(struct fs *fs, const struct node *n)
 	unsigned char buf[NODE_ROW_MAX];
 	uint64_t be = htobe64(n->id);
 	struct node_row r = {
-		.format = NODE_FORMAT,
-		.kind = n->kind,
-		.flags = n->flags,
-		.version_len = (uint8_t)vlen,
-		.name_len = n->name_len,
-		.slot = n->slot,
-		.opens = n->opens,
-		.parent = n->parent,
-		.st_ino = n->st_ino,
-		.size = n->size,
-		.fetched_ns = n->fetched_ns,
-		.mtime_sec = n->mtime.tv_sec,
-		.mtime_nsec = (uint32_t)n->mtime.tv_nsec,
-		.mode = n->mode,
-		.uid = n->uid,
-		.gid = n->gid,
+	    .format = NODE_FORMAT,
+	    .kind = n->kind,
+	    .flags = n->flags,
+	    .version_len = (uint8_t)vlen,
+	    .name_len = n->name_len,
+	    .slot = n->slot,
+	    .opens = n->opens,
+	    .parent = n->parent,
+	    .st_ino = n->st_ino,
+	    .size = n->size,
+	    .fetched_ns = n->fetched_ns,
+	    .mtime_sec = n->mtime.tv_sec,
+	    .mtime_nsec = (uint32_t)n->mtime.tv_nsec,
+	    .mode = n->mode,
+	    .uid = n->uid,
+	    .gid = n->gid,
 	};
 
 	memcpy(buf, &r, sizeof(r));
 	memcpy(buf + sizeof(r), n->version, vlen);
 	memcpy(buf + sizeof(r) + vlen, n->name, n->name_len);
-	return statedb_put(fs->db, STATEDB_NODES, &be, sizeof(be), buf,
-	    sizeof(r) + vlen + n->name_len);
+	return statedb_put(
+	    fs->db, STATEDB_NODES, &be, sizeof(be), buf, sizeof(r) + vlen + n->name_len);
 }
 
 /* The id that a name is bound to. */
@@ -329,7 +329,7 @@ int node_forget(struct fs *fs, uint64_t id, uint64_t count)
 
 int node_make_root(struct fs *fs)
 {
-	struct node n = { .id = NODE_ROOT, .st_ino = NODE_ROOT, .kind = UFS_DIR };
+	struct node n = {.id = NODE_ROOT, .st_ino = NODE_ROOT, .kind = UFS_DIR};
 
 	n.mtime.tv_sec = (time_t)(loop_wall(fs->env.loop) / NS_PER_S);
 	return node_store(fs, &n);
@@ -342,8 +342,7 @@ bool node_fresh(const struct fs *fs, const struct node *n)
 	uint64_t now = loop_now(fs->env.loop);
 
 	/* A time ahead of ours was written under another clock. */
-	return n->fetched_ns != 0 && n->fetched_ns <= now &&
-	    now - n->fetched_ns < fs->attr_ttl_ns;
+	return n->fetched_ns != 0 && n->fetched_ns <= now && now - n->fetched_ns < fs->attr_ttl_ns;
 }
 
 double node_ttl(const struct fs *fs, const struct node *n)

@@ -18,7 +18,7 @@
 
 #define FUSE_CHAN_MAGIC 0xf05ec4a0u
 #define RECV_SIZE (FUSE_INIT_IO_MAX + 4096u) /* as libfuse asks for */
-#define HOLD_SIZE (256u << 10)		     /* to begin with; grows */
+#define HOLD_SIZE (256u << 10)               /* to begin with; grows */
 #define UNIQUE_RESENT (UINT64_C(1) << 63)
 #define NOTIFY_RESEND 7
 
@@ -41,7 +41,7 @@ struct fuse_chan {
 	unsigned char *recv; /* RECV_SIZE, prefaulted */
 	const void *cur;     /* the request being dispatched */
 	size_t cur_len;
-	bool direct;	     /* the next reply does not wait for the database */
+	bool direct; /* the next reply does not wait for the database */
 	uint64_t reply_bytes;
 
 	unsigned char *held; /* replies waiting for the commit, end to end */
@@ -145,7 +145,8 @@ static ssize_t chan_writev(int fd, struct iovec *iov, int count, void *userdata)
 
 		ch->init.reply_len = 0;
 		for (i = 0; i < count; i++) {
-			memcpy(ch->init.reply + ch->init.reply_len, iov[i].iov_base, iov[i].iov_len);
+			memcpy(
+			    ch->init.reply + ch->init.reply_len, iov[i].iov_base, iov[i].iov_len);
 			ch->init.reply_len += (uint32_t)iov[i].iov_len;
 		}
 	}
@@ -165,7 +166,7 @@ static ssize_t chan_read(int fd, void *buf, size_t len, void *userdata)
 	return read(fd, buf, len);
 }
 
-static const struct fuse_custom_io chan_io = { .writev = chan_writev, .read = chan_read };
+static const struct fuse_custom_io chan_io = {.writev = chan_writev, .read = chan_read};
 
 /* The database could not be committed: nothing that these replies promise is
  * recorded.  A successor whose epoch it is now gets the requests again from the
@@ -173,7 +174,7 @@ static const struct fuse_custom_io chan_io = { .writev = chan_writev, .read = ch
 static void drop_held(struct fuse_chan *ch, int err)
 {
 	struct fuse_out_header head;
-	struct iovec iov = { .iov_base = &head, .iov_len = sizeof(head) };
+	struct iovec iov = {.iov_base = &head, .iov_len = sizeof(head)};
 	size_t off;
 
 	if (err == -ESTALE)
@@ -235,8 +236,8 @@ int fuse_chan_reply_data(struct fuse_chan *ch, fuse_req_t req, struct iovec *iov
 	CHECK_OBJ(ch, FUSE_CHAN_MAGIC);
 	ch->direct = true;
 	if (niov <= 1)
-		err = fuse_reply_buf(req, niov == 1 ? iov[0].iov_base : NULL,
-		    niov == 1 ? iov[0].iov_len : 0);
+		err = fuse_reply_buf(
+		    req, niov == 1 ? iov[0].iov_base : NULL, niov == 1 ? iov[0].iov_len : 0);
 	else
 		err = fuse_reply_iov(req, iov, niov);
 	ch->direct = false;
@@ -261,7 +262,7 @@ static void chan_init_op(void *userdata, struct fuse_conn_info *conn)
 
 static void process(struct fuse_chan *ch, void *raw, size_t len)
 {
-	struct fuse_buf buf = { .size = len, .mem = raw };
+	struct fuse_buf buf = {.size = len, .mem = raw};
 	const void *cur = ch->cur;
 	size_t cur_len = ch->cur_len;
 
@@ -320,7 +321,7 @@ static void connection_gone(struct fuse_chan *ch, int err)
 /* Whether to go on in this wake. */
 static bool read_one(struct fuse_chan *ch, uint64_t *bytes)
 {
-	struct fuse_buf buf = { .mem = ch->recv, .size = RECV_SIZE };
+	struct fuse_buf buf = {.mem = ch->recv, .size = RECV_SIZE};
 	int n = fuse_session_receive_buf(ch->se, &buf);
 
 	if (n == 0) {
@@ -372,8 +373,8 @@ void fuse_chan_feed(struct fuse_chan *ch, const void *raw, size_t len)
 	copy = malloc(len);
 	if (copy == NULL) {
 		struct fuse_in_header in;
-		struct fuse_out_header head = { .len = sizeof(head), .error = -ENOMEM };
-		struct iovec iov = { .iov_base = &head, .iov_len = sizeof(head) };
+		struct fuse_out_header head = {.len = sizeof(head), .error = -ENOMEM};
+		struct iovec iov = {.iov_base = &head, .iov_len = sizeof(head)};
 
 		if (len >= sizeof(in)) {
 			memcpy(&in, raw, sizeof(in));
@@ -395,7 +396,7 @@ const void *fuse_chan_current(const struct fuse_chan *ch, size_t *len)
 
 int fuse_chan_resend(struct fuse_chan *ch)
 {
-	struct fuse_out_header head = { .len = sizeof(head), .error = NOTIFY_RESEND };
+	struct fuse_out_header head = {.len = sizeof(head), .error = NOTIFY_RESEND};
 
 	CHECK_OBJ(ch, FUSE_CHAN_MAGIC);
 	if (write(ch->fd, &head, sizeof(head)) == (ssize_t)sizeof(head))
@@ -448,7 +449,7 @@ static int alloc_recv(struct fuse_chan *ch)
 int fuse_chan_new(struct fuse_chan **out, const struct fuse_chan_env *env,
     const char *const *mount_opts, struct errtext *et)
 {
-	struct errtext why = { .s = "" };
+	struct errtext why = {.s = ""};
 	struct fuse_chan *ch;
 	int err;
 
@@ -467,8 +468,8 @@ int fuse_chan_new(struct fuse_chan **out, const struct fuse_chan_env *env,
 	}
 	if (err != 0) {
 		fuse_chan_free(&ch);
-		return errtext_set(et, err, "FUSE session: %s",
-		    why.s[0] != '\0' ? why.s : strerror(-err));
+		return errtext_set(
+		    et, err, "FUSE session: %s", why.s[0] != '\0' ? why.s : strerror(-err));
 	}
 	loop_hook_add(env->loop, &ch->hook, chan_turn_end);
 	ch->hooked = true;
@@ -519,7 +520,7 @@ static int take_fd(struct fuse_chan *ch, int fd, bool in_session)
 
 int fuse_chan_mount(struct fuse_chan *ch, const char *mountpoint, struct errtext *et)
 {
-	struct errtext why = { .s = "" };
+	struct errtext why = {.s = ""};
 	int err;
 
 	CHECK_OBJ(ch, FUSE_CHAN_MAGIC);
@@ -539,8 +540,8 @@ int fuse_chan_mount(struct fuse_chan *ch, const char *mountpoint, struct errtext
 	return 0;
 }
 
-int fuse_chan_adopt(struct fuse_chan *ch, int fd, const struct fuse_chan_init *init,
-    struct errtext *et)
+int fuse_chan_adopt(
+    struct fuse_chan *ch, int fd, const struct fuse_chan_init *init, struct errtext *et)
 {
 	_Alignas(uint64_t) unsigned char req[FUSE_CHAN_INIT_MAX];
 	int err;
@@ -563,7 +564,8 @@ int fuse_chan_adopt(struct fuse_chan *ch, int fd, const struct fuse_chan_init *i
 	process(ch, req, init->req_len);
 	ch->init_state = INIT_DONE;
 	if (fuse_session_exited(ch->se))
-		return errtext_set(et, -EPROTO, "the FUSE library refused the recorded INIT request");
+		return errtext_set(
+		    et, -EPROTO, "the FUSE library refused the recorded INIT request");
 	return 0;
 }
 

@@ -13,16 +13,16 @@
 static const struct {
 	uint32_t bit, cap;
 } known_bits[] = {
-	{ FUSE_ASYNC_READ, FUSE_CAP_ASYNC_READ },
-	{ FUSE_ATOMIC_O_TRUNC, FUSE_CAP_ATOMIC_O_TRUNC },
-	{ FUSE_BIG_WRITES, 0 },
-	{ FUSE_AUTO_INVAL_DATA, FUSE_CAP_AUTO_INVAL_DATA },
-	{ FUSE_DO_READDIRPLUS, FUSE_CAP_READDIRPLUS },
-	{ FUSE_READDIRPLUS_AUTO, FUSE_CAP_READDIRPLUS_AUTO },
-	{ FUSE_ASYNC_DIO, FUSE_CAP_ASYNC_DIO },
-	{ FUSE_PARALLEL_DIROPS, FUSE_CAP_PARALLEL_DIROPS },
-	{ FUSE_MAX_PAGES, 0 },
-	{ FUSE_INIT_EXT, 0 },
+    {FUSE_ASYNC_READ, FUSE_CAP_ASYNC_READ},
+    {FUSE_ATOMIC_O_TRUNC, FUSE_CAP_ATOMIC_O_TRUNC},
+    {FUSE_BIG_WRITES, 0},
+    {FUSE_AUTO_INVAL_DATA, FUSE_CAP_AUTO_INVAL_DATA},
+    {FUSE_DO_READDIRPLUS, FUSE_CAP_READDIRPLUS},
+    {FUSE_READDIRPLUS_AUTO, FUSE_CAP_READDIRPLUS_AUTO},
+    {FUSE_ASYNC_DIO, FUSE_CAP_ASYNC_DIO},
+    {FUSE_PARALLEL_DIROPS, FUSE_CAP_PARALLEL_DIROPS},
+    {FUSE_MAX_PAGES, 0},
+    {FUSE_INIT_EXT, 0},
 };
 
 static void want(struct fuse_conn_info *conn, uint32_t cap)
@@ -91,8 +91,10 @@ int fuse_init_check(const struct fuse_chan_init *rec, struct errtext *et)
 		left &= ~(uint64_t)known_bits[i].bit;
 	if (left != 0)
 		return errtext_set(et, -EPROTO,
-		    "the mount was set up with FUSE feature bit %d (flags 0x%x, flags2 0x%x), which "
-		    "this version does not know; use a version at least as new as the one that mounted",
+		    "the mount was set up with FUSE feature bit %d (flags 0x%x, flags2 0x%x), "
+		    "which "
+		    "this version does not know; use a version at least as new as the one that "
+		    "mounted",
 		    __builtin_ctzll(left), out.flags, out.flags2);
 	if (out.max_write > FUSE_INIT_IO_MAX)
 		return errtext_set(et, -EPROTO,

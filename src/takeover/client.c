@@ -103,8 +103,8 @@ static int offer_refused(struct offer *o, struct errtext *et)
 	    o->d->args.mountpoint, words);
 }
 
-static int offer_expect(struct offer *o, enum rec_msg type, const char *name, uint64_t limit_ns,
-    struct errtext *et)
+static int offer_expect(
+    struct offer *o, enum rec_msg type, const char *name, uint64_t limit_ns, struct errtext *et)
 {
 	const char *mp = o->d->args.mountpoint;
 	int fds[SOCK_MAX_FDS], nfds = 0, err;
@@ -120,8 +120,8 @@ static int offer_expect(struct offer *o, enum rec_msg type, const char *name, ui
 		    "overloaded; its keeper's watchdog replaces a daemon that hangs",
 		    mp, name, (unsigned long long)(limit_ns / NS_PER_S));
 	if (n < 0)
-		return errtext_set(et, (int)n, "%s: read the takeover socket: %s", mp,
-		    strerror((int)-n));
+		return errtext_set(
+		    et, (int)n, "%s: read the takeover socket: %s", mp, strerror((int)-n));
 	err = rec_parse(&o->in, o->buf, (size_t)n);
 	if (err == 0)
 		err = rec_sort_fds(&o->in, fds, nfds, o->fds);
@@ -134,8 +134,8 @@ static int offer_expect(struct offer *o, enum rec_msg type, const char *name, ui
 	if (o->in.type == MSG_REFUSE)
 		return offer_refused(o, et);
 	if (o->in.type != type)
-		return errtext_set(et, -EPROTO, "%s: the running daemon sent message %d, not %s", mp,
-		    (int)o->in.type, name);
+		return errtext_set(et, -EPROTO, "%s: the running daemon sent message %d, not %s",
+		    mp, (int)o->in.type, name);
 	return 0;
 }
 
@@ -195,7 +195,8 @@ static int offer_state(struct offer *o, struct errtext *et)
 	if ((needs & ~REC_CAPS_OURS) != 0)
 		return errtext_set(et, -EPROTO,
 		    "%s: the running daemon (%s) needs what this one (%s) cannot do "
-		    "(capabilities %#llx)", o->d->args.mountpoint, o->build, PACKAGE_VERSION,
+		    "(capabilities %#llx)",
+		    o->d->args.mountpoint, o->build, PACKAGE_VERSION,
 		    (unsigned long long)(needs & ~REC_CAPS_OURS));
 	rec_get_text(&o->in, REC_KEEPER, o->keeper, sizeof(o->keeper));
 	rec_get_u64(&o->in, REC_PID, &o->pid);
@@ -206,16 +207,16 @@ static int offer_state(struct offer *o, struct errtext *et)
 	if (err == 0)
 		err = rec_get_u64(&o->in, REC_EPOCH, &o->epoch);
 	if (err == 0)
-		err = rec_get_raw(&o->in, REC_INIT_REQUEST, o->init.req, sizeof(o->init.req),
-		    &o->init.req_len);
+		err = rec_get_raw(
+		    &o->in, REC_INIT_REQUEST, o->init.req, sizeof(o->init.req), &o->init.req_len);
 	if (err == 0)
 		err = rec_get_raw(&o->in, REC_INIT_REPLY, o->init.reply, sizeof(o->init.reply),
 		    &o->init.reply_len);
 	if (err == 0 && (o->init.req_len == 0 || o->init.reply_len == 0))
 		err = -EBADMSG;
 	if (err == 0 && o->d->args.takeover != TAKEOVER_CHECK &&
-	    (o->fds[REC_FD_FUSE] < 0 || o->fds[REC_FD_EPOCH] < 0 ||
-		o->fds[REC_FD_COUNTS] < 0 || o->fds[REC_FD_STATE_DIR] < 0))
+	    (o->fds[REC_FD_FUSE] < 0 || o->fds[REC_FD_EPOCH] < 0 || o->fds[REC_FD_COUNTS] < 0 ||
+		o->fds[REC_FD_STATE_DIR] < 0))
 		err = -EBADMSG;
 	return err == 0 ? 0
 			: errtext_set(et, -EPROTO, "%s: the running daemon's STATE lacks a part",
@@ -305,7 +306,8 @@ static int offer_ready(struct offer *o, struct errtext *et)
 		err = offer_send(o, NULL, 0);
 	}
 	if (err != 0 && err != -EPIPE)
-		return errtext_set(et, err, "%s: send READY: %s", o->d->takeover_path, strerror(-err));
+		return errtext_set(
+		    et, err, "%s: send READY: %s", o->d->takeover_path, strerror(-err));
 	err = offer_expect(o, MSG_COMMIT, "COMMIT", o->window, et);
 	/* It would have said why, had it given up: this is its death, and after
 	 * READY it may have requests that only a resend brings back. */
@@ -340,8 +342,8 @@ static int offer_claim(struct offer *o, struct errtext *et)
 	int err = claim_take(&d->epoch);
 
 	if (err != 0)
-		return errtext_set(et, err, "%s: another daemon serves the mount already",
-		    d->args.mountpoint);
+		return errtext_set(
+		    et, err, "%s: another daemon serves the mount already", d->args.mountpoint);
 	err = daemon_take_right(d, o->epoch, false, et);
 	if (err != 0) {
 		if (d->db != NULL) {
@@ -390,21 +392,22 @@ static void offer_tell_keeper(struct offer *o)
 	struct daemon *d = o->d;
 	char keeper[IDENTITY_MAX], msg[64];
 	bool same;
+	int err;
 
+	if (!notify_available())
+		return;
 	identity_keeper(keeper, sizeof(keeper));
 	same = keeper[0] != '\0' && strcmp(keeper, o->keeper) == 0;
-	if (same) {
-		snprintf(msg, sizeof(msg), "MAINPID=%d", (int)getpid());
-		notify_send(msg, NULL, 0);
-	}
-	if (same && (o->flags & REC_FLAG_KEPT) != 0)
-		d->kept = true;
-	else if (notify_available()) {
-		d->kept = daemon_store_fds(d) == 0;
-		if (!d->kept)
-			daemon_warn(d, "the descriptors could not be stored with the keeper: the "
-				       "mount will not survive a crash of this daemon");
-	}
+	snprintf(msg, sizeof(msg), "MAINPID=%d", (int)getpid());
+	err = same ? notify_send(msg, NULL, 0) : 0;
+	if (err == 0 && !(same && (o->flags & REC_FLAG_KEPT) != 0))
+		err = daemon_store_fds(d);
+	d->kept = err == 0;
+	if (err != 0)
+		daemon_warn(d,
+		    "no keeper has the mount's descriptors (%s): the mount will not survive a "
+		    "crash of this daemon",
+		    strerror(-err));
 }
 
 static void offer_serve(struct offer *o)
@@ -420,8 +423,9 @@ static void offer_serve(struct offer *o)
 	if (o->dead) {
 		err = fuse_chan_resend(d->chan);
 		if (err != 0)
-			daemon_warn(d, "requests that the old daemon had read when it died are "
-				       "lost (%s): their callers wait until this mount ends",
+			daemon_warn(d,
+			    "requests that the old daemon had read when it died are "
+			    "lost (%s): their callers wait until this mount ends",
 			    strerror(-err));
 		return;
 	}
@@ -445,8 +449,8 @@ static void offer_log(const struct offer *o)
 	const struct takeover_report *r = &d->report;
 
 	if (r->kind == REPORT_RECOVERY) {
-		log_warn("%s: recovered: pid %d (%s) died while it handed over",
-		    d->args.mountpoint, r->from_pid, r->from_version);
+		log_warn("%s: recovered: pid %d (%s) died while it handed over", d->args.mountpoint,
+		    r->from_pid, r->from_version);
 		return;
 	}
 	log_info("%s: took over from pid %d (%s): requests stood still for %llu.%03llu ms, "
@@ -464,8 +468,8 @@ static void restore_stdio(void)
 	const char *text = getenv("BATONFS_STDERR_FD");
 	uint64_t fd;
 
-	if (text != NULL && units_parse_u64(text, &fd) == 0 && fd > STDERR_FILENO &&
-	    fd < 1024 && fcntl((int)fd, F_GETFD) >= 0) {
+	if (text != NULL && units_parse_u64(text, &fd) == 0 && fd > STDERR_FILENO && fd < 1024 &&
+	    fcntl((int)fd, F_GETFD) >= 0) {
 		dup2((int)fd, STDOUT_FILENO);
 		dup2((int)fd, STDERR_FILENO);
 		close((int)fd);
@@ -502,12 +506,12 @@ static int offer_connect(struct offer *o, struct errtext *et)
 	if (o->sock == -ENOENT || o->sock == -ECONNREFUSED)
 		return -ENOENT;
 	if (o->sock < 0)
-		return errtext_set(et, o->sock, "connect to %s: %s", d->takeover_path,
-		    strerror(-o->sock));
+		return errtext_set(
+		    et, o->sock, "connect to %s: %s", d->takeover_path, strerror(-o->sock));
 	err = sock_check_peer(o->sock, NULL, NULL);
 	if (err != 0)
-		return errtext_set(et, err, "%s: belongs to neither root nor this user",
-		    d->takeover_path);
+		return errtext_set(
+		    et, err, "%s: belongs to neither root nor this user", d->takeover_path);
 	return 0;
 }
 

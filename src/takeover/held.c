@@ -45,9 +45,10 @@ int held_encode(const struct held_list *list, uint32_t *count)
 	if (fd < 0)
 		return -errno;
 	STAILQ_FOREACH(r, list, link)
-		h.count++;
+	h.count++;
 	err = write_all(fd, &h, sizeof(h));
-	STAILQ_FOREACH(r, list, link) {
+	STAILQ_FOREACH(r, list, link)
+	{
 		if (err == 0)
 			err = write_all(fd, &r->len, sizeof(r->len));
 		if (err == 0)

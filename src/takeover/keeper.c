@@ -37,25 +37,26 @@ static const struct option keeper_long[] = {
 
 static void keeper_help(void)
 {
-	printf("Usage: batonfs-keeper [options] -- COMMAND [ARGUMENT...]\n"
-	       "\n"
-	       "Start COMMAND (batonfsd -f ...), hold its mount's descriptors, and start it\n"
-	       "again when it dies, so that the mount's users only wait a moment.\n"
-	       "\n"
-	       "      --ready-fd N          write \"0\\n\" to descriptor N when the mount serves, or\n"
-	       "                            the daemon's exit code if it ends before that\n"
-	       "      --watchdog DURATION   kill a daemon that gives no sign of life for so long\n"
-	       "                            (default 30s; 0: never)\n"
-	       "  -V, --version             version\n"
-	       "  -h, --help                this text\n"
-	       "\n"
-	       "SIGTERM and SIGINT unmount and end both. See batonfs-keeper(8).\n");
+	printf(
+	    "Usage: batonfs-keeper [options] -- COMMAND [ARGUMENT...]\n"
+	    "\n"
+	    "Start COMMAND (batonfsd -f ...), hold its mount's descriptors, and start it\n"
+	    "again when it dies, so that the mount's users only wait a moment.\n"
+	    "\n"
+	    "      --ready-fd N          write \"0\\n\" to descriptor N when the mount serves, or\n"
+	    "                            the daemon's exit code if it ends before that\n"
+	    "      --watchdog DURATION   kill a daemon that gives no sign of life for so long\n"
+	    "                            (default 30s; 0: never)\n"
+	    "  -V, --version             version\n"
+	    "  -h, --help                this text\n"
+	    "\n"
+	    "SIGTERM and SIGINT unmount and end both. See batonfs-keeper(8).\n");
 }
 
 static int keeper_usage(const char *what, const char *value, const char *want)
 {
-	fprintf(stderr, "batonfs-keeper: %s %s: %s\nTry 'batonfs-keeper --help'.\n", what, value,
-	    want);
+	fprintf(
+	    stderr, "batonfs-keeper: %s %s: %s\nTry 'batonfs-keeper --help'.\n", what, value, want);
 	return EXIT_USAGE;
 }
 
@@ -66,16 +67,16 @@ static int keeper_option(struct keeper *k, int opt, const char *value)
 	switch (opt) {
 	case ARG_READY_FD:
 		if (units_parse_u64(value, &n) != 0 || n > 1 << 20 || fcntl((int)n, F_GETFD) < 0)
-			return keeper_usage("--ready-fd", value,
-			    "must be the number of an open descriptor");
+			return keeper_usage(
+			    "--ready-fd", value, "must be the number of an open descriptor");
 		k->ready_fd = (int)n;
 		fcntl(k->ready_fd, F_SETFD, FD_CLOEXEC);
 		return -1;
 	case ARG_WATCHDOG:
 		if (units_parse_duration(value, &k->watchdog_ns) != 0 ||
 		    (k->watchdog_ns != 0 && k->watchdog_ns < NS_PER_MS))
-			return keeper_usage("--watchdog", value,
-			    "must be a duration such as 30s, or 0");
+			return keeper_usage(
+			    "--watchdog", value, "must be a duration such as 30s, or 0");
 		return -1;
 	case 'V':
 		printf("batonfs-keeper %s\n", PACKAGE_VERSION);

@@ -70,8 +70,7 @@ static int start_spawn(struct keeper *k, char **env, pid_t *pid)
 	posix_spawnattr_init(&attr);
 	err = start_attrs(&attr);
 	for (i = 0; err == 0 && i < k->store.n; i++)
-		err = posix_spawn_file_actions_adddup2(&fa, k->store.item[i].fd,
-		    FIRST_FD + (int)i);
+		err = posix_spawn_file_actions_adddup2(&fa, k->store.item[i].fd, FIRST_FD + (int)i);
 	if (err == 0)
 		err = posix_spawnp(pid, k->argv[0], &fa, &attr, k->argv, env);
 	posix_spawnattr_destroy(&attr);
@@ -191,8 +190,9 @@ static void keeper_try_again(struct keeper *k, pid_t pid, const char *how)
 	int64_t wait = restart_next(&k->restart, loop_now(k->loop));
 
 	if (wait < 0) {
-		log_error("pid %d %s, after more than %u restarts in %llu s: giving up; the mount's "
-			  "users get errors (ENOTCONN) instead of waiting",
+		log_error(
+		    "pid %d %s, after more than %u restarts in %llu s: giving up; the mount's "
+		    "users get errors (ENOTCONN) instead of waiting",
 		    (int)pid, how, k->restart.limit,
 		    (unsigned long long)(k->restart.window_ns / NS_PER_S));
 		keeper_end(k, 1);

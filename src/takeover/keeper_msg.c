@@ -29,7 +29,7 @@ static void msg_field(struct keeper_msg *m, const char *name, const char *value)
 	else if (strcmp(name, "X_BATONFS_RESTART_LIMIT") == 0)
 		m->limit = value;
 	else if (strcmp(name, "MAINPID") == 0 && units_parse_u64(value, &n) == 0 && n > 1 &&
-	    n <= INT_MAX)
+		 n <= INT_MAX)
 		m->mainpid = (pid_t)n;
 }
 

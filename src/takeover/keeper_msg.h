@@ -8,7 +8,7 @@
 
 struct keeper_msg {
 	bool ready, stopping, watchdog, fdstore, fdremove;
-	pid_t mainpid;	     /* 0: not in it */
+	pid_t mainpid;                              /* 0: not in it */
 	const char *fdname, *status, *argv, *limit; /* into the text; NULL: not in it */
 };
 

@@ -124,7 +124,9 @@ static bool hear_one(struct keeper *k)
 	struct iovec iov = {.iov_base = k->msg, .iov_len = sizeof(k->msg) - 1};
 	struct ucred who = {.pid = 0, .uid = (uid_t)-1, .gid = (gid_t)-1};
 	union hear_control control;
-	struct msghdr mh = {.msg_iov = &iov, .msg_iovlen = 1, .msg_control = &control,
+	struct msghdr mh = {.msg_iov = &iov,
+	    .msg_iovlen = 1,
+	    .msg_control = &control,
 	    .msg_controllen = sizeof(control)};
 	int fds[KEEPER_MSG_FDS], nfds;
 	ssize_t n = recvmsg(k->sock, &mh, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
@@ -134,7 +136,8 @@ static bool hear_one(struct keeper *k)
 	nfds = hear_control(&mh, fds, &who);
 	if ((who.uid != 0 && who.uid != geteuid()) ||
 	    (mh.msg_flags & (MSG_TRUNC | MSG_CTRUNC)) != 0) {
-		log_warn("ignored a notification of pid %d, user %d: %s", (int)who.pid, (int)who.uid,
+		log_warn("ignored a notification of pid %d, user %d: %s", (int)who.pid,
+		    (int)who.uid,
 		    (mh.msg_flags & (MSG_TRUNC | MSG_CTRUNC)) != 0 ? "too long" : "not ours");
 		while (nfds > 0)
 			close(fds[--nfds]);

@@ -14,8 +14,8 @@
 struct restart {
 	unsigned limit;
 	uint64_t window_ns;
-	unsigned n;			    /* restarts remembered, oldest first */
-	uint64_t when[RESTART_LIMIT_MAX];   /* when each was decided */
+	unsigned n;                       /* restarts remembered, oldest first */
+	uint64_t when[RESTART_LIMIT_MAX]; /* when each was decided */
 };
 
 /* "5 in 1min" */

@@ -79,7 +79,7 @@ char *store_names(const struct store *st, char *buf, size_t len)
 
 	buf[0] = '\0';
 	for (i = 0; i < st->n && used < len; i++)
-		used += (size_t)snprintf(buf + used, len - used, "%s%s", i > 0 ? ":" : "",
-		    st->item[i].name);
+		used += (size_t)snprintf(
+		    buf + used, len - used, "%s%s", i > 0 ? ":" : "", st->item[i].name);
 	return buf;
 }

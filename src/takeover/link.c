@@ -43,8 +43,10 @@ static void link_broken(struct takeover_link *l, const char *why)
 		log_warn("%s: the old daemon %s: its running reads are repeated here",
 		    d->args.mountpoint, why);
 	else
-		daemon_warn(d, "the old daemon %s and its running reads cannot be repeated (%s): "
-			       "their callers wait until this mount ends", why, strerror(-err));
+		daemon_warn(d,
+		    "the old daemon %s and its running reads cannot be repeated (%s): "
+		    "their callers wait until this mount ends",
+		    why, strerror(-err));
 	link_close(l);
 }
 

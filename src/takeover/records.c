@@ -33,10 +33,10 @@ void rec_begin(struct rec_out *o, enum rec_msg type)
 	o->len = sizeof(h);
 }
 
-static void rec_append(struct rec_out *o, unsigned tag, unsigned flags, const void *data, size_t len)
+static void rec_append(
+    struct rec_out *o, unsigned tag, unsigned flags, const void *data, size_t len)
 {
-	struct rec_item it = {
-	    .tag = (uint16_t)tag, .flags = (uint16_t)flags, .len = (uint32_t)len};
+	struct rec_item it = {.tag = (uint16_t)tag, .flags = (uint16_t)flags, .len = (uint32_t)len};
 
 	if (len > REC_MSG_MAX || o->len + sizeof(it) + padded(len) > REC_MSG_MAX) {
 		o->overflow = true;

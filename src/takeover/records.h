@@ -31,23 +31,23 @@ enum rec_msg {
 
 /* Tags below REC_TAGS are known to this build; each may occur once a message. */
 enum rec_tag {
-	REC_CAPS = 1,	  /* u64: what the writer can do */
-	REC_NEEDS,	  /* u64: what the reader must be able to do */
-	REC_BUILD,	  /* text: version */
-	REC_FLAGS,	  /* u64: REC_FLAG_* */
-	REC_NAMESPACE,	  /* u64: digest of the attached storage */
-	REC_KEEPER,	  /* text: identity of the writer's keeper, "" none */
-	REC_FDS,	  /* u8 each: what the descriptors of the message are (REC_FD_*) */
-	REC_PID,	  /* u64 */
-	REC_WORDS,	  /* text for people */
-	REC_ERRNO,	  /* u64: positive errno */
+	REC_CAPS = 1,     /* u64: what the writer can do */
+	REC_NEEDS,        /* u64: what the reader must be able to do */
+	REC_BUILD,        /* text: version */
+	REC_FLAGS,        /* u64: REC_FLAG_* */
+	REC_NAMESPACE,    /* u64: digest of the attached storage */
+	REC_KEEPER,       /* text: identity of the writer's keeper, "" none */
+	REC_FDS,          /* u8 each: what the descriptors of the message are (REC_FD_*) */
+	REC_PID,          /* u64 */
+	REC_WORDS,        /* text for people */
+	REC_ERRNO,        /* u64: positive errno */
 	REC_INIT_REQUEST, /* raw */
-	REC_INIT_REPLY,	  /* raw */
-	REC_MOUNT_ID,	  /* u64 */
-	REC_EPOCH,	  /* u64: the writer's own value */
-	REC_WINDOW,	  /* u64: ns the reader should wait for COMMIT at most */
-	REC_STOPPED_AT,	  /* u64: CLOCK_MONOTONIC ns when the writer stopped reading */
-	REC_COUNT,	  /* u64: requests in the memfd */
+	REC_INIT_REPLY,   /* raw */
+	REC_MOUNT_ID,     /* u64 */
+	REC_EPOCH,        /* u64: the writer's own value */
+	REC_WINDOW,       /* u64: ns the reader should wait for COMMIT at most */
+	REC_STOPPED_AT,   /* u64: CLOCK_MONOTONIC ns when the writer stopped reading */
+	REC_COUNT,        /* u64: requests in the memfd */
 	REC_TAGS
 };
 

@@ -65,7 +65,8 @@ static int kept_collect(int kept[KEPT_MAX])
 		for (k = 0; k < KEPT_MAX && strcmp(got[i].name, kept_names[k]) != 0; k++)
 			;
 		if (k == KEPT_MAX) {
-			log_warn("a descriptor named %s was passed to this daemon: not known, closed",
+			log_warn(
+			    "a descriptor named %s was passed to this daemon: not known, closed",
 			    got[i].name);
 			close(got[i].fd);
 			continue;
@@ -87,23 +88,23 @@ static bool mount_gone(int fuse_fd)
 	return poll(&p, 1, 0) > 0 && (p.revents & (POLLERR | POLLNVAL)) != 0;
 }
 
-static int read_record(struct daemon *d, int fd, struct daemon_init_record *rec,
-    struct errtext *et)
+static int read_record(struct daemon *d, int fd, struct daemon_init_record *rec, struct errtext *et)
 {
 	const char *mp = d->args.mountpoint;
 	ssize_t n = pread(fd, rec, sizeof(*rec), 0);
 
 	if (n != (ssize_t)sizeof(*rec) || rec->magic != DAEMON_INIT_MAGIC)
-		return errtext_set(et, -EPROTO, "%s: the INIT record that the keeper held is damaged",
-		    mp);
+		return errtext_set(
+		    et, -EPROTO, "%s: the INIT record that the keeper held is damaged", mp);
 	if (rec->version != 1)
 		return errtext_set(et, -EPROTO,
 		    "%s: the INIT record that the keeper held is of version %u: written by a newer "
-		    "batonfsd; start that one", mp, rec->version);
+		    "batonfsd; start that one",
+		    mp, rec->version);
 	if (rec->init.req_len > FUSE_CHAN_INIT_MAX || rec->init.reply_len > FUSE_CHAN_INIT_MAX ||
 	    memchr(rec->mountpoint, '\0', sizeof(rec->mountpoint)) == NULL)
-		return errtext_set(et, -EPROTO, "%s: the INIT record that the keeper held is damaged",
-		    mp);
+		return errtext_set(
+		    et, -EPROTO, "%s: the INIT record that the keeper held is damaged", mp);
 	if (strcmp(rec->mountpoint, mp) != 0)
 		return errtext_set(et, -EINVAL,
 		    "%s: the keeper holds the mount of %s: a keeper is for one mount point", mp,
@@ -111,8 +112,8 @@ static int read_record(struct daemon *d, int fd, struct daemon_init_record *rec,
 	return 0;
 }
 
-static int recover_adopt(struct daemon *d, int kept[KEPT_MAX], struct daemon_init_record *rec,
-    struct errtext *et)
+static int recover_adopt(
+    struct daemon *d, int kept[KEPT_MAX], struct daemon_init_record *rec, struct errtext *et)
 {
 	int err;
 
@@ -135,14 +136,15 @@ static int recover_adopt(struct daemon *d, int kept[KEPT_MAX], struct daemon_ini
 	err = claim_take(&d->epoch);
 	if (err != 0)
 		return errtext_set(et, err,
-		    "%s: another daemon serves the mount already, or hangs while it holds the right "
+		    "%s: another daemon serves the mount already, or hangs while it holds the "
+		    "right "
 		    "to (epoch %llu)",
 		    d->args.mountpoint, (unsigned long long)epoch_read(&d->epoch));
 	return 0;
 }
 
-static int recover_open(struct daemon *d, int kept[KEPT_MAX],
-    const struct daemon_init_record *rec, struct errtext *et)
+static int recover_open(
+    struct daemon *d, int kept[KEPT_MAX], const struct daemon_init_record *rec, struct errtext *et)
 {
 	int err;
 
@@ -165,7 +167,8 @@ static int recover_cannot_resend(struct daemon *d, int err, struct errtext *et)
 	daemon_unstore_fds();
 	d->serving = false;
 	return errtext_set(et, -EOPNOTSUPP,
-	    "%s: the daemon died and this kernel cannot send its requests again (%s; Linux 6.9 can): "
+	    "%s: the daemon died and this kernel cannot send its requests again (%s; Linux 6.9 "
+	    "can): "
 	    "the mount is given up, unmount and mount again",
 	    d->args.mountpoint, strerror(-err));
 }
@@ -197,7 +200,8 @@ int recover_begin(struct daemon *d, struct errtext *et)
 	CHECK_OBJ(d, DAEMON_MAGIC);
 	err = kept_collect(kept);
 	if (err != 0)
-		return err == -ENOENT ? err : errtext_set(et, err, "LISTEN_FDS: %s", strerror(-err));
+		return err == -ENOENT ? err
+				      : errtext_set(et, err, "LISTEN_FDS: %s", strerror(-err));
 	if (kept[KEPT_FUSE] >= 0 && mount_gone(kept[KEPT_FUSE])) {
 		kept_close(kept);
 		daemon_unstore_fds();

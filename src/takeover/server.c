@@ -3,6 +3,7 @@
 #include "takeover/server.h"
 
 #include <errno.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -94,6 +95,17 @@ int session_send(struct session *s, const int *fds, int nfds)
 	return n < 0 ? (int)n : 0;
 }
 
+void session_say(struct session *s, const char *fmt, ...)
+{
+	va_list ap;
+
+	if (s->words[0] != '\0')
+		return;
+	va_start(ap, fmt);
+	vsnprintf(s->words, sizeof(s->words), fmt, ap);
+	va_end(ap);
+}
+
 void session_report_failure(struct session *s)
 {
 	struct daemon *d = s->ts->d;
@@ -176,13 +188,14 @@ static void server_accept(struct loop_fd *lf, unsigned what)
 		return;
 	}
 	if (sock_check_peer(sock, &pid, &uid) != 0) {
-		log_warn("%s: refused a connection of user %u", ts->d->takeover_path,
-		    (unsigned)uid);
+		log_warn(
+		    "%s: refused a connection of user %u", ts->d->takeover_path, (unsigned)uid);
 		close(sock);
 		return;
 	}
 	if (ts->session != NULL || !ts->d->serving || ts->d->ending) {
-		server_refuse(sock, -EBUSY, ts->session != NULL
+		server_refuse(sock, -EBUSY,
+		    ts->session != NULL
 			? "another daemon is taking this mount over at the moment; try again"
 			: "this daemon does not serve the mount (any more)");
 		close(sock);
@@ -235,8 +248,8 @@ int takeover_server_new(struct takeover_server **out, struct daemon *d, struct e
 		return fd;
 	err = takeover_server_adopt(out, d, fd);
 	return err == 0 ? 0
-			: errtext_set(et, err, "takeover socket %s: %s", d->takeover_path,
-			      strerror(-err));
+			: errtext_set(
+			      et, err, "takeover socket %s: %s", d->takeover_path, strerror(-err));
 }
 
 void takeover_server_free(struct takeover_server **tsp)

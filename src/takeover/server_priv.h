@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* The old side's parts: server.c has the sockets, server_steps.c the steps of one
- * hand-over, spawn.c the successor that we start ourselves. */
+/* The old side's parts: server.c has the sockets, server_offer.c HELLO and STATE,
+ * server_steps.c the steps of one hand-over, spawn.c the successor that we start
+ * ourselves. */
 #ifndef TAKEOVER_SERVER_PRIV_H
 #define TAKEOVER_SERVER_PRIV_H
 
@@ -8,6 +9,7 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+#include "base/units.h"
 #include "ops/fs.h"
 #include "reactor/loop.h"
 #include "reactor/sock.h"
@@ -18,6 +20,9 @@
 #include "takeover/server.h"
 
 #define SPAWN_OUTPUT_MAX 4096
+/* After COMMIT a successor opens two databases; a loaded machine gets this much at
+ * least. */
+#define SESSION_DONE_LIMIT (5 * NS_PER_S)
 
 /* The successor that we started; at most one at a time. */
 struct spawn {
@@ -76,8 +81,16 @@ void session_next_msg(struct session *s);
 /* Sends s->out; 0 or negative errno. */
 int session_send(struct session *s, const int *fds, int nfds);
 void session_free(struct session **sp);
+/* Notes why it fails, for people; the first reason counts. */
+void session_say(struct session *s, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 /* A successor was refused or given up: for `status`, the counters and the log. */
 void session_report_failure(struct session *s);
+
+/* --- server_offer.c */
+/* Looks at s->in as HELLO; if it will not do, session_say() has said why. */
+bool session_hello_ok(struct session *s);
+/* 0 or negative errno. */
+int session_send_state(struct session *s);
 
 /* --- server_steps.c */
 void session_start(struct session *s);

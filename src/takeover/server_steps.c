@@ -12,9 +12,7 @@
 #include "config.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <signal.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/syscall.h>
@@ -27,7 +25,6 @@
 #include "cache/cache.h"
 #include "ctl/ctl.h"
 #include "daemon.h"
-#include "ops/counts.h"
 #include "reactor/fuse_chan.h"
 #include "reactor/notify.h"
 #include "reactor/statedb.h"
@@ -38,8 +35,6 @@
 /* A successor says HELLO at once, and READY when it has opened its cache. */
 #define HELLO_LIMIT (10 * NS_PER_S)
 #define READY_LIMIT (30 * NS_PER_S)
-/* After COMMIT it opens two databases; a loaded machine gets this much at least. */
-#define DONE_LIMIT (5 * NS_PER_S)
 #define CLAIM_LIMIT (5 * NS_PER_S)
 #define CLAIM_RETRY (2 * NS_PER_MS)
 
@@ -80,20 +75,6 @@ static void session_limit(struct session *s, uint64_t ns)
 	timer_arm(&s->timer, ns);
 }
 
-static void session_say(struct session *s, const char *fmt, ...)
-    __attribute__((format(printf, 2, 3)));
-
-static void session_say(struct session *s, const char *fmt, ...)
-{
-	va_list ap;
-
-	if (s->words[0] != '\0')
-		return;
-	va_start(ap, fmt);
-	vsnprintf(s->words, sizeof(s->words), fmt, ap);
-	va_end(ap);
-}
-
 static uint64_t now_exact(struct session *s)
 {
 	const struct clock *clk = loop_clock(s->ts->d->loop);
@@ -116,8 +97,10 @@ static bool session_broken(struct session *s, const char *waited_for)
 	} else if (s->eof)
 		session_say(s, "the new daemon ended before %s", waited_for);
 	else if (s->io_err == -EPROTO)
-		session_say(s, "the new daemon speaks another version of the protocol, or needs "
-			       "something that this one (%s) does not know", PACKAGE_VERSION);
+		session_say(s,
+		    "the new daemon speaks another version of the protocol, or needs "
+		    "something that this one (%s) does not know",
+		    PACKAGE_VERSION);
 	else if (s->io_err == -EBADMSG)
 		session_say(s, "the new daemon sent a damaged message");
 	else if (s->io_err != 0)
@@ -140,7 +123,7 @@ static int session_expect(struct session *s, enum rec_msg type, const char *name
 	return -1;
 }
 
-/* --- HELLO */
+/* --- HELLO and STATE */
 
 static enum task_next s_hello(struct task *t)
 {
@@ -150,119 +133,6 @@ static enum task_next s_hello(struct task *t)
 	return session_wait(s, S_STATE);
 }
 
-static bool hello_same_cache(struct session *s)
-{
-	struct daemon *d = s->ts->d;
-	int fd = s->fds[REC_FD_CACHE_DIR];
-
-	if (d->cfg->page_store_dir[0] == '\0')
-		return fd < 0;
-	return fd >= 0 && cache_same_dir(d->cache, fd);
-}
-
-static bool hello_ok(struct session *s)
-{
-	struct daemon *d = s->ts->d;
-	char keeper[IDENTITY_MAX], theirs[IDENTITY_MAX];
-	uint64_t caps = 0, needs = 0, flags = 0, digest = 0;
-
-	rec_get_u64(&s->in, REC_CAPS, &caps);
-	rec_get_u64(&s->in, REC_NEEDS, &needs);
-	rec_get_u64(&s->in, REC_FLAGS, &flags);
-	rec_get_text(&s->in, REC_BUILD, s->build, sizeof(s->build));
-	rec_get_text(&s->in, REC_KEEPER, theirs, sizeof(theirs));
-	identity_keeper(keeper, sizeof(keeper));
-	s->check_only = (flags & REC_FLAG_CHECK_ONLY) != 0;
-	s->has_keeper = theirs[0] != '\0';
-	s->same_keeper = s->has_keeper && strcmp(keeper, theirs) == 0;
-	if ((needs & ~REC_CAPS_OURS) != 0)
-		session_say(s, "the new daemon (%s) needs what this one (%s) cannot do "
-			       "(capabilities %#llx)", s->build, PACKAGE_VERSION,
-		    (unsigned long long)(needs & ~REC_CAPS_OURS));
-	else if ((REC_CAPS_OURS & ~caps) != 0)
-		session_say(s, "the new daemon (%s) cannot do what this one (%s) needs "
-			       "(capabilities %#llx)", s->build, PACKAGE_VERSION,
-		    (unsigned long long)(REC_CAPS_OURS & ~caps));
-	else if (rec_get_u64(&s->in, REC_NAMESPACE, &digest) != 0 ||
-	    digest != fs_namespace_digest(d->fs))
-		session_say(s, "the new daemon was started with other storage (--ufs) than the "
-			       "running one: unmount instead");
-	else if (!hello_same_cache(s))
-		session_say(s, "worker.page.store.dir is not the directory of the running daemon "
-			       "(%s): unmount instead, or keep it",
-		    d->cfg->page_store_dir[0] != '\0' ? d->cfg->page_store_dir : "none");
-	else if (!s->same_keeper && identity_foreign_to_unit(s->pid))
-		session_say(s, "the running daemon is a systemd service and pid %d is not part of "
-			       "it: use `batonfs upgrade` or `systemctl restart`", (int)s->pid);
-	else if (!d->ready)
-		session_say(s, "the mount has only just begun; try again");
-	return s->words[0] == '\0';
-}
-
-/* --- STATE */
-
-struct fd_list {
-	int fd[SOCK_MAX_FDS];
-	unsigned char kind[SOCK_MAX_FDS];
-	int n;
-};
-
-static void fd_list_add(struct fd_list *l, enum rec_fd kind, int fd)
-{
-	if (fd < 0)
-		return;
-	l->fd[l->n] = fd;
-	l->kind[l->n++] = (unsigned char)kind;
-}
-
-static void state_records(struct session *s)
-{
-	struct daemon *d = s->ts->d;
-	const struct fuse_chan_init *init = fuse_chan_init_record(d->chan);
-	char keeper[IDENTITY_MAX];
-
-	identity_keeper(keeper, sizeof(keeper));
-	rec_begin(&s->out, MSG_STATE);
-	rec_put_u64(&s->out, REC_CAPS, REC_CAPS_OURS);
-	rec_put_u64(&s->out, REC_NEEDS, REC_CAPS_OURS);
-	rec_put_text(&s->out, REC_BUILD, PACKAGE_VERSION);
-	rec_put_u64(&s->out, REC_PID, (uint64_t)getpid());
-	rec_put_u64(&s->out, REC_FLAGS, d->kept ? REC_FLAG_KEPT : 0);
-	rec_put_text(&s->out, REC_KEEPER, keeper);
-	rec_put(&s->out, REC_INIT_REQUEST, init->req, init->req_len);
-	rec_put(&s->out, REC_INIT_REPLY, init->reply, init->reply_len);
-	rec_put_u64(&s->out, REC_MOUNT_ID, d->mount_id);
-	rec_put_u64(&s->out, REC_EPOCH, d->epoch.mine);
-	rec_put_u64(&s->out, REC_WINDOW, d->cfg->migration_grace_period + DONE_LIMIT);
-}
-
-static int state_send(struct session *s)
-{
-	struct daemon *d = s->ts->d;
-	struct fd_list l = {.n = 0};
-	int dir, err;
-
-	state_records(s);
-	if (s->check_only)
-		return session_send(s, NULL, 0);
-	dir = open(d->state_dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	if (dir < 0)
-		return -errno;
-	fd_list_add(&l, REC_FD_FUSE, fuse_chan_fd(d->chan));
-	fd_list_add(&l, REC_FD_EPOCH, d->epoch.fd);
-	fd_list_add(&l, REC_FD_COUNTS, counts_fd(d->counts));
-	fd_list_add(&l, REC_FD_LOCK, cache_lock_fd(d->cache));
-	fd_list_add(&l, REC_FD_STATE_DIR, dir);
-	fd_list_add(&l, REC_FD_INIT, d->init_fd);
-	fd_list_add(&l, REC_FD_TAKEOVER, s->ts->listen_fd);
-	if (d->ctl != NULL)
-		fd_list_add(&l, REC_FD_CONTROL, ctl_listen_fd(d->ctl));
-	rec_put(&s->out, REC_FDS, l.kind, (size_t)l.n);
-	err = session_send(s, l.fd, l.n);
-	close(dir);
-	return err;
-}
-
 static enum task_next s_state(struct task *t)
 {
 	struct session *s = session_of(t);
@@ -270,13 +140,14 @@ static enum task_next s_state(struct task *t)
 
 	if (got == 0)
 		return session_wait(s, S_STATE);
-	if (got < 0 || !hello_ok(s))
+	if (got < 0 || !session_hello_ok(s))
 		return task_goto(t, S_ROLLBACK);
 	session_next_msg(s);
-	err = state_send(s);
+	err = session_send_state(s);
 	if (err != 0) {
-		session_say(s, err == -EPIPE ? "the new daemon ended before STATE"
-					     : "send STATE: %s", strerror(-err));
+		session_say(s,
+		    err == -EPIPE ? "the new daemon ended before STATE" : "send STATE: %s",
+		    strerror(-err));
 		return task_goto(t, S_ROLLBACK);
 	}
 	if (s->check_only)
@@ -424,7 +295,7 @@ static enum task_next s_commit(struct task *t)
 	d->serving = false;
 	d->handed_over = true;
 	loop_fd_want(&s->ts->lf, 0);
-	session_limit(s, MAX(d->cfg->migration_grace_period, DONE_LIMIT));
+	session_limit(s, MAX(d->cfg->migration_grace_period, SESSION_DONE_LIMIT));
 	return session_wait(s, S_DONE);
 }
 
@@ -457,18 +328,19 @@ static enum task_next s_done(struct task *t)
 		    (int)s->pid,
 		    session_kill_peer(s) ? "killed"
 					 : "it cannot be killed from here; its keeper must do it");
-		session_limit(s, DONE_LIMIT);
+		session_limit(s, SESSION_DONE_LIMIT);
 		return session_wait(s, S_DONE);
 	}
 	if (s->have_msg && s->in.type == MSG_DONE) {
 		session_next_msg(s);
 		held_free(&s->held);
 		spawn_session_ended(&s->ts->spawn, s->pid, 0, "");
-		log_info("%s: handed over to pid %d (%s)", d->args.mountpoint, (int)s->pid,
-		    s->build);
+		log_info(
+		    "%s: handed over to pid %d (%s)", d->args.mountpoint, (int)s->pid, s->build);
 		spent = now_exact(s) - s->stopped_at;
 		session_limit(s, d->cfg->migration_slow_read_timeout > spent
-			? d->cfg->migration_slow_read_timeout - spent : 1);
+				     ? d->cfg->migration_slow_read_timeout - spent
+				     : 1);
 		return task_goto(t, S_READS);
 	}
 	if (s->eof || s->io_err != 0 || s->have_msg) {
@@ -531,8 +403,8 @@ static enum task_next s_reads(struct task *t)
 	if (s->expired || s->eof) {
 		s->ended_reads = true;
 		session_limit(s, MAX(d->cfg->migration_grace_period, NS_PER_MS));
-		fs_handover_end_reads(d->fs,
-		    s->eof || strcmp(d->cfg->migration_slow_read_action, "resume") == 0);
+		fs_handover_end_reads(
+		    d->fs, s->eof || strcmp(d->cfg->migration_slow_read_action, "resume") == 0);
 	}
 	return session_wait(s, S_READS);
 }
@@ -621,8 +493,9 @@ static enum task_next s_take_back(struct task *t)
 	if (err == 0)
 		err = daemon_take_right(d, epoch_read(&d->epoch), false, &et);
 	else
-		errtext_set(&et, err, err == -EBUSY ? "another daemon serves the mount already"
-						    : "this daemon is ending");
+		errtext_set(&et, err,
+		    err == -EBUSY ? "another daemon serves the mount already"
+				  : "this daemon is ending");
 	if (err != 0) {
 		log_error("%s: take the mount back: %s", d->args.mountpoint, et.s);
 		return task_goto(t, S_LOST);

@@ -241,8 +241,7 @@ static int spawn_attrs(posix_spawnattr_t *attr)
 	sigfillset(&all);
 	posix_spawnattr_setsigmask(attr, &none);
 	posix_spawnattr_setsigdefault(attr, &all);
-	return posix_spawnattr_setflags(attr,
-	    POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF);
+	return posix_spawnattr_setflags(attr, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF);
 }
 
 static int spawn_exec(struct spawn *sp, const char *binary, char **argv, int pipe_w, int err_fd)
@@ -354,8 +353,8 @@ int takeover_spawn(struct takeover_server *ts, const char *binary, const char *c
 	int err;
 
 	if (sp->pid != 0 || ts->session != NULL)
-		return errtext_set(et, -EBUSY, "%s: a takeover is under way already",
-		    ts->d->args.mountpoint);
+		return errtext_set(
+		    et, -EBUSY, "%s: a takeover is under way already", ts->d->args.mountpoint);
 	if (binary == NULL) {
 		err = spawn_own_binary(own, sizeof(own));
 		if (err != 0)

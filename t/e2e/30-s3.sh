@@ -6,6 +6,7 @@
 . "${BATONFS_SRC:-.}/t/e2e/lib.sh"
 
 "$BATONFS_SRC/t/lib/rgw.sh" start "$T/rgw" || die "radosgw did not start"
+# shellcheck source=/dev/null
 . "$T/rgw/env"
 export AWS_ACCESS_KEY_ID AWS_SECRET_ACCESS_KEY RGW_ENDPOINT
 s3() {

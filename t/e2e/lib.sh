@@ -34,6 +34,12 @@ cleanup() {
 	local status=$? pid m n
 	trap - EXIT
 	set +e
+	# A daemon that a sanitizer stopped was replaced by its keeper: look for its words.
+	if grep -qE 'ERROR: [A-Za-z]*Sanitizer|runtime error:|Assertion' "$LOG" 2>/dev/null; then
+		echo "FAILED: the daemon's log has a sanitizer's report or an assertion"
+		grep -nE -A 30 'ERROR: [A-Za-z]*Sanitizer|runtime error:|Assertion' "$LOG" | head -n 80
+		status=1
+	fi
 	if [ $status -ne 0 ]; then
 		echo "--- log of the daemon:"
 		tail -n 60 "$LOG" 2>/dev/null

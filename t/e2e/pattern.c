@@ -45,7 +45,7 @@ struct figures {
 };
 
 static volatile sig_atomic_t stop;
-static unsigned char *buf;
+static unsigned char *buf, *want;
 
 static void on_term(int signo)
 {
@@ -125,11 +125,8 @@ static int write_all(int fd, const struct file *f)
 
 static bool compare(const struct file *f, uint64_t off, const unsigned char *data, size_t len)
 {
-	static unsigned char *want;
 	size_t i;
 
-	if (want == NULL)
-		want = malloc(CHUNK);
 	fill(f->seed, off, want, len);
 	if (memcmp(want, data, len) == 0)
 		return true;
@@ -183,13 +180,13 @@ static bool file_open(struct file *f, int flags, struct figures *fg)
 /* One pread of the range, retried for what a short read left. */
 static void read_range(struct file *f, uint64_t off, size_t len, bool direct, struct figures *fg)
 {
-	size_t done = 0, want = len;
+	size_t done = 0, ask = len;
 
 	if (direct)
-		want = (len + DIRECT_ALIGN - 1) / DIRECT_ALIGN * DIRECT_ALIGN;
+		ask = (len + DIRECT_ALIGN - 1) / DIRECT_ALIGN * DIRECT_ALIGN;
 	while (done < len) {
 		uint64_t t = now_ns();
-		ssize_t n = pread(f->fd, buf + done, want - done, (off_t)(off + done));
+		ssize_t n = pread(f->fd, buf + done, ask - done, (off_t)(off + done));
 
 		took(fg, t);
 		if (n <= 0) {
@@ -363,33 +360,45 @@ static int cmd_gen(struct file *f)
 	return 0;
 }
 
+static int run(const char *cmd, const char *mode, struct file *files, int n)
+{
+	int ret = 0, i;
+
+	if (strcmp(cmd, "loop") == 0)
+		return cmd_loop(mode, files, n);
+	for (i = 0; i < n; i++) {
+		if (strcmp(cmd, "gen") == 0)
+			ret |= cmd_gen(&files[i]);
+		else if (strcmp(cmd, "cat") == 0)
+			ret |= write_all(STDOUT_FILENO, &files[i]) != 0;
+		else if (strcmp(cmd, "hold") == 0)
+			ret |= cmd_hold(&files[i]);
+		else
+			ret |= cmd_check(&files[i]);
+	}
+	return ret;
+}
+
 int main(int argc, char **argv)
 {
-	bool loop = argc > 1 && strcmp(argv[1], "loop") == 0;
-	int first = loop ? 3 : 2, ret = 0, i;
+	int first = argc > 1 && strcmp(argv[1], "loop") == 0 ? 3 : 2, ret, i;
 	struct file *files;
 
 	if (argc <= first) {
-		fprintf(stderr, "usage: pattern gen|cat|check|hold FILE.SIZE... | loop MODE FILE.SIZE...\n");
+		fprintf(stderr,
+		    "usage: pattern gen|cat|check|hold FILE.SIZE... | loop MODE FILE.SIZE...\n");
 		return 2;
 	}
 	files = calloc((size_t)argc, sizeof(*files));
 	buf = aligned_alloc(DIRECT_ALIGN, CHUNK);
-	if (files == NULL || buf == NULL)
+	want = malloc(CHUNK);
+	if (files == NULL || buf == NULL || want == NULL)
 		return 2;
 	for (i = first; i < argc; i++)
 		file_parse(&files[i - first], argv[i]);
-	if (strcmp(argv[1], "hold") == 0)
-		return cmd_hold(files);
-	if (loop)
-		return cmd_loop(argv[2], files, argc - first);
-	for (i = 0; i < argc - first; i++) {
-		if (strcmp(argv[1], "gen") == 0)
-			ret |= cmd_gen(&files[i]);
-		else if (strcmp(argv[1], "cat") == 0)
-			ret |= write_all(STDOUT_FILENO, &files[i]) != 0;
-		else
-			ret |= cmd_check(&files[i]);
-	}
+	ret = run(argv[1], argv[2], files, argc - first);
+	free(files);
+	free(buf);
+	free(want);
 	return ret;
 }

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-# shellcheck shell=sh
+# shellcheck shell=sh disable=SC2034
 # Debian packages, in one place: for the build, and for the tests beyond it.
 # Sourced by ./quickstart and ./runtests.
 

@@ -11,7 +11,7 @@
 
 # Bytes, not characters: a key is UTF-8, or whatever the caller gave.
 s3_encode() {
-	local LC_ALL=C s=$1 out= c i
+	local LC_ALL=C s=$1 out="" c i
 	for ((i = 0; i < ${#s}; i++)); do
 		c=${s:i:1}
 		case $c in

@@ -65,8 +65,8 @@ void tmp_mount_free(struct tmp_mount *tm)
 		;
 }
 
-pid_t tmp_mount_client(int (*fn)(const struct tmp_mount *tm, void *arg),
-    const struct tmp_mount *tm, void *arg)
+pid_t tmp_mount_client(
+    int (*fn)(const struct tmp_mount *tm, void *arg), const struct tmp_mount *tm, void *arg)
 {
 	pid_t pid = fork();
 

@@ -32,7 +32,8 @@ static void bad(const char *text, size_t len, const char *words)
 
 Test(json, values)
 {
-	struct json *v = good(" {\"a\": [1, -2.5e3, true, null], \"s\": \"x\\u00e9\\n\", \"o\": {}}\n");
+	struct json *v = good(" {\"a\": [1, -2.5e3, true, null],"
+			      " \"s\": \"x\\u00e9\\n\", \"o\": {}}\n");
 	const struct json *a = json_get(v, "a");
 
 	cr_assert_eq(v->type, JSON_OBJECT);
@@ -54,7 +55,8 @@ Test(json, values)
 
 Test(json, getters_fall_back)
 {
-	struct json *v = good("{\"n\": 18446744073709551615, \"d\": 0.25, \"b\": true, \"neg\": -1}");
+	struct json *v = good("{\"n\": 18446744073709551615, \"d\": 0.25, \"b\": true,"
+			      " \"neg\": -1}");
 
 	cr_assert_eq(json_get_u64(v, "n", 1), UINT64_MAX);
 	cr_assert_eq(json_get_u64(v, "neg", 7), 7);
@@ -172,7 +174,8 @@ Test(json, writer)
 	s = written(o);
 	cr_assert_str_eq(s, "{\"max\":18446744073709551615,\"min\":-9223372036854775808,"
 			    "\"pause\":0.300,\"nan\":null,\"yes\":true,\"none\":null,"
-			    "\"text\":\"a\\\"\\\\\\n\xc3\xa9\",\"missing\":null,\"list\":[1,\"\"]}");
+			    "\"text\":\"a\\\"\\\\\\n\xc3\xa9\",\"missing\":null,"
+			    "\"list\":[1,\"\"]}");
 	free(s);
 	json_out_free(&o);
 	cr_assert_null(o);

@@ -297,6 +297,7 @@ Test(cache_disk, eviction_keeps_within_the_size)
 	struct cache_status st;
 	char name[16];
 
+	rig_settle(&g);
 	g.cache->capacity = 4 * MIB;
 	for (unsigned i = 0; i < 20; i++) {
 		struct blob *b;
@@ -329,6 +330,7 @@ Test(cache_disk, eviction_within_one_open_file_punches_holes)
 	struct stat st;
 	char path[256];
 
+	rig_settle(&g);
 	g.cache->capacity = 4 * MIB;
 	b = rig_blob(&g, "f", "v1", 30 * MIB);
 	for (uint64_t off = 0; off < 30 * MIB; off += MIB) {

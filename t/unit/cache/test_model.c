@@ -117,6 +117,7 @@ static void run(unsigned seed, bool disk, unsigned steps)
 	rig_init(&m.g, disk);
 	m.g.ufs->chunk = 30000;
 	rig_start(&m.g);
+	rig_settle(&m.g); /* the pool has read what we change */
 	m.g.cache->capacity = 4 * MIB;
 	for (unsigned i = 0; i < FILES; i++)
 		open_file(&m, i);

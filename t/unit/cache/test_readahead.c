@@ -149,6 +149,7 @@ Test(cache_readahead, with_a_disk_memory_is_given_back)
 
 	rig_init(&d, true);
 	rig_start(&d);
+	d.ufs->chunk = 8 * KIB;
 	b = rig_blob(&d, "f", "v1", 60 * MIB);
 	for (uint64_t off = 0; off < 60 * MIB; off += MIB)
 		cr_assert_eq(rig_read(&d, b, &s, off, MIB), 0);

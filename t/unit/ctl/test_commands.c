@@ -33,7 +33,8 @@ Test(ctl_commands, every_row_is_whole)
 		cr_assert_not_null(c->fn);
 		cr_assert_not_null(c->args);
 		cr_assert_gt(strlen(c->help), 0);
-		cr_assert_eq(ctl_command_find(ctl_commands, c->name), c, "%s is there twice", c->name);
+		cr_assert_eq(ctl_command_find(ctl_commands, c->name), c, "%s is there twice",
+		    c->name);
 	}
 	cr_assert_null(ctl_command_find(ctl_commands, "nope"));
 }
@@ -125,9 +126,11 @@ Test(ctl_commands, conf_set)
 Test(ctl_commands, conf_set_refused_changes_nothing)
 {
 	fake_connect(NULL);
-	fake_say("{\"command\":\"conf set\",\"args\":{\"name\":\"pool.threads\",\"value\":\"9\"}}\n"
+	fake_say("{\"command\":\"conf set\",\"args\":{\"name\":\"pool.threads\","
+		 "\"value\":\"9\"}}\n"
 		 "{\"command\":\"conf set\",\"args\":{\"name\":\"ufs.timeout\",\"value\":\"x\"}}\n"
-		 "{\"command\":\"conf set\",\"args\":{\"name\":\"ufs.timeout\",\"value\":\"99h\"}}\n"
+		 "{\"command\":\"conf set\",\"args\":{\"name\":\"ufs.timeout\","
+		 "\"value\":\"99h\"}}\n"
 		 "{\"command\":\"conf set\",\"args\":{\"name\":\"nope\",\"value\":\"1\"}}\n"
 		 "{\"command\":\"conf set\",\"args\":{\"name\":\"ufs.timeout\",\"value\":3}}\n");
 	fake_line_has(1, "EPERM");
@@ -143,7 +146,8 @@ Test(ctl_commands, conf_set_that_is_not_kept_says_so)
 {
 	fake.keep_err = -ENOMEM;
 	fake_connect(NULL);
-	fake_say("{\"command\":\"conf set\",\"args\":{\"name\":\"log.level\",\"value\":\"debug\"}}\n");
+	fake_say("{\"command\":\"conf set\",\"args\":{\"name\":\"log.level\","
+		 "\"value\":\"debug\"}}\n");
 	fake_line_has(1, "\"kept\":false");
 }
 
@@ -296,7 +300,8 @@ Test(ctl_commands, stat)
 Test(ctl_commands, upgrade)
 {
 	fake_connect(NULL);
-	fake_say("{\"command\":\"upgrade\",\"args\":{\"binary\":\"/new\",\"flags\":[\"-s\",\"a=b\"]}}\n");
+	fake_say("{\"command\":\"upgrade\",\"args\":{\"binary\":\"/new\","
+		 "\"flags\":[\"-s\",\"a=b\"]}}\n");
 	fake_line_has(1, "\"progress\"");
 	cr_assert_str_eq(fake.spawn_line, "/new -s a=b");
 	cr_assert_not(fake.spawn_check);
@@ -385,4 +390,15 @@ Test(ctl_commands, we_end_while_unmounting)
 		loop_turn(fake.d.loop, false);
 	ctl_free(&fake.d.ctl);
 	fake_line(1, "{\"result\":{\"mountpoint\":\"/mnt/test\"}}");
+}
+
+Test(ctl_commands, we_end_in_the_middle_of_a_listing)
+{
+	fake.nfiles = 100;
+	fake_connect(NULL);
+	fake_say("{\"command\":\"fs ls\",\"args\":{\"path\":\"/\",\"recursive\":true}}\n");
+	while (fake.lists < 3)
+		loop_turn(fake.d.loop, fake.loads_running > 0);
+	ctl_free(&fake.d.ctl);
+	fake_line_has(answer_at(), "the daemon ends or was replaced");
 }

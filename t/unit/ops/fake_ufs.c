@@ -45,8 +45,8 @@ static void call_abort(struct ufs_call *uc)
 	ufs_call_drop(uc);
 }
 
-static struct fake_call *call_start(struct fake_ufs *f, struct ufs_req *rq,
-    void (*fn)(struct fake_call *c))
+static struct fake_call *call_start(
+    struct fake_ufs *f, struct ufs_req *rq, void (*fn)(struct fake_call *c))
 {
 	struct fake_call *c = ufs_call_new(rq, sizeof(*c), call_abort);
 
@@ -79,7 +79,7 @@ unsigned fake_waiting(const struct fake_ufs *f)
 	unsigned n = 0;
 
 	TAILQ_FOREACH(c, &f->waiting, link)
-		n++;
+	n++;
 	return n;
 }
 
@@ -103,8 +103,8 @@ struct fake_file *fake_find(struct fake_ufs *f, const char *path)
 	return NULL;
 }
 
-struct fake_file *fake_add(struct fake_ufs *f, const char *path, enum ufs_kind kind, uint64_t size,
-    const char *version)
+struct fake_file *fake_add(
+    struct fake_ufs *f, const char *path, enum ufs_kind kind, uint64_t size, const char *version)
 {
 	struct fake_file *ff = &f->file[f->nfiles++];
 
@@ -119,7 +119,7 @@ struct fake_file *fake_add(struct fake_ufs *f, const char *path, enum ufs_kind k
 static void stat_fn(struct fake_call *c)
 {
 	struct ufs_stat *rq = container_of(c->call.rq, struct ufs_stat, req);
-	struct fake_file root = { .kind = UFS_DIR }, *ff = &root;
+	struct fake_file root = {.kind = UFS_DIR}, *ff = &root;
 
 	if (*rq->path != '\0')
 		ff = fake_find(c->f, rq->path);
@@ -148,7 +148,7 @@ static const char *child_of(const char *dir, const char *path)
 static void list_fn(struct fake_call *c)
 {
 	struct ufs_list *rq = container_of(c->call.rq, struct ufs_list, req);
-	struct ufs_page pg = { 0 };
+	struct ufs_page pg = {0};
 	struct ufs_attr attr;
 	unsigned i;
 
@@ -214,7 +214,7 @@ static void statfs_fn(struct fake_call *c)
 {
 	struct ufs_statfs *rq = container_of(c->call.rq, struct ufs_statfs, req);
 
-	rq->space = (struct ufs_space){ .total = 1 << 30, .free = 1 << 29 };
+	rq->space = (struct ufs_space){.total = 1 << 30, .free = 1 << 29};
 	ufs_call_end(&c->call, 0);
 }
 
@@ -224,8 +224,7 @@ static void fake_statfs(struct ufs *u, struct ufs_statfs *rq)
 }
 
 static const struct ufs_ops fake_ops = {
-	.stat = fake_stat, .list = fake_list, .read = fake_read, .statfs = fake_statfs
-};
+    .stat = fake_stat, .list = fake_list, .read = fake_read, .statfs = fake_statfs};
 
 void fake_init(struct fake_ufs *f, struct loop *lp)
 {

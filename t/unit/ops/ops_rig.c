@@ -40,14 +40,14 @@ static void rig_ready(void *owner)
 static void make_chan(struct rig *r)
 {
 	struct fuse_chan_env env = {
-		.loop = r->loop,
-		.cfg = r->cfg,
-		.epoch = &r->epoch,
-		.ops = fs_fuse_ops(),
-		.userdata = r->fs,
-		.owner = r,
-		.gone = rig_gone,
-		.ready = rig_ready,
+	    .loop = r->loop,
+	    .cfg = r->cfg,
+	    .epoch = &r->epoch,
+	    .ops = fs_fuse_ops(),
+	    .userdata = r->fs,
+	    .owner = r,
+	    .gone = rig_gone,
+	    .ready = rig_ready,
 	};
 	struct errtext et;
 
@@ -59,8 +59,7 @@ static void make_chan(struct rig *r)
 static void make_fs(struct rig *r)
 {
 	struct fs_env env = {
-		.loop = r->loop, .pool = r->pool, .cfg = r->cfg, .cache = r->cache, .mo = &r->mo
-	};
+	    .loop = r->loop, .pool = r->pool, .cfg = r->cfg, .cache = r->cache, .mo = &r->mo};
 	struct errtext et;
 
 	cr_assert_eq(fs_new(&r->fs, &env), 0);
@@ -72,8 +71,8 @@ static void open_state(struct rig *r, bool create)
 	struct errtext et;
 
 	et.s[0] = '\0';
-	cr_assert_eq(statedb_open(&r->db, r->loop, r->tm.state, 32 << 20, create, &r->epoch, &et), 0,
-	    "%s", et.s);
+	cr_assert_eq(statedb_open(&r->db, r->loop, r->tm.state, 32 << 20, create, &r->epoch, &et),
+	    0, "%s", et.s);
 	cr_assert_eq(fs_state_open(r->fs, r->db, r->counts, &et), 0, "%s", et.s);
 	if (r->chan != NULL)
 		fuse_chan_set_statedb(r->chan, r->db);
@@ -91,9 +90,8 @@ static void rig_base(struct rig *r, const char *opts, const struct clock *clk)
 	cr_assert_not_null(r->cfg);
 	cr_assert_eq(config_set(r->cfg, "memory.limit", "32MiB", &et), 0, "%s", et.s);
 	cr_assert_eq(fs_mount_opts_parse(&r->mo, &opts, 1, &et), 0, "%s", et.s);
-	cenv = (struct cache_env){
-		.loop = r->loop, .pool = r->pool, .cfg = r->cfg, .epoch = &r->epoch
-	};
+	cenv =
+	    (struct cache_env){.loop = r->loop, .pool = r->pool, .cfg = r->cfg, .epoch = &r->epoch};
 	cr_assert_eq(cache_new(&r->cache, &cenv, -1, &et), 0, "%s", et.s);
 	cache_index_open(r->cache);
 	cr_assert_eq(counts_create(&r->counts), 0);
@@ -140,8 +138,8 @@ void rig_restart(struct rig *r)
 	if (old != NULL) {
 		rec = *fuse_chan_init_record(old);
 		make_chan(r);
-		cr_assert_eq(fuse_chan_adopt(r->chan, dup(fuse_chan_fd(old)), &rec, &et), 0, "%s",
-		    et.s);
+		cr_assert_eq(
+		    fuse_chan_adopt(r->chan, dup(fuse_chan_fd(old)), &rec, &et), 0, "%s", et.s);
 		fuse_chan_free(&old);
 	}
 	open_state(r, false);
@@ -197,7 +195,7 @@ static void client_over(struct loop_fd *lf, unsigned what)
 int rig_wait(struct rig *r, pid_t pid)
 {
 	int status, pidfd = (int)syscall(SYS_pidfd_open, pid, 0);
-	struct loop_fd lf = { 0 };
+	struct loop_fd lf = {0};
 
 	cr_assert_geq(pidfd, 0);
 	cr_assert_eq(loop_fd_init(&lf, r->loop, pidfd, client_over), 0);

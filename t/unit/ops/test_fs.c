@@ -94,7 +94,7 @@ static int c_read(const struct tmp_mount *tm, void *arg)
 static int c_list(const struct tmp_mount *tm, void *arg)
 {
 	unsigned n = 0, want = *(unsigned *)arg, no;
-	char seen[FAKE_FILES] = { 0 };
+	char seen[FAKE_FILES] = {0};
 	struct dirent *de;
 	DIR *d = opendir(at(tm, "many"));
 
@@ -174,7 +174,7 @@ Test(fs, fresh_rows_do_not_ask_storage)
 	cr_assert_eq(r.ufs.stats, stats);
 	/* Nor does what the listing brought. */
 	add_many(10);
-	cr_assert_eq(rig_run(&r, c_list, &(unsigned){ 10 }), 0);
+	cr_assert_eq(rig_run(&r, c_list, &(unsigned){10}), 0);
 	stats = r.ufs.stats;
 	cr_assert_eq(run_stat("many/f7"), 0);
 	cr_assert_eq(r.ufs.stats, stats);
@@ -214,7 +214,7 @@ Test(fs, open_says_that_storage_is_silent)
 
 Test(fs, reads_whole_files)
 {
-	struct want big = { "big", 5 << 20, 'b' }, small = { "d/small", 5, 's' };
+	struct want big = {"big", 5 << 20, 'b'}, small = {"d/small", 5, 's'};
 
 	begin(NO_CACHE_OPTS);
 	cr_assert_eq(rig_run(&r, c_read, &big), 0);
@@ -283,7 +283,7 @@ static void child_here(struct loop_fd *lf, unsigned what)
 
 static void await_child(void)
 {
-	struct loop_fd lf = { 0 };
+	struct loop_fd lf = {0};
 	char c;
 
 	cr_assert_eq(loop_fd_init(&lf, r.loop, to_parent[0], child_here), 0);
@@ -300,7 +300,7 @@ static void wake_child(void)
 
 static int c_replaced(const struct tmp_mount *tm, void *arg)
 {
-	struct want w = { "big", 6 << 20, 'n' };
+	struct want w = {"big", 6 << 20, 'n'};
 	struct stat before, after, old;
 	char first[8];
 	int fd = open(at(tm, "big"), O_RDONLY), err;
@@ -406,11 +406,11 @@ Test(fs, lists_many_pages)
 	begin(NO_CACHE_OPTS);
 	add_many(500);
 	r.ufs.page = 33;
-	cr_assert_eq(rig_run(&r, c_list, &(unsigned){ 500 }), 0);
+	cr_assert_eq(rig_run(&r, c_list, &(unsigned){500}), 0);
 	r.ufs.empty_first = true;
-	cr_assert_eq(rig_run(&r, c_list, &(unsigned){ 500 }), 0);
+	cr_assert_eq(rig_run(&r, c_list, &(unsigned){500}), 0);
 	r.ufs.err = -EIO;
-	cr_assert_eq(rig_run(&r, c_list, &(unsigned){ 500 }), EIO);
+	cr_assert_eq(rig_run(&r, c_list, &(unsigned){500}), EIO);
 }
 
 static int c_seek(const struct tmp_mount *tm, void *arg)
@@ -524,7 +524,7 @@ Test(fs, running_lookup_is_handed_over)
 
 Test(fs, running_read_is_handed_over)
 {
-	struct want big = { "big", 5 << 20, 'b' };
+	struct want big = {"big", 5 << 20, 'b'};
 	pid_t pid;
 
 	begin(LONG_OPTS);
@@ -545,7 +545,7 @@ Test(fs, running_listing_is_handed_over)
 	cr_assert_eq(run_stat("many"), 0);
 	r.ufs.page = 50;
 	r.ufs.stall = true;
-	pid = rig_start(&r, c_list, &(unsigned){ 300 });
+	pid = rig_start(&r, c_list, &(unsigned){300});
 	rig_until_waiting(&r, 1);
 	hand_over(false);
 	cr_assert_eq(rig_wait(&r, pid), 0);
@@ -575,7 +575,7 @@ Test(fs, handover_is_undone)
 /* Data reads may run on, and are aborted with EIO if so configured. */
 Test(fs, running_read_is_aborted)
 {
-	struct want big = { "big", 5 << 20, 'b' };
+	struct want big = {"big", 5 << 20, 'b'};
 	bool done = false;
 	pid_t pid;
 
@@ -623,7 +623,7 @@ static void on_signal(int signo)
 
 static int c_signalled(const struct tmp_mount *tm, void *arg)
 {
-	struct sigaction sa = { .sa_handler = on_signal };
+	struct sigaction sa = {.sa_handler = on_signal};
 
 	sigaction(SIGUSR1, &sa, NULL);
 	child_pause();
@@ -688,7 +688,7 @@ Test(fs, attach_and_resolve)
 	cr_assert(u == &r.ufs.ufs && strcmp(path, "a/b") == 0);
 	cr_assert_eq(fs_resolve(r.fs, "/", &u, &path), 0);
 	cr_assert_str_eq(path, "");
-	static const char *const bad[] = { "a", "", "/..", "/a/..", "/a/./b", "//", "/a//b", "/a/" };
+	static const char *const bad[] = {"a", "", "/..", "/a/..", "/a/./b", "//", "/a//b", "/a/"};
 	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
 		cr_assert_eq(fs_resolve(r.fs, bad[i], &u, &path), -EINVAL, "%s", bad[i]);
 	cr_assert_eq(fs_ufs(r.fs, 0, &ns), &r.ufs.ufs);

@@ -24,7 +24,7 @@ TestSuite(dir_cookies, .init = setup, .fini = teardown, .timeout = 20);
 
 static struct node make(const char *name, enum ufs_kind kind)
 {
-	struct ufs_attr a = { .kind = kind, .size = 777 };
+	struct ufs_attr a = {.kind = kind, .size = 777};
 	struct node n;
 
 	if (kind == UFS_FILE)
@@ -105,12 +105,13 @@ Test(handle, stays_while_used)
 
 static void store(uint64_t fh, uint64_t first, unsigned count)
 {
-	struct cookie_row row = { .first = first };
+	struct cookie_row row = {.first = first};
 	char name[32];
 
 	for (unsigned i = 0; i < count; i++) {
 		snprintf(name, sizeof(name), "h%u-n%u", (unsigned)fh, (unsigned)first + i);
-		cr_assert_eq(cookie_row_add(&row, name, strlen(name), i % 2 ? UFS_DIR : UFS_FILE), 0);
+		cr_assert_eq(
+		    cookie_row_add(&row, name, strlen(name), i % 2 ? UFS_DIR : UFS_FILE), 0);
 	}
 	cr_assert_eq(cookie_row_store(r.fs, fh, &row), 0);
 	cookie_row_fini(&row);
@@ -143,7 +144,8 @@ Test(dir_cookies, every_cookie_has_its_name)
 	cr_assert_eq(cookie_find(r.fs, 7, 308, got, &k), -ENOENT);
 	cr_assert_eq(cookie_find(r.fs, 7, 2, got, &k), -ENOENT);
 	cr_assert_eq(cookie_find(r.fs, 8, 4, got, &k), -ENOENT);
-	cr_assert_eq(cookie_find(r.fs, 9, 3, got, &k), -ENOENT, "another handle's rows do not count");
+	cr_assert_eq(
+	    cookie_find(r.fs, 9, 3, got, &k), -ENOENT, "another handle's rows do not count");
 	cr_assert_eq(cookie_find(r.fs, 6, 3, got, &k), -ENOENT);
 }
 
@@ -183,8 +185,8 @@ Test(dir_cookies, next)
 
 Test(dir_cookies, damaged_row_is_an_error)
 {
-	static const unsigned char bad[][4] = { { 9, 0, 1, 'a' }, { 1, 0, 9, 'a' }, { 1, 0, 2, 'a' } };
-	uint64_t key[2] = { __builtin_bswap64(7), __builtin_bswap64(3) };
+	static const unsigned char bad[][4] = {{9, 0, 1, 'a'}, {1, 0, 9, 'a'}, {1, 0, 2, 'a'}};
+	uint64_t key[2] = {__builtin_bswap64(7), __builtin_bswap64(3)};
 	char got[UFS_NAME_MAX + 1];
 	enum ufs_kind k;
 

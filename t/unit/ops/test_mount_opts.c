@@ -40,9 +40,9 @@ Test(mount_opts, defaults)
 
 Test(mount_opts, values)
 {
-	static const char *const texts[] = { "ro,allow_other,attr_timeout=2.5",
-		"entry_timeout=60,negative_timeout=3,max_background=12,kernel_cache", "auto_cache,,",
-		"fsname=a\\,b,attr_timeout=4,max_idle_threads=7,noatime,nosuid,x-systemd.automount" };
+	static const char *const texts[] = {"ro,allow_other,attr_timeout=2.5",
+	    "entry_timeout=60,negative_timeout=3,max_background=12,kernel_cache", "auto_cache,,",
+	    "fsname=a\\,b,attr_timeout=4,max_idle_threads=7,noatime,nosuid,x-systemd.automount"};
 	struct fs_mount_opts mo;
 	struct errtext et;
 
@@ -70,10 +70,10 @@ Test(mount_opts, later_rw_takes_ro_back)
 
 Test(mount_opts, bad_words_are_named)
 {
-	static const char *const bad[] = { "no_such", "attr_timeout", "attr_timeout=", "attr_timeout=x",
-		"attr_timeout=-1", "attr_timeout=nan", "attr_timeout=1e30", "entry_timeout=1s",
-		"max_background=0", "max_background=65536", "max_background=-3", "max_background=4x",
-		"ro=1", "allow_otherx", "writeback_cache" };
+	static const char *const bad[] = {"no_such", "attr_timeout",
+	    "attr_timeout=", "attr_timeout=x", "attr_timeout=-1", "attr_timeout=nan",
+	    "attr_timeout=1e30", "entry_timeout=1s", "max_background=0", "max_background=65536",
+	    "max_background=-3", "max_background=4x", "ro=1", "allow_otherx", "writeback_cache"};
 	struct fs_mount_opts mo;
 	struct errtext et;
 	size_t i;

@@ -23,14 +23,14 @@ TestSuite(node, .init = setup, .fini = teardown, .timeout = 20);
 
 static struct ufs_attr attr_of(enum ufs_kind kind, uint64_t size, const char *version)
 {
-	struct ufs_attr a = { .kind = kind, .size = size, .mtime = { 5, 6 } };
+	struct ufs_attr a = {.kind = kind, .size = size, .mtime = {5, 6}};
 
 	strcpy(a.version, version);
 	return a;
 }
 
-static struct node bind(uint64_t parent, const char *name, const char *path, enum ufs_kind kind,
-    const char *version)
+static struct node bind(
+    uint64_t parent, const char *name, const char *path, enum ufs_kind kind, const char *version)
 {
 	struct ufs_attr a = attr_of(kind, 10, version);
 	struct node n;

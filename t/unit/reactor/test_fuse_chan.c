@@ -29,9 +29,9 @@ static struct rig {
 	struct statedb *db;
 	int ready, gone, gone_err;
 	/* what the handlers shall do */
-	bool write_row;	       /* LOOKUP writes into the state database */
+	bool write_row;        /* LOOKUP writes into the state database */
 	uint64_t replies_then; /* FUSE_REPLIES right after LOOKUP's reply call */
-	bool swallow;	       /* the next LOOKUP is not answered */
+	bool swallow;          /* the next LOOKUP is not answered */
 	unsigned char raw[512];
 	size_t raw_len;
 } rig;
@@ -39,7 +39,7 @@ static struct rig {
 static void op_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
 {
 	struct rig *r = fuse_chan_userdata(req);
-	struct fuse_entry_param e = { .ino = INO_FILE };
+	struct fuse_entry_param e = {.ino = INO_FILE};
 
 	(void)parent;
 	if (r->swallow) {
@@ -67,7 +67,7 @@ static void op_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
 
 static void op_getattr(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
-	struct stat st = { .st_ino = ino, .st_nlink = 1 };
+	struct stat st = {.st_ino = ino, .st_nlink = 1};
 
 	(void)fi;
 	st.st_mode = ino == INO_FILE ? S_IFREG | 0644 : S_IFDIR | 0755;
@@ -82,7 +82,8 @@ static void op_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 	fuse_reply_open(req, fi);
 }
 
-static void op_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, struct fuse_file_info *fi)
+static void op_read(
+    fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, struct fuse_file_info *fi)
 {
 	struct rig *r = fuse_chan_userdata(req);
 	size_t len = strlen(CONTENT), half;
@@ -95,14 +96,13 @@ static void op_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, stru
 	}
 	len = len - (size_t)off < size ? len - (size_t)off : size;
 	half = len / 2;
-	iov[0] = (struct iovec){ (char *)CONTENT + off, half };
-	iov[1] = (struct iovec){ (char *)CONTENT + off + half, len - half };
+	iov[0] = (struct iovec){(char *)CONTENT + off, half};
+	iov[1] = (struct iovec){(char *)CONTENT + off + half, len - half};
 	cr_assert_eq(fuse_chan_reply_data(r->ch, req, iov, 2), 0);
 }
 
 static const struct fuse_lowlevel_ops test_ops = {
-	.lookup = op_lookup, .getattr = op_getattr, .open = op_open, .read = op_read
-};
+    .lookup = op_lookup, .getattr = op_getattr, .open = op_open, .read = op_read};
 
 static void on_gone(void *owner, int err)
 {
@@ -119,16 +119,16 @@ static void on_ready(void *owner)
 
 static struct fuse_chan *new_chan(void)
 {
-	static const char *const opts[] = { "default_permissions", "fsname=test", NULL };
+	static const char *const opts[] = {"default_permissions", "fsname=test", NULL};
 	struct fuse_chan_env env = {
-		.loop = rig.loop,
-		.cfg = rig.cfg,
-		.epoch = &rig.epoch,
-		.ops = &test_ops,
-		.userdata = &rig,
-		.owner = &rig.ready,
-		.gone = on_gone,
-		.ready = on_ready,
+	    .loop = rig.loop,
+	    .cfg = rig.cfg,
+	    .epoch = &rig.epoch,
+	    .ops = &test_ops,
+	    .userdata = &rig,
+	    .owner = &rig.ready,
+	    .gone = on_gone,
+	    .ready = on_ready,
 	};
 	struct fuse_chan *ch;
 	struct errtext et;
@@ -211,7 +211,7 @@ static void client_over(struct loop_fd *lf, unsigned what)
 static int serve_until(pid_t pid)
 {
 	int status, pidfd = (int)syscall(SYS_pidfd_open, pid, 0);
-	struct loop_fd lf = { 0 };
+	struct loop_fd lf = {0};
 
 	cr_assert_geq(pidfd, 0);
 	cr_assert_eq(loop_fd_init(&lf, rig.loop, pidfd, client_over), 0);
@@ -323,7 +323,8 @@ Test(fuse_chan, damaged_record_is_refused)
 
 		rec = good;
 		rec.req_len = cut;
-		cr_assert_eq(fuse_chan_adopt(second, dup(fuse_chan_fd(rig.ch)), &rec, &et), -EPROTO);
+		cr_assert_eq(
+		    fuse_chan_adopt(second, dup(fuse_chan_fd(rig.ch)), &rec, &et), -EPROTO);
 		fuse_chan_free(&second);
 	}
 	for (cut = 0; cut < good.reply_len; cut += 7) {
@@ -331,7 +332,8 @@ Test(fuse_chan, damaged_record_is_refused)
 
 		rec = good;
 		rec.reply_len = cut;
-		cr_assert_eq(fuse_chan_adopt(second, dup(fuse_chan_fd(rig.ch)), &rec, &et), -EPROTO);
+		cr_assert_eq(
+		    fuse_chan_adopt(second, dup(fuse_chan_fd(rig.ch)), &rec, &et), -EPROTO);
 		fuse_chan_free(&second);
 	}
 }
@@ -410,7 +412,7 @@ Test(fuse_chan, disarmed_reads_nothing)
 /* Another daemon raised the epoch: nothing is read any more. */
 Test(fuse_chan, passed_epoch_stops_reading)
 {
-	struct epoch ours = { 0 };
+	struct epoch ours = {0};
 	uint64_t requests;
 	pid_t pid;
 
@@ -442,7 +444,8 @@ Test(fuse_chan, readahead_is_raised)
 	while (fgets(path, sizeof(path), f) != NULL) {
 		unsigned maj, min;
 
-		if (strstr(path, rig.tm.mnt) != NULL && sscanf(path, "%*u %*u %u:%u", &maj, &min) == 2)
+		if (strstr(path, rig.tm.mnt) != NULL &&
+		    sscanf(path, "%*u %*u %u:%u", &maj, &min) == 2)
 			snprintf(text, sizeof(text), "%u:%u", maj, min);
 	}
 	fclose(f);
@@ -456,10 +459,9 @@ Test(fuse_chan, readahead_is_raised)
 
 Test(fuse_chan, unknown_option_has_words)
 {
-	static const char *const opts[] = { "no_such_option", NULL };
+	static const char *const opts[] = {"no_such_option", NULL};
 	struct fuse_chan_env env = {
-		.loop = rig.loop, .cfg = rig.cfg, .epoch = &rig.epoch, .ops = &test_ops
-	};
+	    .loop = rig.loop, .cfg = rig.cfg, .epoch = &rig.epoch, .ops = &test_ops};
 	struct fuse_chan *ch;
 	struct errtext et;
 

@@ -25,7 +25,7 @@ static unsigned length(const struct held_list *l)
 	unsigned n = 0;
 
 	STAILQ_FOREACH(r, l, link)
-		n++;
+	n++;
 	return n;
 }
 

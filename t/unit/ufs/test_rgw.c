@@ -25,6 +25,7 @@
 static char bucket[64], dir[64], uri[96];
 static struct ufs_fix f;
 
+/* Not cr_skip_test(): criterion 2.4 leaks there, and leaks fail sanitizer builds. */
 static bool wanted(void)
 {
 	return getenv("BATONFS_TEST_S3") != NULL;
@@ -108,7 +109,7 @@ Test(rgw, hostile_names)
 	struct ufs_attr a;
 
 	if (!wanted())
-		cr_skip_test("BATONFS_TEST_S3 is not set");
+		return;
 	memset(longname, 'n', 255);
 	longname[255] = '\0';
 	memcpy(names, hostile, sizeof(hostile));
@@ -179,7 +180,7 @@ Test(rgw, many_names_directories_and_shadows)
 	char cmd[512];
 
 	if (!wanted())
-		cr_skip_test("BATONFS_TEST_S3 is not set");
+		return;
 	/* 2500 files f-…, 300 directories; `f-1` is hidden by f-1/ pages later. */
 	(void)snprintf(cmd, sizeof(cmd),
 	    "cd %s && mkdir -p up/top/m && cd up/top/m && seq -f 'f-%%.0f' 2 2501 | xargs touch && "
@@ -215,7 +216,7 @@ Test(rgw, contents)
 	int fd;
 
 	if (!wanted())
-		cr_skip_test("BATONFS_TEST_S3 is not set");
+		return;
 	(void)snprintf(path, sizeof(path), "%s/big", dir);
 	(void)snprintf(cmd, sizeof(cmd), "head -c %zu /dev/urandom > %s", len, path);
 	cr_assert_eq(system(cmd), 0);
@@ -253,7 +254,7 @@ Test(rgw, refusals)
 	char words[1024];
 
 	if (!wanted())
-		cr_skip_test("BATONFS_TEST_S3 is not set");
+		return;
 	cr_assert_eq(ufs_fix_check(&f, words, sizeof(words)), 0, "%s", words);
 	ufs_free(&f.ufs);
 	ufs_fix_attach(&f, "s3://no-such-bucket-here");

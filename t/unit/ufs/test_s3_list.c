@@ -354,3 +354,26 @@ Test(s3_list, a_token_that_repeats_is_an_error)
 	ufs_fix_fini(&f);
 	http_script_free(&hs);
 }
+
+Test(s3_list, a_server_that_ignores_start_after)
+{
+	struct http_script *hs = http_script_new();
+	const char *xml = LIST(OBJ("d/a") OBJ("d/b-") OBJ("d/c") "<CommonPrefixes><Prefix>d/b/"
+								 "</Prefix></CommonPrefixes>");
+	struct ufs_list rq = { .path = "d", .after = "b", .after_kind = UFS_DIR };
+	struct ufs_fix f;
+
+	setenv("AWS_ACCESS_KEY_ID", "k", 1);
+	setenv("AWS_SECRET_ACCESS_KEY", "s", 1);
+	http_script_reply(hs, "GET /b?", 200, NULL, xml, strlen(xml), 0);
+	ufs_fix_init(&f, http_script_url(hs));
+	ufs_fix_attach(&f, "s3://b");
+	cr_assert_eq(ufs_fix_list(&f, &rq), 0);
+	cr_assert_eq(rq.count, 1);
+	cr_assert_str_eq(rq.entries[0].name, "c");
+	cr_assert(strstr(http_script_get(hs, 0)->target, "&start-after=d%2Fb%2F%F4%8F%BF%BF"), "%s",
+	    http_script_get(hs, 0)->target);
+	ufs_list_free(&rq);
+	ufs_fix_fini(&f);
+	http_script_free(&hs);
+}

@@ -1,0 +1,136 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* Hand-over, old side: who may take over, and what it is offered. */
+#include "config.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/units.h"
+#include "cache/cache.h"
+#include "ctl/ctl.h"
+#include "daemon.h"
+#include "ops/counts.h"
+#include "reactor/fuse_chan.h"
+#include "takeover/server_priv.h"
+
+/* --- HELLO */
+
+static bool hello_same_cache(struct session *s)
+{
+	struct daemon *d = s->ts->d;
+	int fd = s->fds[REC_FD_CACHE_DIR];
+
+	if (d->cfg->page_store_dir[0] == '\0')
+		return fd < 0;
+	return fd >= 0 && cache_same_dir(d->cache, fd);
+}
+
+bool session_hello_ok(struct session *s)
+{
+	struct daemon *d = s->ts->d;
+	char keeper[IDENTITY_MAX], theirs[IDENTITY_MAX];
+	uint64_t caps = 0, needs = 0, flags = 0, digest = 0;
+
+	rec_get_u64(&s->in, REC_CAPS, &caps);
+	rec_get_u64(&s->in, REC_NEEDS, &needs);
+	rec_get_u64(&s->in, REC_FLAGS, &flags);
+	rec_get_text(&s->in, REC_BUILD, s->build, sizeof(s->build));
+	rec_get_text(&s->in, REC_KEEPER, theirs, sizeof(theirs));
+	identity_keeper(keeper, sizeof(keeper));
+	s->check_only = (flags & REC_FLAG_CHECK_ONLY) != 0;
+	s->has_keeper = theirs[0] != '\0';
+	s->same_keeper = s->has_keeper && strcmp(keeper, theirs) == 0;
+	if ((needs & ~REC_CAPS_OURS) != 0)
+		session_say(s,
+		    "the new daemon (%s) needs what this one (%s) cannot do "
+		    "(capabilities %#llx)",
+		    s->build, PACKAGE_VERSION, (unsigned long long)(needs & ~REC_CAPS_OURS));
+	else if ((REC_CAPS_OURS & ~caps) != 0)
+		session_say(s,
+		    "the new daemon (%s) cannot do what this one (%s) needs "
+		    "(capabilities %#llx)",
+		    s->build, PACKAGE_VERSION, (unsigned long long)(REC_CAPS_OURS & ~caps));
+	else if (rec_get_u64(&s->in, REC_NAMESPACE, &digest) != 0 ||
+		 digest != fs_namespace_digest(d->fs))
+		session_say(s, "the new daemon was started with other storage (--ufs) than the "
+			       "running one: unmount instead");
+	else if (!hello_same_cache(s))
+		session_say(s,
+		    "worker.page.store.dir is not the directory of the running daemon "
+		    "(%s): unmount instead, or keep it",
+		    d->cfg->page_store_dir[0] != '\0' ? d->cfg->page_store_dir : "none");
+	else if (!s->same_keeper && identity_foreign_to_unit(s->pid))
+		session_say(s,
+		    "the running daemon is a systemd service and pid %d is not part of "
+		    "it: use `batonfs upgrade` or `systemctl restart`",
+		    (int)s->pid);
+	else if (!d->ready)
+		session_say(s, "the mount has only just begun; try again");
+	return s->words[0] == '\0';
+}
+
+/* --- STATE */
+
+struct fd_list {
+	int fd[SOCK_MAX_FDS];
+	unsigned char kind[SOCK_MAX_FDS];
+	int n;
+};
+
+static void fd_list_add(struct fd_list *l, enum rec_fd kind, int fd)
+{
+	if (fd < 0)
+		return;
+	l->fd[l->n] = fd;
+	l->kind[l->n++] = (unsigned char)kind;
+}
+
+static void state_records(struct session *s)
+{
+	struct daemon *d = s->ts->d;
+	const struct fuse_chan_init *init = fuse_chan_init_record(d->chan);
+	char keeper[IDENTITY_MAX];
+
+	identity_keeper(keeper, sizeof(keeper));
+	rec_begin(&s->out, MSG_STATE);
+	rec_put_u64(&s->out, REC_CAPS, REC_CAPS_OURS);
+	rec_put_u64(&s->out, REC_NEEDS, REC_CAPS_OURS);
+	rec_put_text(&s->out, REC_BUILD, PACKAGE_VERSION);
+	rec_put_u64(&s->out, REC_PID, (uint64_t)getpid());
+	rec_put_u64(&s->out, REC_FLAGS, d->kept ? REC_FLAG_KEPT : 0);
+	rec_put_text(&s->out, REC_KEEPER, keeper);
+	rec_put(&s->out, REC_INIT_REQUEST, init->req, init->req_len);
+	rec_put(&s->out, REC_INIT_REPLY, init->reply, init->reply_len);
+	rec_put_u64(&s->out, REC_MOUNT_ID, d->mount_id);
+	rec_put_u64(&s->out, REC_EPOCH, d->epoch.mine);
+	rec_put_u64(&s->out, REC_WINDOW, d->cfg->migration_grace_period + SESSION_DONE_LIMIT);
+}
+
+int session_send_state(struct session *s)
+{
+	struct daemon *d = s->ts->d;
+	struct fd_list l = {.n = 0};
+	int dir, err;
+
+	state_records(s);
+	if (s->check_only)
+		return session_send(s, NULL, 0);
+	dir = open(d->state_dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (dir < 0)
+		return -errno;
+	fd_list_add(&l, REC_FD_FUSE, fuse_chan_fd(d->chan));
+	fd_list_add(&l, REC_FD_EPOCH, d->epoch.fd);
+	fd_list_add(&l, REC_FD_COUNTS, counts_fd(d->counts));
+	fd_list_add(&l, REC_FD_LOCK, cache_lock_fd(d->cache));
+	fd_list_add(&l, REC_FD_STATE_DIR, dir);
+	fd_list_add(&l, REC_FD_INIT, d->init_fd);
+	fd_list_add(&l, REC_FD_TAKEOVER, s->ts->listen_fd);
+	if (d->ctl != NULL)
+		fd_list_add(&l, REC_FD_CONTROL, ctl_listen_fd(d->ctl));
+	rec_put(&s->out, REC_FDS, l.kind, (size_t)l.n);
+	err = session_send(s, l.fd, l.n);
+	close(dir);
+	return err;
+}
