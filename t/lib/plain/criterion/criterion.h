@@ -74,6 +74,7 @@ _Noreturn void plain_skip(void);
 #define cr_assert_arr_eq(a, b, n, ...) PLAIN_CHECK(memcmp(a, b, n) == 0, #a " equals " #b)
 #define cr_expect_eq cr_assert_eq
 #define cr_skip_test(...) plain_skip()
+#define cr_log_info(...) (void)(fprintf(stderr, __VA_ARGS__), fputc('\n', stderr))
 #define cr_assert_fail(...) PLAIN_CHECK(false, "must not come here")
 
 #endif
