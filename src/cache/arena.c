@@ -9,10 +9,12 @@
 #include "reactor/loop.h"
 #include "reactor/timer.h"
 
-#define TRIM_PERIOD NS_PER_S
+/* The system takes a millisecond to give a MiB: what a pause between two files
+ * leaves idle stays for the next. */
+#define TRIM_PERIOD (5 * NS_PER_S)
 
 /* Free buffers that stay: one for the next small read. */
-static const unsigned keep[ARENA_KINDS] = {[ARENA_PAGE] = 0, [ARENA_IO] = 1};
+static const unsigned keep[ARENA_KINDS] = {[ARENA_SMALL] = 1};
 
 struct arena {
 	uint32_t magic;
@@ -75,6 +77,7 @@ int arena_new(struct arena **out, struct loop *lp, uint64_t limit, size_t page_s
 		return -ENOMEM;
 	a->loop = lp;
 	a->limit = limit;
+	a->size[ARENA_SMALL] = ARENA_SMALL_SIZE;
 	a->size[ARENA_PAGE] = page_size;
 	a->size[ARENA_IO] = io_size;
 	a->freed = freed;

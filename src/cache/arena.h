@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Data buffers: prefaulted memory (locked where the limits allow it) of two
+ * Data buffers: prefaulted memory (locked where the limits allow it) of a few
  * sizes, under one hard ceiling.  A reply made from it cannot fault.
  *
  * Nobody blocks here: arena_reserve() says whether a set of buffers can be had
@@ -21,10 +21,13 @@ struct arena;
 struct loop;
 
 enum arena_kind {
+	ARENA_SMALL, /* up to ARENA_SMALL_SIZE of either */
 	ARENA_PAGE, /* one cache page */
 	ARENA_IO,   /* one read from disk */
 	ARENA_KINDS
 };
+
+#define ARENA_SMALL_SIZE (64 * 1024)
 
 struct arena_buf {
 	SLIST_ENTRY(arena_buf) link;

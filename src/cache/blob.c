@@ -71,8 +71,11 @@ static struct blob *blob_new(struct cache *c, const struct blob_id *id, struct i
 	b->size = id->size;
 	b->npages = id->size / c->page_size + (id->size % c->page_size != 0);
 	b->fd = -1;
-	for (unsigned i = 0; i < BLOB_LANES; i++)
-		pool_lane_init(&b->lane[i]);
+	for (unsigned i = 0; i < BLOB_LANES; i++) {
+		pool_lane_init(&b->lane[i].lane);
+		TAILQ_INIT(&b->lane[i].pages);
+		TAILQ_INIT(&b->lane[i].gather);
+	}
 	TAILQ_INIT(&b->loading);
 	TAILQ_INIT(&b->reading);
 	HASH_ADD_KEYPTR(hh, c->blobs, b->key.text, b->key.text_len, b);
@@ -224,11 +227,8 @@ void blob_clear(struct blob *b, uint64_t no)
 
 void blob_forget_disk(struct blob *b)
 {
-	struct sums *s, *next;
-
-	HASH_ITER(hh, b->sums, s, next) {
-		sums_remove(s);
-	}
+	while (b->sums != NULL)
+		sums_remove(b->sums);
 	free(b->present);
 	b->present = NULL;
 	b->npresent = 0;
@@ -313,6 +313,7 @@ void sums_remove(struct sums *s)
 {
 	struct blob *b = s->blob;
 
+	assert(b != NULL);
 	HASH_DEL(b->sums, s);
 	b->nsums--;
 	TAILQ_REMOVE(&s->cache->sums, s, lru);

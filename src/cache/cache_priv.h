@@ -36,6 +36,7 @@
 #define READ_MAX (1024 * 1024)
 #define BLOCK 4096u /* of a checksum, and of alignment on disk */
 #define BLOB_LANES 4 /* writes of one blob side by side */
+#define LANE_RUN (4 * MIB) /* neighbours that share a lane */
 #define IO_SIZE (READ_MAX + 2 * BLOCK)
 
 TAILQ_HEAD(read_list, cache_read);
@@ -79,7 +80,7 @@ struct cache {
 	unsigned nfetches;
 	struct stream_list ahead; /* streams that want readahead */
 	unsigned nahead;	  /* pages fetched ahead that nobody has read yet */
-	unsigned nwriting;	  /* pages on their way to disk */
+	uint64_t writing;	  /* bytes on their way to disk */
 
 	/* disk */
 	enum store_state state;
@@ -114,6 +115,15 @@ struct cache {
 	struct deferred close_run;
 };
 
+/* Orders writes and holes of the same page. */
+struct blob_lane {
+	struct pool_lane lane;
+	struct pool_job job;	/* writes `pages` */
+	struct page_list pages, gather; /* being written; for the job after that */
+	struct cache_page *written; /* the first of `pages` that is not on disk */
+	int fd, fd_opened;
+};
+
 enum blob_load { BLOB_UNLOADED, BLOB_LOADING, BLOB_LOADED };
 
 struct blob {
@@ -143,7 +153,7 @@ struct blob {
 	int fd;			  /* -1: not open */
 	TAILQ_ENTRY(blob) file_link;
 	unsigned fd_users;	  /* jobs that use fd */
-	struct pool_lane lane[BLOB_LANES]; /* by page number: orders writes and holes */
+	struct blob_lane lane[BLOB_LANES]; /* see blob_lane() */
 	TAILQ_HEAD(, disk_read) reading;
 };
 
@@ -161,7 +171,8 @@ struct cache_page {
 	bool writing, parked, ahead, aged;
 	struct fetch *fetch;
 	struct read_list waiters;
-	TAILQ_ENTRY(cache_page) lru;
+	struct index_op *op; /* while it is written */
+	TAILQ_ENTRY(cache_page) lru; /* parked, or on its way to disk */
 };
 
 /* Checksums of one page on disk; counted, because jobs and the index's ops use
@@ -211,6 +222,10 @@ static inline bool blob_has(const struct blob *b, uint64_t no)
 {
 	return b->present != NULL && (b->present[no / 64] >> (no % 64) & 1);
 }
+static inline struct blob_lane *blob_lane(struct blob *b, uint64_t no)
+{
+	return &b->lane[no * b->cache->page_size / LANE_RUN % BLOB_LANES];
+}
 int blob_can_set(struct blob *b); /* -ENOMEM */
 void blob_set(struct blob *b, uint64_t no);
 void blob_clear(struct blob *b, uint64_t no);
@@ -242,6 +257,11 @@ void blob_set_fd(struct blob *b, int fd);
 void blob_use_fd(struct blob *b);
 
 /* --- page.c */
+/* The buffer that the page takes. */
+static inline enum arena_kind page_kind(const struct blob *b, uint64_t no)
+{
+	return blob_page_len(b, no) <= ARENA_SMALL_SIZE ? ARENA_SMALL : ARENA_PAGE;
+}
 struct cache_page *page_find(struct blob *b, uint64_t no);
 /* From memory reserved before; pinned once.  NULL: out of memory. */
 struct cache_page *page_new(struct blob *b, uint64_t no);
@@ -252,7 +272,7 @@ void page_settle(struct cache_page *pg);
 void page_fail(struct cache_page *pg, int err);
 void page_wake(struct cache_page *pg);
 /* Reserves buffers, taking parked pages if it must. */
-bool page_reserve(struct cache *c, unsigned pages, unsigned ios);
+bool page_reserve(struct cache *c, const unsigned need[ARENA_KINDS]);
 void page_drop_parked(struct cache *c);
 void page_age(struct timer *t);
 
@@ -278,7 +298,7 @@ void fetch_abort_all(struct cache *c);
 void readahead_note(struct cache_read *r); /* every read, at its start */
 void readahead_pump(struct cache *c);
 
-/* --- disk.c */
+/* --- disk.c, disk_write.c */
 struct disk_span {
 	int fd;
 	uint64_t base, end, first; /* bytes, whole blocks; number of the first page */
@@ -306,6 +326,8 @@ void disk_read_orphan(struct cache_read *r); /* the read leaves, the job ends al
 /* The page is not on disk any more: row, sums, space. */
 int disk_drop(struct blob *b, uint64_t no, bool evict); /* -ENOMEM: it stays */
 bool disk_being_read(const struct blob *b, uint64_t no);
+/* Pool: the blob's file; negative errno. */
+int disk_open(int dir_fd, const unsigned char *hash, bool create);
 /* Pool: "blobs/xx/<hash>" */
 #define DISK_NAME_MAX 64
 void disk_name(const unsigned char *hash, char name[DISK_NAME_MAX]);

@@ -26,7 +26,7 @@ struct cache_page *page_new(struct blob *b, uint64_t no)
 	pg->len = blob_page_len(b, no);
 	pg->pins = 1;
 	TAILQ_INIT(&pg->waiters);
-	pg->buf = arena_get(b->cache->arena, ARENA_PAGE);
+	pg->buf = arena_get(b->cache->arena, page_kind(b, no));
 	if (pg->buf == NULL) {
 		FREE_OBJ(pg);
 		return NULL;
@@ -104,9 +104,10 @@ void page_unpin(struct cache_page **pgp)
 
 void page_settle(struct cache_page *pg)
 {
-	struct cache *c = pg->blob->cache;
+	struct cache *c;
 
 	CHECK_OBJ(pg, PAGE_MAGIC);
+	c = pg->blob->cache;
 	if (pg->pins > 0 || pg->fetch != NULL || pg->writing)
 		return;
 	if (!pg->hashed || pg->fill < pg->len || blob_has(pg->blob, pg->no)) {
@@ -166,10 +167,8 @@ void page_wake(struct cache_page *pg)
 	}
 }
 
-bool page_reserve(struct cache *c, unsigned pages, unsigned ios)
+bool page_reserve(struct cache *c, const unsigned need[ARENA_KINDS])
 {
-	const unsigned need[ARENA_KINDS] = {[ARENA_PAGE] = pages, [ARENA_IO] = ios};
-
 	while (!arena_reserve(c->arena, need)) {
 		if (TAILQ_EMPTY(&c->lru))
 			return false;

@@ -67,6 +67,14 @@ static void read_setup(struct cache_read *r)
 	memset(r->page, 0, r->slots * sizeof(r->page[0]));
 }
 
+/* The buffer that its blocks take, should they come from disk. */
+static enum arena_kind io_kind(const struct cache_read *r)
+{
+	uint64_t base = r->off & ~(uint64_t)(BLOCK - 1);
+
+	return r->off + r->len - base <= ARENA_SMALL_SIZE ? ARENA_SMALL : ARENA_IO;
+}
+
 static void put_io(struct cache_read *r)
 {
 	struct arena_buf *io = r->priv;
@@ -139,7 +147,7 @@ static bool try_disk(struct cache_read *r, struct disk_span *sp)
 	struct blob *b = r->blob;
 	struct arena_buf *io;
 
-	io = arena_get(b->cache->arena, ARENA_IO);
+	io = arena_get(b->cache->arena, io_kind(r));
 	if (io == NULL)
 		return false;
 	sp->fd = b->fd;
@@ -283,11 +291,12 @@ static int read_fetch(struct cache_read *r)
 	return 0;
 }
 
-/* Pins what is in memory; returns how many pages nobody has. */
-static unsigned read_look(struct cache_read *r)
+/* Pins what is in memory; need: the buffers for the rest.  False: none. */
+static bool read_look(struct cache_read *r, unsigned need[ARENA_KINDS])
 {
-	unsigned missing = 0;
+	bool any = false;
 
+	memset(need, 0, ARENA_KINDS * sizeof(*need));
 	r->disk = 0;
 	r->wait = 0;
 	for (unsigned i = 0; i < r->slots; i++) {
@@ -299,9 +308,12 @@ static unsigned read_look(struct cache_read *r)
 		else if (blob_has(r->blob, no))
 			r->disk |= UINT32_C(1) << i;
 		else
-			missing++;
+			need[page_kind(r->blob, no)]++;
+		any |= r->page[i] == NULL;
 	}
-	return missing;
+	if (r->disk != 0)
+		need[io_kind(r)]++;
+	return any;
 }
 
 static void wait_for_memory(struct cache_read *r, bool again)
@@ -322,7 +334,8 @@ static void read_plan(struct cache_read *r, bool again)
 {
 	struct blob *b = r->blob;
 	struct cache *c = b->cache;
-	unsigned missing;
+	unsigned need[ARENA_KINDS];
+	bool any;
 	int err;
 
 	if (b->load != BLOB_LOADED && store_wait(c)) {
@@ -331,14 +344,12 @@ static void read_plan(struct cache_read *r, bool again)
 		store_load(b);
 		return;
 	}
-	missing = read_look(r);
+	any = read_look(r, need);
 	if (r->disk != 0 && c->state != STORE_OPEN) {
 		read_fail(r, -ECANCELED);
 		return;
 	}
-	if ((missing > 0 || r->disk != 0) &&
-	    ((!again && !TAILQ_EMPTY(&c->mem_wait)) ||
-		!page_reserve(c, missing, r->disk != 0))) {
+	if (any && ((!again && !TAILQ_EMPTY(&c->mem_wait)) || !page_reserve(c, need))) {
 		read_unwind(r, false);
 		if (arena_used(c->arena) == 0 && (again || TAILQ_EMPTY(&c->mem_wait)))
 			read_ready(r, -ENOMEM); /* nobody will ever give any back */
@@ -347,7 +358,7 @@ static void read_plan(struct cache_read *r, bool again)
 		return;
 	}
 	if (r->disk != 0)
-		r->priv = arena_get(c->arena, ARENA_IO);
+		r->priv = arena_get(c->arena, io_kind(r));
 	err = read_fetch(r);
 	if (err == 0 && r->disk != 0) {
 		r->state = READ_DISK;

@@ -97,6 +97,14 @@ void readahead_note(struct cache_read *r)
 	read_memory_freed(c);
 }
 
+static bool reserve(struct blob *b, uint64_t no, unsigned pages)
+{
+	unsigned need[ARENA_KINDS] = {0};
+
+	need[page_kind(b, no)] = pages;
+	return page_reserve(b->cache, need);
+}
+
 /* One GET for the stream.  False: not now. */
 static bool ahead_one(struct cache *c, struct stream *s)
 {
@@ -111,13 +119,13 @@ static bool ahead_one(struct cache *c, struct stream *s)
 		return true;
 	want = MIN(part_pages(c, s), to - no);
 	/* Pages on their way to disk count: a slow disk slows readahead down. */
-	busy = (uint64_t)c->nahead + c->nwriting;
+	busy = (uint64_t)c->nahead + c->writing / c->page_size;
 	if (busy + want > share(c)) {
 		if (s->fetches > 0 || busy >= share(c))
 			return false;
 		want = share(c) - busy;
 	}
-	if (!page_reserve(c, (unsigned)want, 0)) {
+	if (!reserve(b, no, (unsigned)want)) {
 		if (s->fetches > 0)
 			return false;
 		want = 1;
@@ -126,7 +134,7 @@ static bool ahead_one(struct cache *c, struct stream *s)
 	if (pages == NULL)
 		return false;
 	while (n < want && no < to && !blob_has(b, no) && page_find(b, no) == NULL &&
-	       page_reserve(c, 1, 0) && (pages[n] = page_new(b, no)) != NULL) {
+	       reserve(b, no, 1) && (pages[n] = page_new(b, no)) != NULL) {
 		pages[n++]->ahead = true;
 		c->nahead++;
 		no++;

@@ -69,7 +69,8 @@ Test(cache_arena, one_kind_gives_way_to_the_other)
 
 Test(cache_arena, a_reservation_is_all_or_nothing)
 {
-	unsigned need[ARENA_KINDS] = {[ARENA_PAGE] = 8, [ARENA_IO] = 1}, fits[ARENA_KINDS] = {7, 1};
+	unsigned need[ARENA_KINDS] = {[ARENA_PAGE] = 8, [ARENA_IO] = 1};
+	unsigned fits[ARENA_KINDS] = {[ARENA_PAGE] = 7, [ARENA_IO] = 1};
 	struct arena_buf *page[7], *io;
 
 	cr_assert(!arena_reserve(a, need));
@@ -96,10 +97,41 @@ Test(cache_arena, what_is_not_needed_goes_back_to_the_system)
 		buf[1] = arena_get(a, ARENA_PAGE);
 		arena_put(a, &buf[0]);
 		arena_put(a, &buf[1]);
-		test_loop_pass(lp, &clk, NS_PER_S);
+		test_loop_pass(lp, &clk, 5 * NS_PER_S);
 	}
 	cr_assert_eq(arena_resident(a), 2 * RIG_PAGE);
 	for (unsigned i = 0; i < 3; i++)
+		test_loop_pass(lp, &clk, 5 * NS_PER_S);
+	cr_assert_eq(arena_resident(a), 0);
+}
+
+Test(cache_arena, warm_memory_stays_over_a_pause_and_no_longer)
+{
+	struct arena_buf *buf[10];
+
+	for (unsigned i = 0; i < 10; i++)
+		buf[i] = arena_get(a, ARENA_PAGE);
+	for (unsigned i = 0; i < 10; i++)
+		arena_put(a, &buf[i]);
+	for (unsigned i = 0; i < 4; i++)
+		test_loop_pass(lp, &clk, NS_PER_S);
+	cr_assert_eq(arena_resident(a), 10 * RIG_PAGE);
+	for (unsigned i = 0; i < 7; i++)
 		test_loop_pass(lp, &clk, NS_PER_S);
 	cr_assert_eq(arena_resident(a), 0);
+}
+
+Test(cache_arena, small_ones_share_the_limit)
+{
+	struct arena_buf *io[3], *small;
+
+	for (unsigned i = 0; i < 3; i++)
+		cr_assert_not_null(io[i] = arena_get(a, ARENA_IO));
+	cr_assert_not_null(small = arena_get(a, ARENA_SMALL));
+	small->mem[ARENA_SMALL_SIZE - 1] = 1;
+	cr_assert_null(arena_get(a, ARENA_SMALL));
+	arena_put(a, &io[0]);
+	arena_put(a, &small);
+	for (unsigned i = 1; i < 3; i++)
+		arena_put(a, &io[i]);
 }

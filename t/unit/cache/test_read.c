@@ -279,7 +279,7 @@ Test(cache_read, idle_memory_goes_back)
 	cache_status(g.cache, &st);
 	cr_assert_gt(st.memory_used, 4 * MIB);
 	for (int i = 0; i < 5; i++)
-		test_loop_pass(g.loop, &g.clock, NS_PER_S);
+		test_loop_pass(g.loop, &g.clock, 5 * NS_PER_S);
 	cache_status(g.cache, &st);
 	cr_assert_lt(st.memory_used, 2 * MIB);
 }
@@ -294,4 +294,79 @@ Test(cache_read, too_little_memory_for_the_page_size_is_refused)
 	cr_assert_eq(cache_new(&c, &env, -1, &et), -EINVAL);
 	cr_assert_not_null(strstr(et.s, "memory.limit"));
 	cr_assert_null(c);
+}
+
+static void try_limit(struct rig *d, const char *page, const char *limit, struct errtext *et,
+    int *err)
+{
+	struct cache_env env = {d->loop, d->pool, d->cfg, &d->epoch};
+	struct cache *c = NULL;
+
+	rig_set(d, "worker.page.store.page.size", page);
+	rig_set(d, "memory.limit", limit);
+	*err = cache_new(&c, &env, -1, et);
+	if (*err == 0)
+		cache_free(&c);
+}
+
+/* The least that the message names must do, and serve reads of the largest size. */
+Test(cache_read, the_least_memory_for_each_page_size_works)
+{
+	static const char *const page[] = {"64KiB", "256KiB", "1MiB", "4MiB", "8MiB"};
+
+	for (unsigned i = 0; i < ARRAY_LEN(page); i++) {
+		char need[32] = "16MiB";
+		struct stream s = {0};
+		struct errtext et;
+		struct blob *b;
+		struct rig d;
+		char *at;
+		int err;
+
+		rig_init(&d, i % 2 == 0);
+		try_limit(&d, page[i], need, &et, &err);
+		if (err != 0) {
+			cr_assert_eq(err, -EINVAL);
+			at = strstr(et.s, "at least ");
+			cr_assert_not_null(at, "%s", et.s);
+			snprintf(need, sizeof(need), "%s", at + strlen("at least "));
+			try_limit(&d, page[i], need, &et, &err);
+			cr_assert_eq(err, 0, "%s", et.s);
+		}
+		rig_start(&d);
+		b = rig_blob(&d, "f", "v1", 40 * MIB + 5);
+		for (uint64_t off = 4096 - 1; off < 40 * MIB; off += MIB)
+			cr_assert_eq(rig_read(&d, b, &s, off, MIB), 0);
+		cache_stream_end(d.cache, &s);
+		cache_blob_put(&b);
+		rig_fini(&d);
+	}
+}
+
+Test(cache_read, small_files_take_little_memory)
+{
+	enum { FILES = 100 };
+	struct cache_status st;
+	struct blob *b[FILES];
+	char name[16];
+	struct rig d;
+
+	rig_init(&d, false);
+	rig_set(&d, "worker.page.store.page.size", "1MiB");
+	rig_set(&d, "memory.limit", "16MiB");
+	rig_start(&d);
+	for (unsigned i = 0; i < FILES; i++) {
+		snprintf(name, sizeof(name), "f%u", i);
+		b[i] = rig_blob(&d, name, name, 3000 + i);
+		cr_assert_eq(rig_read(&d, b[i], NULL, 0, 4096 * 4), 0);
+	}
+	cache_status(d.cache, &st);
+	cr_assert_leq(st.memory_used, 100 * 64 * KIB + MIB);
+	d.ufs->started = 0;
+	for (unsigned i = 0; i < FILES; i++) {
+		cr_assert_eq(rig_read(&d, b[i], NULL, 0, 4096), 0);
+		cache_blob_put(&b[i]);
+	}
+	cr_assert_eq(d.ufs->started, 0, "%u files were forgotten", d.ufs->started);
+	rig_fini(&d);
 }

@@ -160,7 +160,7 @@ Test(cache_readahead, with_a_disk_memory_is_given_back)
 	for (int i = 0; i < 4; i++)
 		test_loop_pass(d.loop, &d.clock, 5 * NS_PER_S);
 	cr_assert_eq(arena_used(d.cache->arena), 0);
-	cr_assert_geq(cache_blob_cached(b), 30 * MIB);
+	cr_assert_geq(cache_blob_cached(b), 45 * MIB);
 	cache_stream_end(d.cache, &s);
 	cache_blob_put(&b);
 	rig_fini(&d);
