@@ -6,10 +6,12 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/utsname.h>
 #include <unistd.h>
 
 #include "args.h"
 #include "base/argv.h"
+#include "base/fault.h"
 #include "base/log.h"
 #include "base/obj.h"
 #include "base/units.h"
@@ -156,12 +158,28 @@ static void daemon_raise_readahead(struct daemon *d)
 		    strerror(-err));
 }
 
+/* FUSE_NOTIFY_RESEND came with Linux 6.9.  Without it the requests that a dead
+ * daemon had read are lost; an administrator should know before that happens. */
+static void daemon_check_kernel(struct daemon *d)
+{
+	unsigned major = 0, minor = 0;
+	struct utsname un;
+
+	if (!d->kept || uname(&un) != 0 || sscanf(un.release, "%u.%u", &major, &minor) != 2)
+		return;
+	if (major < 6 || (major == 6 && minor < 9) || FAULT("daemon.kernel.old") != 0)
+		daemon_warn(d, "Linux %u.%u cannot send requests again, 6.9 can: upgrades work, but "
+			       "a crash of the daemon ends the mount",
+		    major, minor);
+}
+
 void daemon_announce(struct daemon *d)
 {
 	char *argv = argv_encode((const char *const *)d->args.argv, "X_BATONFS_ARGV=");
 	char *msg = NULL;
 
 	daemon_raise_readahead(d);
+	daemon_check_kernel(d);
 	if (argv != NULL &&
 	    asprintf(&msg,
 		"READY=1\nMAINPID=%d\nSTATUS=serving %s\nX_BATONFS_RESTART_LIMIT=%s\n%s\n",

@@ -4,8 +4,9 @@
 # Proves that the manual has every property of the daemon, with its form, range,
 # default and whether it can be changed at any time:
 #
-#	check_options.sh BATONFSD MANPAGE [SAMPLE]
+#	check_options.sh [BATONFSD MANPAGE [SAMPLE]]
 #
+# (without arguments those of BATONFS_BUILD and BATONFS_SRC, as in `make check`),
 # and that each "#name = value" line of the sample configuration shows a property
 # with its default.  In the manual page's source a property is
 #
@@ -17,8 +18,12 @@
 
 set -u
 
+if [ $# -eq 0 ]; then
+	src=${BATONFS_SRC:-.}
+	set -- "${BATONFS_BUILD:-.}/batonfsd" "$src/man/batonfs.conf.5" "$src/etc/batonfs.conf"
+fi
 if [ $# -ne 2 ] && [ $# -ne 3 ]; then
-	echo "usage: $0 BATONFSD MANPAGE [SAMPLE]" >&2
+	echo "usage: $0 [BATONFSD MANPAGE [SAMPLE]]" >&2
 	exit 2
 fi
 dump=$(mktemp) || exit 2
