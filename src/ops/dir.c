@@ -8,6 +8,7 @@
  * listed from an old place gets new ones.  Cookie 0 begins a new listing.
  */
 #include <errno.h>
+#include <linux/fuse.h>
 #include <string.h>
 
 #include "ops/handle.h"
@@ -131,19 +132,24 @@ static int put_listed(struct dir_fill *f, const struct ufs_entry *en, uint64_t c
 {
 	char path[UFS_PATH_MAX + 1];
 	struct fuse_entry_param e = {.ino = 0};
+	bool bound = false;
 	struct node n;
 	int err;
 
 	if (entry_size(f, en->name) > f->size - f->used)
 		return 0;
 	err = child_path(f, en, path);
-	if (err == 0 && f->plus)
-		err = node_bind(f->fs, f->h->node, en->name, path, &en->attr, &n);
 	if (err == 0)
 		err = cookie_row_add(&f->row, en->name, en->name_len, en->attr.kind);
+	if (err == 0 && f->plus) {
+		/* With a full state database names can still be listed. */
+		err = node_bind(f->fs, f->h->node, en->name, path, &en->attr, &n);
+		bound = err == 0;
+		err = err == -ENOSPC ? 0 : err;
+	}
 	if (err != 0)
 		return err;
-	if (f->plus) {
+	if (bound) {
 		node_count(f->fs, &n);
 		node_entry(f->fs, &n, &e);
 	} else {
@@ -205,6 +211,22 @@ static int fill_reply(struct dir_fill *f, uint64_t off)
 	return err;
 }
 
+/* The kernel does not get, or did not take, what the reply says: the references
+ * on its nodes are not its own. */
+static void uncount(struct dir_fill *f)
+{
+	size_t off = 0;
+
+	while (f->plus && off < f->used) {
+		struct fuse_direntplus d;
+
+		memcpy(&d, f->buf + off, sizeof(d));
+		if (d.entry_out.nodeid != 0)
+			(void)node_forget(f->fs, d.entry_out.nodeid, 1);
+		off += FUSE_DIRENTPLUS_SIZE(&d);
+	}
+}
+
 /* Answers req, or returns what to answer. */
 static int reply_from_page(struct dir_fill *f, uint64_t off)
 {
@@ -215,8 +237,8 @@ static int reply_from_page(struct dir_fill *f, uint64_t off)
 	if (f->buf == NULL)
 		return -ENOMEM;
 	err = fill_reply(f, off);
-	if (err == 0)
-		fuse_reply_buf(f->req, f->buf, f->used);
+	if (err != 0 || fuse_reply_buf(f->req, f->buf, f->used) != 0)
+		uncount(f);
 	cookie_row_fini(&f->row);
 	free(f->buf);
 	return err;

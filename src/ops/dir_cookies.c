@@ -158,6 +158,9 @@ int cookie_drop(struct fs *fs, uint64_t fh)
 		if (found.fh != k.fh)
 			return 0;
 		err = statedb_del(fs->db, STATEDB_COOKIES, &found, sizeof(found));
+		/* A long listing in a full database: a commit makes room for more. */
+		if (err == -ENOSPC && statedb_commit(fs->db) == 0)
+			err = statedb_del(fs->db, STATEDB_COOKIES, &found, sizeof(found));
 		if (err != 0)
 			return err;
 	}

@@ -56,30 +56,7 @@ const struct fuse_lowlevel_ops *fs_fuse_ops(void)
 
 /* --- Life */
 
-static int parse_mode(const char *name, const char *text, uint32_t *out)
-{
-	char *end;
-	unsigned long v = strtoul(text, &end, 8);
-
-	if (end == text || *end != '\0' || v > 07777) {
-		log_error("%s = %s: not an octal mode from 0 to 7777", name, text);
-		return -EINVAL;
-	}
-	*out = (uint32_t)v;
-	return 0;
-}
-
-static int parse_owner(const char *name, const char *text, uint32_t def, uint32_t *out)
-{
-	uint64_t v = def;
-
-	if (*text != '\0' && (units_parse_u64(text, &v) != 0 || v >= UINT32_MAX)) {
-		log_error("%s = %s: not a numeric id", name, text);
-		return -EINVAL;
-	}
-	*out = (uint32_t)v;
-	return 0;
-}
+static void state_recover(struct timer *t);
 
 int fs_new(struct fs **out, const struct fs_env *env)
 {
@@ -94,14 +71,15 @@ int fs_new(struct fs **out, const struct fs_env *env)
 	fs->env = *env;
 	fs->attr_ttl_ns = (uint64_t)(env->mo->attr_timeout * (double)NS_PER_S);
 	TAILQ_INIT(&fs->ops);
+	timer_init(&fs->recover, env->loop, state_recover);
 	fs_handover_init(fs);
-	err = parse_mode("dir.mode", cfg->dir_mode, &fs->dir_mode);
+	err = config_parse_mode(cfg->dir_mode, &fs->dir_mode);
 	if (err == 0)
-		err = parse_mode("file.mode", cfg->file_mode, &fs->file_mode);
+		err = config_parse_mode(cfg->file_mode, &fs->file_mode);
 	if (err == 0)
-		err = parse_owner("uid", cfg->default_uid, geteuid(), &fs->uid);
+		err = config_parse_uid(cfg->default_uid, &fs->uid);
 	if (err == 0)
-		err = parse_owner("gid", cfg->default_gid, getegid(), &fs->gid);
+		err = config_parse_gid(cfg->default_gid, &fs->gid);
 	if (err != 0) {
 		fs_free(&fs);
 		return err;
@@ -241,6 +219,20 @@ int fs_next_id(struct fs *fs, uint64_t *id)
 	return 0;
 }
 
+static int save_open_dirs(struct fs *fs)
+{
+	return meta_put(fs, "open dirs", fs->open_dirs);
+}
+
+int fs_handle_opened(struct fs *fs, bool dir)
+{
+	fs->changed = true;
+	if (!dir)
+		return 0;
+	fs->open_dirs++;
+	return save_open_dirs(fs);
+}
+
 int fs_handle_closed(struct fs *fs, bool dir)
 {
 	fs->changed = true;
@@ -248,12 +240,7 @@ int fs_handle_closed(struct fs *fs, bool dir)
 		return 0;
 	if (fs->open_dirs > 0)
 		fs->open_dirs--;
-	return fs_save_open_dirs(fs);
-}
-
-int fs_save_open_dirs(struct fs *fs)
-{
-	return meta_put(fs, "open dirs", fs->open_dirs);
+	return save_open_dirs(fs);
 }
 
 static int state_create(struct fs *fs)
@@ -269,7 +256,7 @@ static int state_create(struct fs *fs)
 	fs->open_dirs = 0;
 	err = meta_put(fs, "mount id", id);
 	if (err == 0)
-		err = fs_save_open_dirs(fs);
+		err = save_open_dirs(fs);
 	if (err == 0)
 		err = meta_put(fs, "ids", fs->id_limit);
 	if (err == 0)
@@ -292,6 +279,26 @@ static int state_load(struct fs *fs)
 	return err;
 }
 
+/* A turn's rows are lost, and the replies that told of them have failed: what is in
+ * memory has to say again what the rows say. */
+static void state_recover(struct timer *t)
+{
+	struct fs *fs = container_of(t, struct fs, recover);
+	int err;
+
+	if (fs->db == NULL)
+		return;
+	statedb_recover(fs->db);
+	err = state_load(fs);
+	if (err == 0)
+		err = handle_check_all(fs);
+	fs->recover_failed = err != 0;
+	if (err == 0)
+		log_info("state database: read again; requests are served as before");
+	else
+		log_error("state database: read again: %s", strerror(-err));
+}
+
 static void state_gauges(struct fs *fs)
 {
 	uint64_t handles = statedb_count(fs->db, STATEDB_HANDLES);
@@ -309,6 +316,8 @@ static void fs_turn_end(struct turn_hook *hook)
 	uint64_t format;
 	size_t i;
 
+	if (statedb_lost(fs->db) && !timer_armed(&fs->recover))
+		timer_arm(&fs->recover, fs->recover_failed ? NS_PER_S : 0);
 	if (!fs->changed)
 		return;
 	fs->changed = false;
@@ -376,6 +385,7 @@ void fs_state_detach(struct fs *fs)
 		loop_hook_remove(fs->env.loop, &fs->hook);
 		fs->hooked = false;
 	}
+	timer_cancel(&fs->recover);
 	fs->db = NULL;
 	fs->counts = NULL;
 	fs->detached = true;

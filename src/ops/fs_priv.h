@@ -14,6 +14,7 @@
 #include "reactor/fuse_chan.h"
 #include "reactor/loop.h"
 #include "reactor/statedb.h"
+#include "reactor/timer.h"
 
 #define FS_MAGIC 0xf5000001u
 
@@ -40,6 +41,8 @@ struct fs {
 	uint64_t mount_id;
 	uint64_t next_id, id_limit; /* of nodes and handles alike */
 	uint64_t open_dirs;
+	struct timer recover; /* armed when a turn's rows were lost */
+	bool recover_failed;
 	bool changed;	 /* nodes or handles came or went in this turn */
 	uint32_t *slots; /* to be given back once the deletion of their rows is committed */
 	size_t nslots, slots_cap;
@@ -70,7 +73,8 @@ static inline struct fs *fs_of(fuse_req_t req)
 
 /* A number never given out before in this mount: 0 or negative errno. */
 int fs_next_id(struct fs *fs, uint64_t *id);
-int fs_save_open_dirs(struct fs *fs);
+/* The number of handles has changed; dir: it was a directory's. */
+int fs_handle_opened(struct fs *fs, bool dir);
 int fs_handle_closed(struct fs *fs, bool dir);
 /* The slot is free once what this turn wrote is committed. */
 void fs_free_slot_later(struct fs *fs, uint32_t slot);

@@ -115,8 +115,9 @@ static int handle_make(struct fs *fs, uint64_t id, uint64_t node, enum ufs_kind 
 int handle_open(struct fs *fs, const struct node *n, const char *path, struct handle **out)
 {
 	struct blob_id bid = {.ufs = fs->ufs, .path = path, .version = n->version, .size = n->size};
+	bool dir = n->kind == UFS_DIR;
 	struct handle *h;
-	uint64_t id;
+	uint64_t id, be;
 	int err;
 
 	err = fs_next_id(fs, &id);
@@ -124,12 +125,17 @@ int handle_open(struct fs *fs, const struct node *n, const char *path, struct ha
 		err = handle_make(fs, id, n->id, (enum ufs_kind)n->kind, &bid, &h);
 	if (err != 0)
 		return err;
+	be = htobe64(id);
 	err = row_put(fs, h, n, path);
-	if (err == 0)
-		err = node_add_open(fs, n->id, 1);
-	if (err == 0 && h->kind == UFS_DIR) {
-		fs->open_dirs++;
-		err = fs_save_open_dirs(fs);
+	if (err == 0) {
+		err = fs_handle_opened(fs, dir);
+		if (err == 0)
+			err = node_add_open(fs, n->id, 1);
+		/* There is room for deleting where there is none for more rows. */
+		if (err != 0) {
+			(void)statedb_del(fs->db, STATEDB_HANDLES, &be, sizeof(be));
+			(void)fs_handle_closed(fs, dir);
+		}
 	}
 	if (err != 0) {
 		handle_free(fs, h);
@@ -206,13 +212,31 @@ int handle_release(struct fs *fs, uint64_t id, enum ufs_kind kind)
 	return err == -ENOENT ? 0 : err;
 }
 
-void handle_forget_all(struct fs *fs)
+int handle_check_all(struct fs *fs)
 {
+	char version[UFS_VERSION_MAX], path[UFS_PATH_MAX + 1];
 	struct handle *h, *next;
+	struct handle_row r;
+	int err;
 
 	HASH_ITER(hh, fs->handles, h, next)
 	{
-		assert(h->users == 0);
-		handle_free(fs, h);
+		err = row_get(fs, h->id, &r, version, path);
+		if (err != 0 && err != -EBADF)
+			return err;
+		if (err == 0)
+			continue;
+		h->closed = true;
+		if (h->users == 0)
+			handle_free(fs, h);
+	}
+	return 0;
+}
+
+void handle_forget_all(struct fs *fs)
+{
+	while (fs->handles != NULL) {
+		assert(fs->handles->users == 0);
+		handle_free(fs, fs->handles);
 	}
 }

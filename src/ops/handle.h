@@ -49,6 +49,8 @@ void handle_use(struct handle *h);
 void handle_unuse(struct fs *fs, struct handle *h);
 /* RELEASE, RELEASEDIR: the row goes, the struct with its last user. */
 int handle_release(struct fs *fs, uint64_t id, enum ufs_kind kind);
+/* Ends those in memory whose rows were lost: nobody was told their numbers. */
+int handle_check_all(struct fs *fs);
 /* Frees what is in memory; rows stay. */
 void handle_forget_all(struct fs *fs);
 

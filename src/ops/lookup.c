@@ -14,13 +14,14 @@
 
 #define FORGETS_A_COMMIT 4096
 
-static int lookup_reply(struct fs *fs, fuse_req_t req, const struct node *n)
+static void lookup_reply(struct fs *fs, fuse_req_t req, const struct node *n)
 {
 	struct fuse_entry_param e;
 
 	node_count(fs, n);
 	node_entry(fs, n, &e);
-	return fuse_reply_entry(req, &e);
+	if (fuse_reply_entry(req, &e) != 0)
+		(void)node_forget(fs, n->id, 1); /* not taken: the caller is gone */
 }
 
 static void negative_reply(struct fs *fs, fuse_req_t req)

@@ -221,8 +221,12 @@ static int node_create(struct fs *fs, const struct name_key *k, uint64_t parent,
 	take_attr(fs, n, attr);
 	be = htobe64(n->id);
 	err = node_store(fs, n);
-	if (err == 0)
+	if (err == 0) {
 		err = statedb_put(fs->db, STATEDB_NAMES, k->b, k->len, &be, sizeof(be));
+		/* There is room for deleting where there is none for more rows. */
+		if (err != 0)
+			(void)statedb_del(fs->db, STATEDB_NODES, &be, sizeof(be));
+	}
 	if (err != 0)
 		fs_free_slot_later(fs, n->slot);
 	return err;
@@ -322,9 +326,14 @@ int node_forget(struct fs *fs, uint64_t id, uint64_t count)
 	err = node_load(fs, id, &n);
 	if (err != 0)
 		return err;
-	if (counts_sub(fs->counts, n.slot, count) == 0 && n.opens == 0)
-		return node_delete(fs, &n);
-	return 0;
+	if (counts_sub(fs->counts, n.slot, count) > 0 || n.opens > 0)
+		return 0;
+	err = node_delete(fs, &n);
+	/* FORGETs come by the thousand and are the way out of a full database: what
+	 * the last ones freed is there after a commit. */
+	if (err == -ENOSPC && statedb_commit(fs->db) == 0)
+		err = node_delete(fs, &n);
+	return err;
 }
 
 int node_make_root(struct fs *fs)

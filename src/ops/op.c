@@ -44,13 +44,17 @@ void *op_new(struct fs *fs, fuse_req_t req, size_t size)
 	return op;
 }
 
-/* A thread that is being killed has SIGKILL pending, whatever signal killed it.
- * An unknown process (another pid namespace) counts as living. */
+/*
+ * A thread that is being killed has SIGKILL pending, whatever signal killed it, and
+ * waits for our answer without being wakeable.  One that we cannot see counts as
+ * living: the number is that of the pid namespace in which the mount was made, so
+ * here it may be nobody's, or that of a process that does not wait.
+ */
 static bool caller_dying(pid_t pid)
 {
+	bool killed = false, waits = false;
 	unsigned long long pending;
 	char path[40], line[128];
-	bool dying = false;
 	FILE *f;
 
 	if (pid <= 0)
@@ -58,12 +62,14 @@ static bool caller_dying(pid_t pid)
 	snprintf(path, sizeof(path), "/proc/%d/status", (int)pid);
 	f = fopen(path, "re");
 	if (f == NULL)
-		return errno == ENOENT;
-	while (!dying && fgets(line, sizeof(line), f) != NULL)
-		if (sscanf(line, "SigPnd: %llx", &pending) == 1)
-			dying = (pending & SIGKILL_BIT) != 0;
+		return false;
+	while (fgets(line, sizeof(line), f) != NULL)
+		if (strncmp(line, "State:\tD", 8) == 0)
+			waits = true;
+		else if (sscanf(line, "SigPnd: %llx", &pending) == 1)
+			killed = (pending & SIGKILL_BIT) != 0;
 	fclose(f);
-	return dying;
+	return killed && waits;
 }
 
 static void watch_caller(struct op *op)
@@ -108,13 +114,18 @@ void op_run(struct op *op, const struct task_kind *kind)
 	timer_init(&op->dying, fs->env.loop, dying_fired);
 	task_start(&op->task, fs->env.loop, kind);
 	fuse_req_interrupt_func(op->req, op_interrupted, op);
+	/* Whoever read it first may have been told of a signal, which the kernel does
+	 * not say twice. */
+	if (op->req != NULL && fuse_chan_feeding(fs->chan))
+		timer_arm(&op->dying, DYING_PERIOD_NS);
 }
 
 void op_free(struct op *op)
 {
-	struct fs *fs = op->fs;
+	struct fs *fs;
 
 	CHECK_OBJ(op, OP_MAGIC);
+	fs = op->fs;
 	assert(op->req == NULL);
 	timer_cancel(&op->dying);
 	TAILQ_REMOVE(&fs->ops, op, link);

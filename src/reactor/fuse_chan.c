@@ -41,7 +41,8 @@ struct fuse_chan {
 	unsigned char *recv; /* RECV_SIZE, prefaulted */
 	const void *cur;     /* the request being dispatched */
 	size_t cur_len;
-	bool direct; /* the next reply does not wait for the database */
+	bool direct;  /* the next reply does not wait for the database */
+	bool feeding; /* cur was not read by us */
 	uint64_t reply_bytes;
 
 	unsigned char *held; /* replies waiting for the commit, end to end */
@@ -89,6 +90,14 @@ static ssize_t total_len(const struct iovec *iov, int count)
 	return (ssize_t)sum;
 }
 
+/* A no-op if the database's own hook has run. */
+static int commit(struct fuse_chan *ch)
+{
+	int err = ch->db != NULL ? statedb_commit(ch->db) : 0;
+
+	return epoch_mine(ch->env.epoch) ? err : -ESTALE;
+}
+
 static int hold_reply(struct fuse_chan *ch, const struct iovec *iov, int count, size_t len)
 {
 	size_t need = ch->held_len + len, cap = ch->held_cap;
@@ -128,6 +137,56 @@ static int send_reply(struct fuse_chan *ch, const struct iovec *iov, int count)
 	return err;
 }
 
+static void record_init_reply(struct fuse_chan *ch, const struct iovec *iov, int count)
+{
+	int i;
+
+	ch->init.reply_len = 0;
+	for (i = 0; i < count; i++) {
+		memcpy(ch->init.reply + ch->init.reply_len, iov[i].iov_base, iov[i].iov_len);
+		ch->init.reply_len += (uint32_t)iov[i].iov_len;
+	}
+	if (ch->env.agreed != NULL && fuse_init_check(&ch->init, NULL) == 0)
+		ch->env.agreed(ch->env.owner);
+}
+
+/* The daemon before recorded its reply and died before the kernel had it: the kernel
+ * asks again, and gets what was recorded. */
+static void repeat_init_reply(struct fuse_chan *ch, const struct fuse_in_header *in)
+{
+	_Alignas(uint64_t) unsigned char reply[FUSE_CHAN_INIT_MAX];
+	struct fuse_out_header head;
+	struct iovec iov = {.iov_base = reply, .iov_len = ch->init.reply_len};
+
+	memcpy(reply, ch->init.reply, ch->init.reply_len);
+	memcpy(&head, reply, sizeof(head));
+	head.unique = in->unique;
+	memcpy(reply, &head, sizeof(head));
+	send_reply(ch, &iov, 1);
+}
+
+/* Without memory to hold it the reply leaves now, behind a commit of its own. */
+static int hold_or_send(struct fuse_chan *ch, const struct iovec *iov, int count, size_t len)
+{
+	struct fuse_out_header head;
+	struct iovec failed = {.iov_base = &head, .iov_len = sizeof(head)};
+
+	if (hold_reply(ch, iov, count, len) == 0)
+		return 0;
+	fuse_chan_flush(ch);
+	switch (commit(ch)) {
+	case 0:
+		return send_reply(ch, iov, count);
+	case -ESTALE:
+		return 0; /* as in drop_held() */
+	default:
+		memcpy(&head, iov[0].iov_base, sizeof(head));
+		head.len = sizeof(head);
+		head.error = -EIO;
+		return send_reply(ch, &failed, 1);
+	}
+}
+
 /* The library calls this with every reply and notification.  Errors are logged in
  * send_reply(); ENOENT is the one that the library does not print as well. */
 static ssize_t chan_writev(int fd, struct iovec *iov, int count, void *userdata)
@@ -140,18 +199,10 @@ static ssize_t chan_writev(int fd, struct iovec *iov, int count, void *userdata)
 	CHECK_OBJ(ch, FUSE_CHAN_MAGIC);
 	if (ch->init_state == INIT_REPLAY)
 		return len;
-	if (ch->init_state == INIT_NONE && (size_t)len <= FUSE_CHAN_INIT_MAX) {
-		int i;
-
-		ch->init.reply_len = 0;
-		for (i = 0; i < count; i++) {
-			memcpy(
-			    ch->init.reply + ch->init.reply_len, iov[i].iov_base, iov[i].iov_len);
-			ch->init.reply_len += (uint32_t)iov[i].iov_len;
-		}
-	}
+	if (ch->init_state == INIT_NONE && (size_t)len <= FUSE_CHAN_INIT_MAX)
+		record_init_reply(ch, iov, count);
 	if (!ch->direct && ch->db != NULL && statedb_dirty(ch->db))
-		err = hold_reply(ch, iov, count, (size_t)len);
+		err = hold_or_send(ch, iov, count, (size_t)len);
 	else
 		err = send_reply(ch, iov, count);
 	if (err == 0)
@@ -213,10 +264,7 @@ void fuse_chan_flush(struct fuse_chan *ch)
 	CHECK_OBJ(ch, FUSE_CHAN_MAGIC);
 	if (ch->held_len == 0)
 		return;
-	/* A no-op if the database's own hook has run. */
-	err = ch->db != NULL ? statedb_commit(ch->db) : 0;
-	if (!epoch_mine(ch->env.epoch))
-		err = -ESTALE;
+	err = commit(ch);
 	if (err == 0)
 		send_held(ch);
 	else
@@ -304,6 +352,8 @@ static void dispatch(struct fuse_chan *ch, void *raw, size_t len)
 		COUNT(ch->env.loop, FUSE_RESENT, 1);
 	if (ch->init_state == INIT_NONE && in->opcode == FUSE_INIT)
 		first_init(ch, raw, len);
+	else if (in->opcode == FUSE_INIT)
+		repeat_init_reply(ch, in);
 	else
 		process(ch, raw, len);
 }
@@ -344,11 +394,12 @@ static bool read_one(struct fuse_chan *ch, uint64_t *bytes)
 static void chan_readable(struct loop_fd *lf, unsigned what)
 {
 	struct fuse_chan *ch = container_of(lf, struct fuse_chan, lf);
-	const struct config *cfg = ch->env.cfg;
+	const struct config *cfg;
 	uint64_t n, bytes = 0;
 
 	(void)what;
 	CHECK_OBJ(ch, FUSE_CHAN_MAGIC);
+	cfg = ch->env.cfg;
 	ch->reply_bytes = 0;
 	for (n = 0; n < cfg->fuse_batch_requests && ch->armed; n++) {
 		if (bytes + ch->reply_bytes >= cfg->fuse_batch_bytes)
@@ -384,8 +435,15 @@ void fuse_chan_feed(struct fuse_chan *ch, const void *raw, size_t len)
 		return;
 	}
 	memcpy(copy, raw, len);
+	ch->feeding = true;
 	dispatch(ch, copy, len);
+	ch->feeding = false;
 	free(copy);
+}
+
+bool fuse_chan_feeding(const struct fuse_chan *ch)
+{
+	return ch->feeding;
 }
 
 const void *fuse_chan_current(const struct fuse_chan *ch, size_t *len)

@@ -52,6 +52,9 @@ struct fuse_chan_env {
 	void *owner;	    /* what gone and ready get (not the userdata) */
 	/* The connection ended: err 0 unmounted (ENODEV), else negative errno. */
 	void (*gone)(void *owner, int err);
+	/* INIT's reply is about to leave: fuse_chan_init_record() is what a successor
+	 * needs should this process die with the reply on its way.  May be NULL. */
+	void (*agreed)(void *owner);
 	/* INIT has been answered: the mount serves. */
 	void (*ready)(void *owner);
 };
@@ -96,6 +99,8 @@ int fuse_chan_resend(struct fuse_chan *ch);
 const void *fuse_chan_current(const struct fuse_chan *ch, size_t *len);
 /* Dispatches a raw request that somebody else read (held or handed over). */
 void fuse_chan_feed(struct fuse_chan *ch, const void *raw, size_t len);
+/* Is the request being dispatched now one of those? */
+bool fuse_chan_feeding(const struct fuse_chan *ch);
 
 /* Replies with data at once, from memory that cannot fault: 0 or negative errno
  * (-ENOENT: the kernel no longer wants it).  Ends the request either way. */

@@ -55,7 +55,7 @@ struct statedb {
 	MDB_dbi dbi[STATEDB_TABLES];
 	int fd;
 	bool unlimited; /* a ramfs has no fallocate and no limit */
-	bool broken;	/* a commit failed: -EIO from now on */
+	bool lost;	/* a turn's work is gone: -EIO until statedb_recover() */
 
 	MDB_txn *txn; /* begun at the first access of a turn */
 	MDB_cursor *cur[STATEDB_TABLES];
@@ -246,10 +246,10 @@ static void forget_txn(struct statedb *db)
 	db->dirty = false;
 }
 
-static int broken(struct statedb *db, const char *what, int rc)
+static int lose(struct statedb *db, const char *what, int rc)
 {
 	log_error("state database: %s: %s", what, mdb_strerror(rc));
-	db->broken = true;
+	db->lost = true;
 	if (db->txn != NULL)
 		forget_txn(db);
 	return -EIO;
@@ -260,17 +260,21 @@ static int begin(struct statedb *db)
 	MDB_envinfo info;
 	int rc;
 
-	if (db->broken)
+	if (db->lost)
 		return -EIO;
 	if (!epoch_mine(db->epoch))
 		return -ESTALE;
 	if (db->txn != NULL)
 		return 0;
 	rc = mdb_txn_begin(db->env, NULL, 0, &db->txn);
+	if (rc == ENOMEM) {
+		db->txn = NULL;
+		return -ENOMEM; /* nothing has been written: nothing is lost */
+	}
 	if (rc == 0)
 		rc = mdb_env_info(db->env, &info);
 	if (rc != 0)
-		return broken(db, "begin", rc);
+		return lose(db, "begin", rc);
 	db->base = info.me_last_pgno + 1;
 	db->single = db->runs = db->shrunk = db->peak = db->nfree = 0;
 	db->nfree_known = false;
@@ -283,7 +287,7 @@ int statedb_commit(struct statedb *db)
 	int rc;
 
 	CHECK_OBJ(db, STATEDB_MAGIC);
-	if (db->broken)
+	if (db->lost)
 		return -EIO;
 	if (!db->dirty)
 		return 0;
@@ -297,7 +301,7 @@ int statedb_commit(struct statedb *db)
 	db->dirty = false;
 	rc = mdb_txn_commit(txn);
 	if (rc != 0)
-		return broken(db, "commit", rc);
+		return lose(db, "commit", rc);
 	COUNT(db->loop, STATEDB_COMMITS, 1);
 	return 0;
 }
@@ -319,6 +323,17 @@ bool statedb_dirty(const struct statedb *db)
 	return db->dirty;
 }
 
+bool statedb_lost(const struct statedb *db)
+{
+	return db->lost;
+}
+
+void statedb_recover(struct statedb *db)
+{
+	CHECK_OBJ(db, STATEDB_MAGIC);
+	db->lost = false;
+}
+
 /* --- Rows */
 
 static int key_ok(const struct statedb *db, size_t klen)
@@ -332,7 +347,7 @@ static int done(struct statedb *db, const char *what, int rc)
 		return 0;
 	if (rc == MDB_NOTFOUND)
 		return -ENOENT;
-	return broken(db, what, rc);
+	return lose(db, what, rc);
 }
 
 int statedb_get(struct statedb *db, enum statedb_table t, const void *key, size_t klen,
@@ -399,8 +414,12 @@ static int cursor(struct statedb *db, enum statedb_table t, MDB_cursor **cur)
 		return rc;
 	if (db->cur[t] == NULL) {
 		rc = mdb_cursor_open(db->txn, db->dbi[t], &db->cur[t]);
+		if (rc == ENOMEM) {
+			db->cur[t] = NULL;
+			return -ENOMEM;
+		}
 		if (rc != 0)
-			return broken(db, "cursor", rc);
+			return lose(db, "cursor", rc);
 	}
 	*cur = db->cur[t];
 	return 0;

@@ -49,8 +49,9 @@ int statedb_open(struct statedb **out, struct loop *lp, const char *dir, uint64_
 void statedb_close(struct statedb **db);
 
 /* All: 0, -ENOENT, -ENOSPC (map or tmpfs full, or a turn that writes more than some
- * 460 MiB; nothing was changed), -ESTALE (epoch passed), -EIO (also after a failed
- * commit, for good), -EINVAL (a key of 0 or more than 511 bytes).  The last eighth of
+ * 460 MiB; nothing was changed), -ESTALE (epoch passed), -ENOMEM (nothing was changed),
+ * -EIO (damage, or no memory inside LMDB; what this turn wrote is lost, and until
+ * statedb_recover() all say so), -EINVAL (a key of 0 or more than 511 bytes).  The last eighth of
  * the map, and 1 MiB ahead of what is in use, are kept for deleting and for large rows. */
 int statedb_get(struct statedb *db, enum statedb_table t, const void *key, size_t klen,
     struct statedb_val *out);
@@ -70,5 +71,11 @@ uint64_t statedb_count(struct statedb *db, enum statedb_table t);
 bool statedb_dirty(const struct statedb *db);
 /* Commits now; also called by the turn-end hook. */
 int statedb_commit(struct statedb *db);
+
+/* Has a turn's work been lost (-EIO)?  Then whoever keeps in memory what rows say
+ * calls statedb_recover() in a later turn, when every reply that depended on the lost
+ * rows has failed, and reads them again, as they were at the last commit. */
+bool statedb_lost(const struct statedb *db);
+void statedb_recover(struct statedb *db);
 
 #endif

@@ -50,7 +50,8 @@ static struct fake_call *call_start(
 {
 	struct fake_call *c = ufs_call_new(rq, sizeof(*c), call_abort);
 
-	cr_assert_not_null(c);
+	if (c == NULL)
+		return NULL; /* answered with -ENOMEM */
 	c->f = f;
 	c->fn = fn;
 	c->waiting = f->stall;
@@ -162,7 +163,11 @@ static void list_fn(struct fake_call *c)
 					 strlen(c->after), rq->after_kind) <= 0))
 			continue;
 		fill_attr(&c->f->file[i], &attr);
-		cr_assert_eq(ufs_page_add(&pg, name, strlen(name), &attr), 0);
+		if (ufs_page_add(&pg, name, strlen(name), &attr) != 0) {
+			ufs_page_clear(&pg);
+			ufs_call_end(&c->call, -ENOMEM);
+			return;
+		}
 	}
 	c->f->empty_first = false;
 	ufs_page_sort(&pg);
@@ -180,6 +185,8 @@ static void fake_list(struct ufs *u, struct ufs_list *rq, const char *after)
 
 	fake_of(u)->lists++;
 	c = call_start(fake_of(u), &rq->req, list_fn);
+	if (c == NULL)
+		return;
 	c->has_after = after != NULL;
 	if (after != NULL)
 		snprintf(c->after, sizeof(c->after), "%s", after);
@@ -197,7 +204,10 @@ static void read_fn(struct fake_call *c)
 	}
 	cr_assert_leq(rq->off + rq->len, ff->size);
 	buf = malloc(rq->len);
-	cr_assert_not_null(buf);
+	if (buf == NULL) {
+		ufs_call_end(&c->call, -ENOMEM);
+		return;
+	}
 	memset(buf, ff->version[0], rq->len);
 	rq->on_data(rq, buf, rq->len);
 	free(buf);
