@@ -46,7 +46,8 @@ enum http_fail {
 
 /* Zero it before the first use. */
 struct http_req {
-	/* --- set by the user before http_start(); must stay valid until the end */
+	/* --- set by the user before http_start(); must stay valid until the end, but
+	 * for headers, sigv4 and userpwd, which are copied */
 	const char *method; /* "GET", "HEAD", "PUT", "POST", "DELETE" */
 	const char *url;    /* complete and percent-encoded as it shall be signed */
 	const struct http_header *headers;
@@ -55,6 +56,7 @@ struct http_req {
 	const char *userpwd; /* "ACCESS:SECRET" for sigv4 */
 	const void *body;    /* request body in memory, or NULL */
 	size_t body_len;
+	bool direct;	     /* never through a proxy: services of this machine */
 	uint64_t timeout_ns; /* for this attempt; 0: none */
 	/* The response head has come: status, and headers by http_req_header().
 	 * Non-zero ends the transfer with HTTP_FAIL_SINK, as does a head of more

@@ -221,6 +221,36 @@ static long to_ms(uint64_t ns)
 	return ms > INT32_MAX ? INT32_MAX : (long)ms;
 }
 
+static const char *env_value(const char *name)
+{
+	const char *v = getenv(name);
+
+	return v != NULL && *v != '\0' ? v : NULL;
+}
+
+/* What curl(1) and other S3 tools look at; the library itself does not. */
+static CURLcode set_authorities(struct http_xfer *x)
+{
+	static const char *const bundles[] = { "AWS_CA_BUNDLE", "CURL_CA_BUNDLE",
+		"SSL_CERT_FILE" };
+	const char *ca = x->http->cfg->s3_ca_file, *dir = env_value("SSL_CERT_DIR");
+	CURLcode rc = CURLE_OK;
+
+	if (ca[0] != '\0') {
+		SET(CURLOPT_CAINFO, ca);
+		SET(CURLOPT_CAPATH, NULL);
+		return rc;
+	}
+	ca = NULL;
+	for (size_t i = 0; i < ARRAY_LEN(bundles) && ca == NULL; i++)
+		ca = env_value(bundles[i]);
+	if (ca != NULL)
+		SET(CURLOPT_CAINFO, ca);
+	if (dir != NULL)
+		SET(CURLOPT_CAPATH, dir);
+	return rc;
+}
+
 static CURLcode set_common(struct http_xfer *x)
 {
 	const struct config *cfg = x->http->cfg;
@@ -245,11 +275,7 @@ static CURLcode set_common(struct http_xfer *x)
 	SET(CURLOPT_CONNECTTIMEOUT_MS, to_ms(cfg->ufs_connect_timeout));
 	SET(CURLOPT_LOW_SPEED_LIMIT, (long)cfg->ufs_low_speed_limit);
 	SET(CURLOPT_LOW_SPEED_TIME, (to_ms(cfg->ufs_low_speed_time) + 999) / 1000);
-	if (cfg->s3_ca_file[0] != '\0') {
-		SET(CURLOPT_CAINFO, cfg->s3_ca_file);
-		SET(CURLOPT_CAPATH, NULL);
-	}
-	return rc;
+	return rc == CURLE_OK ? set_authorities(x) : rc;
 }
 
 static CURLcode set_method(struct http_xfer *x, const struct http_req *r)
@@ -330,6 +356,8 @@ int http_xfer_prepare(struct http_xfer *x, struct http_req *r)
 		SET(CURLOPT_AWS_SIGV4, r->sigv4);
 	if (r->userpwd != NULL)
 		SET(CURLOPT_USERPWD, r->userpwd);
+	if (r->direct)
+		SET(CURLOPT_NOPROXY, "*");
 	if (r->timeout_ns != 0)
 		SET(CURLOPT_TIMEOUT_MS, to_ms(r->timeout_ns));
 	return curl_errno(rc);

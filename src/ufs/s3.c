@@ -13,10 +13,7 @@ static void s3_free(struct ufs *u)
 {
 	struct s3 *s3 = S3_OF(u);
 
-	if (s3->userpwd != NULL)
-		explicit_bzero(s3->userpwd, strlen(s3->userpwd));
-	free(s3->userpwd);
-	free(s3->token);
+	s3_keys_free(&s3->keys);
 	free(s3->sigv4);
 	free(s3->base);
 	free(s3->prefix);
@@ -149,20 +146,14 @@ out:
 
 static int load_keys(struct s3 *s3, const struct config *cfg, struct errtext *et)
 {
-	struct s3_cred cred;
-	int err = s3_cred_load(&cred, cfg, et);
+	int err = s3_keys_new(&s3->keys, &s3->ufs.env, et);
 
-	if (err != 0 || cred.anonymous)
+	if (err != 0)
 		return err;
-	if (asprintf(&s3->userpwd, "%s:%s", cred.access, cred.secret) < 0)
-		s3->userpwd = NULL;
-	if (asprintf(&s3->sigv4, "aws:amz:%s:s3", cfg->s3_region) < 0)
+	if (asprintf(&s3->sigv4, "aws:amz:%s:s3", cfg->s3_region) < 0) {
 		s3->sigv4 = NULL;
-	s3->token = cred.token;
-	cred.token = NULL;
-	s3_cred_fini(&cred);
-	if (s3->userpwd == NULL || s3->sigv4 == NULL)
 		return errtext_set(et, -ENOMEM, "out of memory");
+	}
 	return 0;
 }
 

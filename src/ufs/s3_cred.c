@@ -50,7 +50,7 @@ static bool clean(const char *s)
 	return true;
 }
 
-static int cred_check(const struct s3_cred *c, const char *where, struct errtext *et)
+int s3_cred_check(const struct s3_cred *c, const char *where, struct errtext *et)
 {
 	if (!clean(c->access) || strchr(c->access, ':') != NULL)
 		return errtext_set(et, -EINVAL,
@@ -62,7 +62,7 @@ static int cred_check(const struct s3_cred *c, const char *where, struct errtext
 	return 0;
 }
 
-static const char *env_value(const char *name)
+const char *s3_env(const char *name)
 {
 	const char *v = getenv(name);
 
@@ -72,9 +72,9 @@ static const char *env_value(const char *name)
 /* 1 found, 0 not there, or negative errno. */
 static int from_environment(struct s3_cred *c, struct looked *lk, struct errtext *et)
 {
-	const char *access = env_value("AWS_ACCESS_KEY_ID");
-	const char *secret = env_value("AWS_SECRET_ACCESS_KEY");
-	const char *token = env_value("AWS_SESSION_TOKEN");
+	const char *access = s3_env("AWS_ACCESS_KEY_ID");
+	const char *secret = s3_env("AWS_SECRET_ACCESS_KEY");
+	const char *token = s3_env("AWS_SESSION_TOKEN");
 	int err;
 
 	if (access == NULL || secret == NULL) {
@@ -89,7 +89,7 @@ static int from_environment(struct s3_cred *c, struct looked *lk, struct errtext
 	c->token = token != NULL ? strdup(token) : NULL;
 	if (c->access == NULL || c->secret == NULL || (token != NULL && c->token == NULL))
 		return errtext_set(et, -ENOMEM, "credentials: out of memory");
-	err = cred_check(c, "environment", et);
+	err = s3_cred_check(c, "environment", et);
 	return err == 0 ? 1 : err;
 }
 
@@ -188,7 +188,7 @@ static int from_file(struct s3_cred *c, const char *path, const char *profile, b
 	if (err != 0)
 		return errtext_set(et, err, "credentials: %s: %s", path, strerror(-err));
 	if (c->access != NULL && c->secret != NULL) {
-		err = cred_check(c, path, et);
+		err = s3_cred_check(c, path, et);
 		return err == 0 ? 1 : err;
 	}
 	looked_add(lk, "%s: %s [%s]", path, section ? "no complete key pair in" : "no section",
@@ -199,7 +199,7 @@ static int from_file(struct s3_cred *c, const char *path, const char *profile, b
 
 static const char *home_dir(void)
 {
-	const char *home = env_value("HOME");
+	const char *home = s3_env("HOME");
 	struct passwd *pw;
 
 	if (home != NULL)
@@ -222,11 +222,11 @@ static int from_profile(struct s3_cred *c, const struct config *cfg, struct look
 	int err = 0;
 
 	if (*profile == '\0')
-		profile = env_value("AWS_PROFILE");
+		profile = s3_env("AWS_PROFILE");
 	if (profile == NULL)
 		profile = "default";
 	for (size_t i = 0; i < ARRAY_LEN(files) && err == 0; i++) {
-		const char *named = env_value(files[i].env);
+		const char *named = s3_env(files[i].env);
 		char *path = NULL;
 
 		if (named != NULL)
@@ -259,10 +259,5 @@ int s3_cred_load(struct s3_cred *c, const struct config *cfg, struct errtext *et
 	if (err > 0)
 		return 0;
 	s3_cred_fini(c);
-	if (err < 0)
-		return err;
-	return errtext_set(et, -EACCES,
-	    "no S3 credentials found. Looked at %s. Set AWS_ACCESS_KEY_ID and "
-	    "AWS_SECRET_ACCESS_KEY, name a profile (s3.profile), or say s3.credentials=anonymous",
-	    lk.s);
+	return err < 0 ? err : errtext_set(et, -EACCES, "%s", lk.s);
 }

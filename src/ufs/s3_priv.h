@@ -6,23 +6,13 @@
 #include <stdio.h>
 
 #include "reactor/http.h"
+#include "reactor/pool.h"
 #include "reactor/timer.h"
+#include "ufs/s3_keys.h"
 #include "ufs/ufs_priv.h"
 
 #define S3_KEY_MAX 1024
 #define S3_KEY_BUF (S3_KEY_MAX + 16)
-
-/* --- s3_cred.c */
-struct s3_cred {
-	char *access, *secret;
-	char *token; /* NULL: none */
-	bool anonymous;
-};
-
-struct config;
-/* 0, -EACCES (none found: et says where it looked), -EINVAL, -ENOMEM. */
-int s3_cred_load(struct s3_cred *c, const struct config *cfg, struct errtext *et);
-void s3_cred_fini(struct s3_cred *c);
 
 /* --- s3.c */
 struct s3 {
@@ -30,9 +20,8 @@ struct s3 {
 	char *bucket;
 	char *prefix;	/* "" or "a/b/" */
 	char *base;	/* URL of the bucket, without a final slash */
-	char *sigv4;	/* NULL: anonymous */
-	char *userpwd;
-	char *token;
+	char *sigv4;	/* of signed requests */
+	struct s3_keys *keys;
 };
 
 #define S3_OF(u) container_of(u, struct s3, ufs)
@@ -103,12 +92,16 @@ struct s3_req {
 	char words[512]; /* the failure for people */
 	/* private */
 	struct http_req hr;
-	struct http_header headers[5];
+	struct http_header headers[9];
 	struct s3_error_parser *parser;
 	char *url;
 	struct timer pause;
 	uint64_t deadline;
 	unsigned attempt;
+	enum { S3_REQ_REPEAT, S3_REQ_FAIL, S3_REQ_KEYS_FAIL, S3_REQ_KEYS_WAIT } next;
+	struct s3_keys_wait keys;
+	unsigned generation; /* of the credentials that were sent */
+	bool rejected;	     /* they were, once */
 	int sink_err, start_err;
 	size_t error_bytes;
 	bool running, body_stop;

@@ -19,8 +19,6 @@
 /* Storage refuses signatures that are older or newer than 15 minutes. */
 #define SKEW_NS (10 * 60 * NS_PER_S)
 
-static void attempt(struct s3_req *r);
-
 static struct ufs *ufs_of(const struct s3_req *r)
 {
 	return &r->s3->ufs;
@@ -29,6 +27,7 @@ static struct ufs *ufs_of(const struct s3_req *r)
 static void release(struct s3_req *r)
 {
 	r->running = false;
+	s3_keys_leave(r->s3->keys, &r->keys);
 	s3_error_parser_free(&r->parser);
 	free(r->url);
 	r->url = NULL;
@@ -252,6 +251,24 @@ static void finish(struct s3_req *r, int err)
 	r->done(r, err);
 }
 
+static void again_in(struct s3_req *r, uint64_t pause)
+{
+	r->next = S3_REQ_REPEAT;
+	timer_arm(&r->pause, pause);
+}
+
+/* Credentials that expired under way, or were revoked: once more with others. */
+static bool rekey(struct s3_req *r)
+{
+	static const char *const codes[] = { "ExpiredToken", "InvalidToken",
+		"InvalidAccessKeyId", "TokenRefreshRequired" };
+
+	for (size_t i = 0; i < ARRAY_LEN(codes) && !r->rejected; i++)
+		if (strcmp(r->error.code, codes[i]) == 0)
+			return r->rejected = s3_keys_reject(r->s3->keys, r->generation);
+	return false;
+}
+
 static void on_done(struct http_req *hr)
 {
 	struct s3_req *r = container_of(hr, struct s3_req, hr);
@@ -267,13 +284,17 @@ static void on_done(struct http_req *hr)
 		return;
 	}
 	make_words(r);
+	if (r->status / 100 == 4 && rekey(r)) {
+		again_in(r, 0);
+		return;
+	}
 	if (!repeat || !next_pause(r, &pause)) {
 		finish(r, err);
 		return;
 	}
 	log_debug("s3: %s: attempt %u, the next in %llu ms", r->words, r->attempt,
 	    (unsigned long long)(pause / NS_PER_MS));
-	timer_arm(&r->pause, pause);
+	again_in(r, pause);
 }
 
 /* --- one attempt */
@@ -325,11 +346,8 @@ static void add_header(struct s3_req *r, const char *name, const char *value)
 	r->hr.nheaders++;
 }
 
-static void attempt(struct s3_req *r)
+static void begin(struct s3_req *r)
 {
-	struct ufs *u = ufs_of(r);
-	uint64_t now = loop_now(u->env.loop);
-
 	memset(&r->hr, 0, sizeof(r->hr));
 	memset(&r->error, 0, sizeof(r->error));
 	r->words[0] = '\0';
@@ -338,20 +356,35 @@ static void attempt(struct s3_req *r)
 	r->body_stop = false;
 	r->error_bytes = 0;
 	if (r->attempt++ > 0) {
-		COUNT(u->env.loop, UFS_RETRIES, 1);
+		COUNT(ufs_of(r)->env.loop, UFS_RETRIES, 1);
 		if (r->again != NULL)
 			r->again(r);
 	}
+}
+
+static void sign(struct s3_req *r)
+{
+	const struct s3 *s3 = r->s3;
+
+	if (s3_keys_userpwd(s3->keys) == NULL)
+		return;
+	add_header(r, "x-amz-content-sha256", SHA256_OF_NOTHING);
+	add_header(r, "x-amz-security-token", s3_keys_token(s3->keys));
+	r->hr.sigv4 = s3->sigv4;
+	r->hr.userpwd = s3_keys_userpwd(s3->keys);
+	r->generation = s3_keys_generation(s3->keys);
+}
+
+static void send(struct s3_req *r)
+{
+	struct ufs *u = ufs_of(r);
+	uint64_t now = loop_now(u->env.loop);
+
 	COUNT(u->env.loop, UFS_REQUESTS, 1);
 	r->hr.method = r->method;
 	r->hr.url = r->url;
 	r->hr.headers = r->headers;
-	if (r->s3->sigv4 != NULL) {
-		add_header(r, "x-amz-content-sha256", SHA256_OF_NOTHING);
-		add_header(r, "x-amz-security-token", r->s3->token);
-		r->hr.sigv4 = r->s3->sigv4;
-		r->hr.userpwd = r->s3->userpwd;
-	}
+	sign(r);
 	add_header(r, "Range", r->range);
 	add_header(r, "If-Match", r->if_match);
 	r->hr.timeout_ns = r->deadline > now ? r->deadline - now : 1;
@@ -359,20 +392,71 @@ static void attempt(struct s3_req *r)
 	r->hr.on_data = on_data;
 	r->hr.done = on_done;
 	r->start_err = http_start(u->env.http, &r->hr);
-	if (r->start_err != 0)
+	if (r->start_err != 0) {
+		r->next = S3_REQ_FAIL;
 		timer_arm(&r->pause, 0);
+	}
+}
+
+/* Nothing is sent without credentials; who waits for them waits no longer than for an
+ * answer. */
+static void send_with_keys(struct s3_req *r)
+{
+	uint64_t now = loop_now(ufs_of(r)->env.loop);
+	int err = s3_keys_get(r->s3->keys, &r->keys);
+
+	if (err == 0) {
+		send(r);
+	} else if (err == -EINPROGRESS) {
+		r->next = S3_REQ_KEYS_WAIT;
+		timer_arm(&r->pause, r->deadline > now ? r->deadline - now : 0);
+	} else {
+		r->start_err = err;
+		r->next = S3_REQ_KEYS_FAIL;
+		timer_arm(&r->pause, 0);
+	}
+}
+
+static void on_keys(struct s3_keys_wait *w)
+{
+	struct s3_req *r = container_of(w, struct s3_req, keys);
+
+	timer_cancel(&r->pause);
+	send_with_keys(r);
+}
+
+static void keys_failed(struct s3_req *r)
+{
+	bool waited = r->next == S3_REQ_KEYS_WAIT;
+	int err = waited ? s3_keys_error(r->s3->keys) : r->start_err;
+	const char *why = s3_keys_words(r->s3->keys);
+	uint64_t pause;
+
+	(void)snprintf(r->words, sizeof(r->words), "credentials: %.480s",
+	    waited && *why == '\0' ? "no answer in time" : why);
+	if (waited || err == -EACCES || err == -ENOMEM || !next_pause(r, &pause))
+		finish(r, err);
+	else
+		again_in(r, pause);
 }
 
 static void on_pause(struct timer *t)
 {
 	struct s3_req *r = container_of(t, struct s3_req, pause);
 
-	if (r->start_err == 0) {
-		attempt(r);
-		return;
+	switch (r->next) {
+	case S3_REQ_REPEAT:
+		begin(r);
+		send_with_keys(r);
+		break;
+	case S3_REQ_FAIL:
+		(void)snprintf(r->words, sizeof(r->words), "%s: %s", r->method,
+		    strerror(-r->start_err));
+		finish(r, r->start_err);
+		break;
+	default:
+		keys_failed(r);
 	}
-	(void)snprintf(r->words, sizeof(r->words), "%s: %s", r->method, strerror(-r->start_err));
-	finish(r, r->start_err);
 }
 
 static char *make_url(const struct s3_req *r, const char *key, const char *query)
@@ -406,11 +490,15 @@ void s3_req_start(struct s3_req *r, const char *key, const char *query)
 	r->running = true;
 	r->attempt = 0;
 	r->url = key != NULL ? make_url(r, key, query) : NULL;
+	r->keys.ready = on_keys;
+	r->rejected = false;
 	if (r->url != NULL) {
-		attempt(r);
+		begin(r);
+		send_with_keys(r);
 		return;
 	}
 	r->start_err = -ENOMEM;
+	r->next = S3_REQ_FAIL;
 	timer_arm(&r->pause, 0);
 }
 
@@ -418,7 +506,7 @@ void s3_req_abort(struct s3_req *r)
 {
 	if (!r->running)
 		return;
-	CHECK_OBJ(r, S3_REQ_MAGIC);
+	assert(r->magic == S3_REQ_MAGIC);
 	timer_cancel(&r->pause);
 	http_abort(&r->hr);
 	release(r);
