@@ -8,11 +8,21 @@
 #ifndef BASE_ERRTEXT_H
 #define BASE_ERRTEXT_H
 
+#include <errno.h>
+
 #define ERRTEXT_MAX 1024
 
 struct errtext {
 	char s[ERRTEXT_MAX];
 };
+
+/* What a call that just failed left in errno, negative; never 0. */
+static inline int errtext_errno(void)
+{
+	int err = -errno;
+
+	return err < 0 ? err : -EIO;
+}
 
 /* Formats into et (which may be NULL) and returns err, so that a failing
  * function can say `return errtext_set(et, -EINVAL, "...")`. */

@@ -165,7 +165,7 @@ static int make_one(const char *dir, mode_t mode)
 
 int paths_make_dir(const char *dir, mode_t mode)
 {
-	char part[PATH_MAX];
+	char part[PATH_MAX] = "/";
 	struct stat st;
 	size_t n;
 	int rc;
@@ -173,7 +173,6 @@ int paths_make_dir(const char *dir, mode_t mode)
 	rc = squeeze(dir, part + 1, sizeof(part) - 1);
 	if (rc != 0)
 		return rc;
-	part[0] = '/';
 	n = strlen(part);
 	for (size_t i = 1; i < n; i++) {
 		if (part[i] != '/')

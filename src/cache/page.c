@@ -172,6 +172,7 @@ bool page_reserve(struct cache *c, const unsigned need[ARENA_KINDS])
 	while (!arena_reserve(c->arena, need)) {
 		if (TAILQ_EMPTY(&c->lru))
 			return false;
+		/* NOLINTNEXTLINE(clang-analyzer-unix.Malloc): it left the list */
 		page_free(TAILQ_FIRST(&c->lru));
 	}
 	return true;
@@ -180,5 +181,6 @@ bool page_reserve(struct cache *c, const unsigned need[ARENA_KINDS])
 void page_drop_parked(struct cache *c)
 {
 	while (!TAILQ_EMPTY(&c->lru))
+		/* NOLINTNEXTLINE(clang-analyzer-unix.Malloc): it left the list */
 		page_free(TAILQ_FIRST(&c->lru));
 }

@@ -7,6 +7,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/errtext.h"
 #include "base/obj.h"
 #include "ops/counts.h"
 
@@ -49,7 +50,7 @@ static int counts_map(struct counts *c, size_t len)
 	else
 		p = mremap(c->head, c->len, len, MREMAP_MAYMOVE);
 	if (p == MAP_FAILED)
-		return -errno;
+		return errtext_errno();
 	c->head = p;
 	c->len = len;
 	return 0;

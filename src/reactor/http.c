@@ -344,6 +344,7 @@ static void free_list(struct http_xfer_list *list)
 void http_free(struct http **hp)
 {
 	struct http *h;
+	struct http_sock *s, *next;
 	struct http_xfer *x;
 
 	if (*hp == NULL)
@@ -360,8 +361,10 @@ void http_free(struct http **hp)
 		curl_multi_setopt(h->multi, CURLMOPT_SOCKETFUNCTION, NULL);
 		curl_multi_setopt(h->multi, CURLMOPT_TIMERFUNCTION, NULL);
 	}
-	while (!LIST_EMPTY(&h->socks))
-		sock_drop(LIST_FIRST(&h->socks));
+	for (s = LIST_FIRST(&h->socks); s != NULL; s = next) {
+		next = LIST_NEXT(s, link);
+		sock_drop(s);
+	}
 	free_list(&h->running);
 	free_list(&h->waiting);
 	free_list(&h->idle);

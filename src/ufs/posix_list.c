@@ -10,6 +10,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/errtext.h"
 #include "ufs/posix_priv.h"
 
 struct name {
@@ -165,7 +166,7 @@ int posix_list_work(struct posix_job *pj)
 	if (err == 0) {
 		d = fdopendir(fd);
 		if (d == NULL) {
-			err = -errno;
+			err = errtext_errno();
 			(void)close(fd);
 		}
 	}

@@ -392,8 +392,10 @@ int main(int argc, char **argv)
 	files = calloc((size_t)argc, sizeof(*files));
 	buf = aligned_alloc(DIRECT_ALIGN, CHUNK);
 	want = malloc(CHUNK);
-	if (files == NULL || buf == NULL || want == NULL)
+	if (files == NULL || buf == NULL || want == NULL) {
+		free(files);
 		return 2;
+	}
 	for (i = first; i < argc; i++)
 		file_parse(&files[i - first], argv[i]);
 	ret = run(argv[1], argv[2], files, argc - first);

@@ -548,7 +548,7 @@ static bool wait_for(struct http_script *hs, const unsigned *value, unsigned n, 
 		end.tv_nsec -= 1000000000;
 	}
 	pthread_mutex_lock(&hs->lock);
-	while (!(ok = at_least ? *value >= n : *value <= n))
+	while (!(at_least ? *value >= n : *value <= n))
 		if (pthread_cond_timedwait(&hs->changed, &hs->lock, &end) != 0)
 			break;
 	ok = at_least ? *value >= n : *value <= n;
