@@ -9,6 +9,9 @@
 /* The second half of the 128-bit name. */
 #define HASH_SEED2 UINT64_C(0x62617430)
 
+/* Uses of a page that come closer together are one. */
+#define REUSE_AFTER (10 * NS_PER_S)
+
 /* --- Key */
 
 static char *put(char *to, const char *s)
@@ -163,9 +166,9 @@ void cache_blob_put(struct blob **bp)
 	TAKE_OBJ(b, bp, BLOB_MAGIC);
 	assert(b->users > 0);
 	b->holds++;
-	if (--b->users == 0 && b->npresent > 0 && b->cache->state == STORE_OPEN &&
+	if (--b->users == 0 && b->used && b->npresent > 0 && b->cache->state == STORE_OPEN &&
 	    b->cache->nops < STORE_OPS_MAX) {
-		op = store_op_new(b, INDEX_TOUCH);
+		op = store_op_new(b, b->reused ? INDEX_REUSE : INDEX_TOUCH);
 		if (op != NULL)
 			store_op_add(b->cache, op);
 	}
@@ -233,7 +236,7 @@ void blob_forget_disk(struct blob *b)
 	b->present = NULL;
 	b->npresent = 0;
 	b->load = BLOB_UNLOADED;
-	b->bypass = false;
+	b->bypass = b->used = b->reused = false;
 }
 
 /* The number of open files is bounded: the longest unused one goes. */
@@ -309,6 +312,26 @@ static uint64_t sums_size(const struct sums *s)
 	return sizeof(*s) + s->n * sizeof(s->crc[0]);
 }
 
+static struct sums_list *sums_home(const struct sums *s)
+{
+	return s->hot ? &s->cache->hot : &s->cache->sums;
+}
+
+static void sums_unlink(struct sums *s)
+{
+	TAILQ_REMOVE(sums_home(s), s, lru);
+	if (s->hot)
+		s->cache->hot_bytes -= sums_size(s);
+}
+
+static void sums_link(struct sums *s, bool hot)
+{
+	s->hot = hot;
+	TAILQ_INSERT_TAIL(sums_home(s), s, lru);
+	if (hot)
+		s->cache->hot_bytes += sums_size(s);
+}
+
 void sums_remove(struct sums *s)
 {
 	struct blob *b = s->blob;
@@ -316,31 +339,65 @@ void sums_remove(struct sums *s)
 	assert(b != NULL);
 	HASH_DEL(b->sums, s);
 	b->nsums--;
-	TAILQ_REMOVE(&s->cache->sums, s, lru);
+	sums_unlink(s);
 	s->cache->sums_bytes -= sums_size(s);
 	s->blob = NULL;
 	sums_put(&s);
 }
 
-struct sums *sums_find(struct blob *b, uint64_t no)
+struct sums *sums_peek(struct blob *b, uint64_t no)
 {
-	struct cache *c = b->cache;
 	struct sums *s;
 
 	HASH_FIND(hh, b->sums, &no, sizeof(no), s);
-	if (s != NULL && TAILQ_NEXT(s, lru) != NULL) {
-		TAILQ_REMOVE(&c->sums, s, lru);
-		TAILQ_INSERT_TAIL(&c->sums, s, lru);
+	return s;
+}
+
+struct sums *sums_find(struct blob *b, uint64_t no)
+{
+	struct sums *s = sums_peek(b, no), *old;
+	struct cache *c = b->cache;
+	uint64_t now = loop_now(c->env.loop);
+
+	if (s == NULL)
+		return NULL;
+	b->used = true;
+	/* A reader comes to a page several times on its way through: that is one use. */
+	if (s->when == 0 || now - s->when > REUSE_AFTER) {
+		s->when = MAX(now, 1);
+		b->reused = true;
+		sums_unlink(s);
+		sums_link(s, true);
+		while (c->hot_bytes > c->sums_limit / 2 && (old = TAILQ_FIRST(&c->hot)) != s) {
+			sums_unlink(old);
+			sums_link(old, false);
+		}
+	} else if (TAILQ_NEXT(s, lru) != NULL) {
+		TAILQ_REMOVE(sums_home(s), s, lru);
+		TAILQ_INSERT_TAIL(sums_home(s), s, lru);
 	}
 	return s;
+}
+
+static void sums_trim(struct cache *c, const struct sums *but)
+{
+	while (c->sums_bytes > c->sums_limit) {
+		struct sums *s = TAILQ_FIRST(&c->sums);
+
+		if (s == NULL || s == but)
+			s = TAILQ_FIRST(&c->hot);
+		if (s == NULL || s == but)
+			return;
+		/* NOLINTNEXTLINE(clang-analyzer-unix.Malloc): it left the list */
+		sums_remove(s);
+	}
 }
 
 void sums_insert(struct blob *b, uint64_t no, struct sums *s)
 {
 	struct cache *c = b->cache;
-	struct sums *old;
+	struct sums *old = sums_peek(b, no);
 
-	HASH_FIND(hh, b->sums, &no, sizeof(no), old);
 	if (old != NULL)
 		sums_remove(old);
 	s->no = no;
@@ -350,10 +407,9 @@ void sums_insert(struct blob *b, uint64_t no, struct sums *s)
 	s->refs++;
 	s->blob = b;
 	b->nsums++;
-	TAILQ_INSERT_TAIL(&c->sums, s, lru);
+	sums_link(s, false);
 	c->sums_bytes += sums_size(s);
-	while (c->sums_bytes > c->sums_limit && TAILQ_FIRST(&c->sums) != s)
-		sums_remove(TAILQ_FIRST(&c->sums));
+	sums_trim(c, s);
 }
 
 int sums_rows_add(void *arg, uint64_t page, const uint32_t *crc, uint32_t ncrc)
@@ -380,7 +436,7 @@ void sums_rows_take(struct sums_rows **rowsp, struct blob *b)
 	if (rows == NULL)
 		return;
 	for (unsigned i = 0; i < rows->n; i++) {
-		if (blob_has(b, rows->row[i]->no) && sums_find(b, rows->row[i]->no) == NULL)
+		if (blob_has(b, rows->row[i]->no) && sums_peek(b, rows->row[i]->no) == NULL)
 			sums_insert(b, rows->row[i]->no, rows->row[i]);
 		sums_put(&rows->row[i]);
 	}

@@ -90,6 +90,7 @@ static void cache_init(struct cache *c, const struct cache_env *env)
 	TAILQ_INIT(&c->fetches);
 	TAILQ_INIT(&c->ahead);
 	TAILQ_INIT(&c->sums);
+	TAILQ_INIT(&c->hot);
 	TAILQ_INIT(&c->files);
 	STAILQ_INIT(&c->ops);
 	STAILQ_INIT(&c->flush_ops);

@@ -100,8 +100,9 @@ struct cache {
 	bool failing;	    /* pages bypass the disk until `retry` fires */
 	struct timer retry;
 	char error[256];
-	struct sums_list sums; /* least recently used first */
-	uint64_t sums_bytes, sums_limit;
+	/* Least recently used first; `hot` are those that were used again. */
+	struct sums_list sums, hot;
+	uint64_t sums_bytes, hot_bytes, sums_limit;
 	struct file_list files; /* blobs with an open file, least recently used first */
 	unsigned nfiles, files_limit;
 
@@ -149,6 +150,7 @@ struct blob {
 	uint64_t npresent;
 	struct sums *sums;	  /* hash by page number */
 	unsigned nsums;
+	bool used, reused; /* since it was loaded: pages of it on disk */
 	uint64_t hand;		  /* eviction of pages without sums looks on from here */
 	int fd;			  /* -1: not open */
 	TAILQ_ENTRY(blob) file_link;
@@ -184,6 +186,8 @@ struct sums {
 	uint64_t no;
 	UT_hash_handle hh;
 	TAILQ_ENTRY(sums) lru;
+	bool hot;
+	uint64_t when; /* last use; 0: before the blob was loaded */
 	uint32_t n;
 	uint32_t crc[];
 };
@@ -249,6 +253,7 @@ int sums_rows_add(void *arg, uint64_t page, const uint32_t *crc, uint32_t ncrc);
 void sums_rows_take(struct sums_rows **rows, struct blob *b);
 struct sums *sums_new(struct cache *c, uint32_t n);
 void sums_put(struct sums **sp);
+struct sums *sums_peek(struct blob *b, uint64_t no);
 struct sums *sums_find(struct blob *b, uint64_t no); /* marks it used */
 void sums_insert(struct blob *b, uint64_t no, struct sums *s);
 void sums_remove(struct sums *s);

@@ -203,9 +203,11 @@ static bool find_sums(struct disk_read *dr)
 	for (unsigned i = 0; i < CACHE_READ_IOV; i++) {
 		struct sums *s;
 
-		if (!(dr->span.want >> i & 1) || dr->span.sums[i] != NULL)
+		if (!(dr->span.want >> i & 1))
 			continue;
 		s = sums_find(dr->blob, dr->span.first + i);
+		if (dr->span.sums[i] != NULL)
+			continue;
 		if (s != NULL)
 			s->refs++;
 		else

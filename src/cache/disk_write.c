@@ -106,7 +106,9 @@ static void page_end(struct cache_page *pg, int err)
 	c->writing -= pg->len;
 	if (err == 0) {
 		blob_set(b, pg->no);
+		pg->op->sums->when = MAX(loop_now(c->env.loop), 1);
 		sums_insert(b, pg->no, pg->op->sums);
+		b->used = true;
 		store_op_add(c, pg->op);
 		pg->op = NULL;
 	} else {
@@ -282,7 +284,7 @@ int disk_drop(struct blob *b, uint64_t no, bool evict)
 	struct cache *c = b->cache;
 	struct disk_hole *dh = calloc(1, sizeof(*dh));
 	struct index_op *op = store_op_new(b, INDEX_DEL_PAGE);
-	struct sums *s = sums_find(b, no);
+	struct sums *s = sums_peek(b, no);
 
 	if (dh == NULL || op == NULL) {
 		free(dh);

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Eviction: from the high mark down to the low mark.  The pool proposes the blobs
- * that were unused for longest; the loop takes those that nobody has open, whole;
- * what is still wanting comes from open blobs page by page, first pages whose sums
- * were not used lately, then in the order of their use.  A page that is being
- * read, or is in memory too, stays.
+ * Eviction: from the high mark down to the low mark.  The pool proposes blobs in
+ * the index's order; the loop takes those that were used once and that nobody has
+ * open, whole; then, from open blobs, pages that were used once; only then what
+ * was reused, in the same way.  So a scan, of many files or of a large one, makes
+ * room out of scans.  A page that is being read, or is in memory too, stays.
  */
 #include <errno.h>
 #include <string.h>
@@ -56,7 +56,7 @@ static void evict_cold(struct blob *b, uint64_t *need, unsigned *pages)
 		b->hand = (no + 1) % b->npages;
 		if (!blob_has(b, no))
 			continue;
-		HASH_FIND(hh, b->sums, &no, sizeof(no), s);
+		s = sums_peek(b, no);
 		space = blob_page_space(b, no);
 		if (s != NULL || !drop_page(b, no))
 			continue;
@@ -65,24 +65,51 @@ static void evict_cold(struct blob *b, uint64_t *need, unsigned *pages)
 	}
 }
 
-static void evict_pages(struct cache *c, uint64_t need)
+static uint64_t evict_list(struct sums_list *list, uint64_t need, unsigned *pages)
 {
-	unsigned pages = PAGES_MAX;
 	struct sums *s, *next;
-	struct blob *b;
 
-	for (b = c->blobs; b != NULL && need > 0 && pages > 0; b = b->hh.next)
-		evict_cold(b, &need, &pages);
-	TAILQ_FOREACH_SAFE(s, &c->sums, lru, next) {
+	TAILQ_FOREACH_SAFE(s, list, lru, next) {
 		uint64_t space = blob_page_space(s->blob, s->no);
 
-		if (need == 0 || pages == 0)
+		if (need == 0 || *pages == 0)
 			break;
 		if (!drop_page(s->blob, s->no))
 			continue;
 		need -= MIN(need, space);
-		pages--;
+		(*pages)--;
 	}
+	return need;
+}
+
+/* Pages of open blobs that were used once, or lately not at all. */
+static uint64_t evict_pages(struct cache *c, uint64_t need, unsigned *pages)
+{
+	struct blob *b;
+
+	for (b = c->blobs; b != NULL && need > 0 && *pages > 0; b = b->hh.next)
+		evict_cold(b, &need, pages);
+	return evict_list(&c->sums, need, pages);
+}
+
+/* Proposed blobs that nobody has open, whole. */
+static uint64_t evict_blobs(struct evict *ev, bool reused, uint64_t need)
+{
+	struct cache *c = ev->c;
+	struct index_op *op;
+
+	for (unsigned i = 0; i < ev->n && need > 0; i++) {
+		if (ev->old[i].reused != reused || blob_find_hash(c, ev->old[i].hash) != NULL)
+			continue;
+		op = store_op_new(NULL, INDEX_DEL_BLOB);
+		if (op == NULL)
+			break;
+		memcpy(op->key.hash, ev->old[i].hash, INDEX_HASH);
+		store_op_add(c, op);
+		ev->left++;
+		need -= MIN(need, ev->old[i].bytes);
+	}
+	return need;
 }
 
 static void propose_work(struct pool_job *job)
@@ -97,25 +124,23 @@ static void propose_done(struct pool_job *job)
 	struct evict *ev = container_of(job, struct evict, job);
 	struct cache *c = ev->c;
 	uint64_t need = c->used > ev->goal ? c->used - ev->goal : 0;
-	struct index_op *op;
+	unsigned pages = PAGES_MAX;
+	bool all;
 
 	if (job->result != 0)
 		ev->n = 0;
+	/* Reused ones are proposed last: these are all that were used once. */
+	all = ev->n < OLD_MAX || ev->old[ev->n - 1].reused;
 	ev->left = 1; /* this function */
-	for (unsigned i = 0; i < ev->n && need > 0 && c->state == STORE_OPEN; i++) {
-		if (blob_find_hash(c, ev->old[i].hash) != NULL)
-			continue;
-		op = store_op_new(NULL, INDEX_DEL_BLOB);
-		if (op == NULL)
-			break;
-		memcpy(op->key.hash, ev->old[i].hash, INDEX_HASH);
-		store_op_add(c, op);
-		ev->left++;
-		need -= MIN(need, ev->old[i].bytes);
+	if (c->state == STORE_OPEN) {
+		need = evict_blobs(ev, false, need);
+		if (need > 0 && (all || ev->left == 1))
+			need = evict_pages(c, need, &pages);
+		if (need > 0 && pages > 0)
+			need = evict_blobs(ev, true, need);
+		if (need > 0 && pages > 0 && (ev->n < OLD_MAX || ev->left == 1))
+			(void)evict_list(&c->hot, need, &pages);
 	}
-	/* Open blobs give pages only when the closed ones are used up. */
-	if (need > 0 && c->state == STORE_OPEN && (ev->n < OLD_MAX || ev->left == 1))
-		evict_pages(c, need);
 	if (ev->left == 1)
 		ev->goal = 0; /* nothing to be had now */
 	store_flush(c);

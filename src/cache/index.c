@@ -18,24 +18,29 @@
 /* Exists while an index is being opened: found at start, the index killed us. */
 #define INDEX_OPENING "index.opening"
 
-#define INDEX_FORMAT 1u
+#define INDEX_FORMAT 2u
+
+/* Of the store, in 8ths, that reused blobs may be. */
+#define REUSED_SHARE 6
+/* In a key of the lru table: behind all that were used once. */
+#define REUSED_BIT (UINT64_C(1) << 63)
 
 struct index {
 	uint32_t magic;
 #define INDEX_MAGIC 0xca1de000u
 	MDB_env *env;
 	MDB_dbi meta, blob, page, lru;
-	uint64_t used;
+	uint64_t used, reused, capacity;
 	const struct epoch *ep;
 };
 
 struct meta_row {
 	uint32_t format, page_size;
-	uint64_t used;
+	uint64_t used, reused; /* bytes; of those, in reused blobs */
 };
 
 struct blob_row {
-	uint8_t version, pad[7];
+	uint8_t version, reused, pad[6];
 	uint64_t size, bytes, last_use;
 	/* key text follows */
 };
@@ -69,10 +74,12 @@ static uint64_t get_be64(const unsigned char *from)
 
 static int from_mdb(int rc)
 {
+	int err = -rc;
+
 	if (rc == 0)
 		return 0;
-	if (rc > 0)
-		return -rc;
+	if (err < 0)
+		return err;
 	switch (rc) {
 	case MDB_NOTFOUND:
 		return -ENOENT;
@@ -152,6 +159,7 @@ static int open_tables(struct index *ix, MDB_txn *txn, uint32_t page_size, unsig
 	if (row.format != INDEX_FORMAT || row.page_size != page_size)
 		return -EPROTO;
 	ix->used = row.used;
+	ix->reused = row.reused;
 	return 0;
 }
 
@@ -193,7 +201,7 @@ static void close_env(struct index *ix)
 	if (ix->env != NULL)
 		mdb_env_close(ix->env);
 	ix->env = NULL;
-	ix->used = 0;
+	ix->used = ix->reused = 0;
 }
 
 /* Errors that tell of the disk and not of the database. */
@@ -229,6 +237,7 @@ int index_open(struct index **out, const char *dir, int dir_fd, uint64_t capacit
 	if (ix == NULL)
 		return -ENOMEM;
 	ix->ep = ep;
+	ix->capacity = capacity;
 	err = mark_opening(dir_fd);
 	if (err == -EEXIST) {
 		errtext_set(why, 0, "a daemon died while it opened %s", path);
@@ -278,7 +287,7 @@ uint64_t index_used(const struct index *ix)
 struct apply {
 	struct index *ix;
 	MDB_txn *txn;
-	uint64_t used;
+	uint64_t used, reused;
 };
 
 /* A copy of a blob's row without its text, or a negative errno. */
@@ -314,6 +323,27 @@ static int row_put(struct apply *ap, const struct index_key *key, const struct b
 	return 0;
 }
 
+/* Its place in the lru table. */
+static uint64_t row_stamp(const struct blob_row *row)
+{
+	return row->last_use | (row->reused ? REUSED_BIT : 0);
+}
+
+static void row_grow(struct apply *ap, struct blob_row *row, uint32_t bytes)
+{
+	row->bytes += bytes;
+	ap->used += bytes;
+	ap->reused += row->reused ? bytes : 0;
+}
+
+static void row_shrink(struct apply *ap, struct blob_row *row, uint64_t bytes)
+{
+	bytes = MIN(row->bytes, bytes);
+	row->bytes -= bytes;
+	ap->used -= MIN(ap->used, bytes);
+	ap->reused -= row->reused ? MIN(ap->reused, bytes) : 0;
+}
+
 static int lru_set(struct apply *ap, const unsigned char *hash, uint64_t was, uint64_t now)
 {
 	struct lru_key lk;
@@ -347,7 +377,7 @@ static int put_page(struct apply *ap, const struct index_op *op)
 		row.version = 1;
 		row.size = op->key.size;
 		row.last_use = MAX(op->when, 1);
-		err = lru_set(ap, op->key.hash, 0, row.last_use);
+		err = lru_set(ap, op->key.hash, 0, row_stamp(&row));
 	} else if (err == 0 && !row_is(&rv, &op->key)) {
 		return 0; /* another file of the same hash is there: it stays */
 	}
@@ -358,8 +388,7 @@ static int put_page(struct apply *ap, const struct index_op *op)
 		v = val(op->crc, op->ncrc * sizeof(uint32_t));
 		rc = mdb_put(ap->txn, ap->ix->page, &k, &v, 0);
 	} else if (rc == 0) {
-		row.bytes += op->bytes;
-		ap->used += op->bytes;
+		row_grow(ap, &row, op->bytes);
 	}
 	return rc != 0 ? from_mdb(rc) : row_put(ap, &op->key, &row);
 }
@@ -377,8 +406,7 @@ static int del_page(struct apply *ap, const struct index_op *op)
 	rc = mdb_del(ap->txn, ap->ix->page, &k, NULL);
 	if (rc != 0)
 		return rc == MDB_NOTFOUND ? 0 : from_mdb(rc);
-	row.bytes -= MIN(row.bytes, op->bytes);
-	ap->used -= MIN(ap->used, op->bytes);
+	row_shrink(ap, &row, op->bytes);
 	return row_put(ap, &op->key, &row);
 }
 
@@ -413,11 +441,11 @@ static int del_blob(struct apply *ap, struct index_op *op)
 	err = row_get(ap, op->key.hash, &row, &rv);
 	if (err != 0)
 		return err == -ENOENT ? 0 : err;
-	if ((err = lru_set(ap, op->key.hash, row.last_use, 0)) != 0 ||
+	if ((err = lru_set(ap, op->key.hash, row_stamp(&row), 0)) != 0 ||
 	    (err = del_pages(ap, op->key.hash)) != 0)
 		return err;
 	op->freed = row.bytes;
-	ap->used -= MIN(ap->used, row.bytes);
+	row_shrink(ap, &row, row.bytes);
 	return from_mdb(mdb_del(ap->txn, ap->ix->blob, &k, NULL));
 }
 
@@ -431,10 +459,86 @@ static int touch(struct apply *ap, const struct index_op *op)
 	err = row_get(ap, op->key.hash, &row, &rv);
 	if (err != 0 || !row_is(&rv, &op->key))
 		return err == -ENOENT ? 0 : err;
-	was = row.last_use;
-	row.last_use = MAX(op->when, 1);
-	err = lru_set(ap, op->key.hash, was, row.last_use);
+	was = row_stamp(&row);
+	row.last_use = MAX(op->when & ~REUSED_BIT, 1);
+	if (op->verb == INDEX_REUSE && !row.reused) {
+		row.reused = 1;
+		ap->reused += row.bytes;
+	}
+	err = lru_set(ap, op->key.hash, was, row_stamp(&row));
 	return err != 0 ? err : row_put(ap, &op->key, &row);
+}
+
+/* The longest unused of the reused blobs; -ENOENT: there is none. */
+static int oldest_reused(struct apply *ap, unsigned char *hash)
+{
+	struct lru_key lk;
+	MDB_val k, v;
+	MDB_cursor *cur;
+	int rc;
+
+	memset(&lk, 0, sizeof(lk));
+	put_be64(lk.when, REUSED_BIT);
+	rc = mdb_cursor_open(ap->txn, ap->ix->lru, &cur);
+	if (rc != 0)
+		return from_mdb(rc);
+	k = val(&lk, sizeof(lk));
+	rc = mdb_cursor_get(cur, &k, &v, MDB_SET_RANGE);
+	if (rc == 0 && k.mv_size == sizeof(lk))
+		memcpy(hash, (const unsigned char *)k.mv_data + sizeof(lk.when), INDEX_HASH);
+	else if (rc == 0)
+		rc = MDB_CORRUPTED;
+	mdb_cursor_close(cur);
+	return from_mdb(rc);
+}
+
+/* A reused blob counts as used once from now on, and as used now. */
+static int demote(struct apply *ap, const unsigned char *hash, uint64_t when)
+{
+	struct index_key key = {.text = NULL};
+	struct blob_row row;
+	unsigned char *text;
+	MDB_val rv;
+	int err;
+
+	err = row_get(ap, hash, &row, &rv);
+	if (err != 0)
+		return err;
+	key.text_len = (uint32_t)(rv.mv_size - sizeof(row));
+	text = malloc(key.text_len + 1);
+	if (text == NULL)
+		return -ENOMEM;
+	memcpy(text, (const unsigned char *)rv.mv_data + sizeof(row), key.text_len);
+	memcpy(key.hash, hash, INDEX_HASH);
+	key.text = text;
+	err = lru_set(ap, hash, row_stamp(&row), 0);
+	ap->reused -= MIN(ap->reused, row.bytes);
+	row.reused = 0;
+	row.last_use = MAX(row.last_use, when);
+	if (err == 0)
+		err = lru_set(ap, hash, 0, row_stamp(&row));
+	if (err == 0)
+		err = row_put(ap, &key, &row);
+	free(text);
+	return err;
+}
+
+/* What was reused long ago must not fill the store for ever. */
+static int demote_many(struct apply *ap, uint64_t when)
+{
+	unsigned char hash[INDEX_HASH];
+	int err = 0;
+
+	while (err == 0 && ap->reused > ap->ix->capacity / 8 * REUSED_SHARE) {
+		err = oldest_reused(ap, hash);
+		if (err == 0)
+			err = demote(ap, hash, when & ~REUSED_BIT);
+	}
+	if (err == -ENOENT) {
+		ap->reused = 0;
+		err = 0;
+	}
+	return err;
 }
 
 static int apply_one(struct apply *ap, struct index_op *op)
@@ -447,6 +551,7 @@ static int apply_one(struct apply *ap, struct index_op *op)
 	case INDEX_DEL_BLOB:
 		return del_blob(ap, op);
 	case INDEX_TOUCH:
+	case INDEX_REUSE:
 		return touch(ap, op);
 	}
 	return -EINVAL;
@@ -454,10 +559,11 @@ static int apply_one(struct apply *ap, struct index_op *op)
 
 int index_apply(struct index *ix, const struct index_ops *ops)
 {
-	struct apply ap = {.ix = ix, .used = ix->used};
+	struct apply ap = {.ix = ix, .used = ix->used, .reused = ix->reused};
 	MDB_val k = val(meta_name, sizeof(meta_name)), v;
 	struct meta_row row;
 	struct index_op *op;
+	uint64_t when = 1;
 	int rc, err = 0;
 
 	CHECK_OBJ(ix, INDEX_MAGIC);
@@ -468,13 +574,17 @@ int index_apply(struct index *ix, const struct index_ops *ops)
 		err = apply_one(&ap, op);
 		if (err != 0)
 			break;
+		when = MAX(when, op->when);
 	}
+	if (err == 0)
+		err = demote_many(&ap, when);
 	rc = err != 0 ? 0 : mdb_get(ap.txn, ix->meta, &k, &v);
 	if (err == 0 && (rc != 0 || v.mv_size != sizeof(row)))
 		err = rc != 0 ? from_mdb(rc) : -EIO;
 	if (err == 0) {
 		memcpy(&row, v.mv_data, sizeof(row));
 		row.used = ap.used;
+		row.reused = ap.reused;
 		v = val(&row, sizeof(row));
 		err = from_mdb(mdb_put(ap.txn, ix->meta, &k, &v, 0));
 	}
@@ -485,8 +595,10 @@ int index_apply(struct index *ix, const struct index_ops *ops)
 		return err;
 	}
 	rc = mdb_txn_commit(ap.txn);
-	if (rc == 0)
+	if (rc == 0) {
 		ix->used = ap.used;
+		ix->reused = ap.reused;
+	}
 	return from_mdb(rc);
 }
 
@@ -565,6 +677,7 @@ int index_load(struct index *ix, const struct index_key *key, uint64_t npages,
 	int err;
 
 	CHECK_OBJ(ix, INDEX_MAGIC);
+	assert(key != NULL);
 	err = read_row(ix, key->hash, &row, key);
 	if (err != 0)
 		return err;
@@ -607,6 +720,7 @@ int index_oldest(struct index *ix, struct index_old *out, unsigned max, unsigned
 		memcpy(out[*n].hash, (const unsigned char *)k.mv_data + 8, INDEX_HASH);
 		if (row_get(&ap, out[*n].hash, &row, &rv) != 0)
 			continue;
+		out[*n].reused = row.reused != 0;
 		out[(*n)++].bytes = row.bytes;
 	}
 	mdb_cursor_close(cur);

@@ -5,7 +5,12 @@
  *	meta	format; bytes in the store
  *	blob	hash -> {size, bytes present, last use, key text}
  *	page	hash, page number -> one CRC32C a 4 KiB block
- *	lru	last use, hash -> nothing
+ *	lru	reused?, last use, hash -> nothing
+ *
+ * Eviction goes by the lru table in its order, so what was used once goes before
+ * what was reused: a scan of many files flushes the scans before it, not what is
+ * read again and again.  What was reused may be most of the store; beyond that its
+ * longest unused counts as used once again.
  *
  * Every function runs in the pool, on the index's lane, so one at a time; nothing
  * here knows the loop.  It describes clean pages only: losing it loses nothing.
@@ -34,14 +39,16 @@ struct index_key {
 	uint64_t size;
 };
 
-enum index_verb { INDEX_PUT_PAGE, INDEX_DEL_PAGE, INDEX_DEL_BLOB, INDEX_TOUCH };
+/* TOUCH: it was used.  REUSE: what was cached of it was used again, so it is worth
+ * more than what was only read once. */
+enum index_verb { INDEX_PUT_PAGE, INDEX_DEL_PAGE, INDEX_DEL_BLOB, INDEX_TOUCH, INDEX_REUSE };
 
 struct index_op {
 	STAILQ_ENTRY(index_op) link;
 	enum index_verb verb;
 	struct index_key key; /* DEL_BLOB: only the hash */
 	uint64_t page;
-	uint64_t when;	/* PUT_PAGE of a new blob, TOUCH */
+	uint64_t when;	/* PUT_PAGE of a new blob, TOUCH, REUSE */
 	uint32_t bytes; /* of the page on disk */
 	uint32_t ncrc;
 	const uint32_t *crc;
@@ -78,9 +85,10 @@ int index_load(struct index *ix, const struct index_key *key, uint64_t npages,
 int index_rows(struct index *ix, const unsigned char *hash, uint64_t first, unsigned max,
     int (*fn)(void *arg, uint64_t page, const uint32_t *crc, uint32_t ncrc), void *arg);
 
-/* The blobs unused for longest. */
+/* The blobs to go first. */
 struct index_old {
 	unsigned char hash[INDEX_HASH];
+	bool reused;
 	uint64_t bytes;
 };
 int index_oldest(struct index *ix, struct index_old *out, unsigned max, unsigned *n);

@@ -120,7 +120,7 @@ static struct index_op *rec_read(const unsigned char **p, const unsigned char *e
 	if ((size_t)(end - *p) < sizeof(rec))
 		return NULL;
 	memcpy(&rec, *p, sizeof(rec));
-	if (rec.ncrc > TAIL_MAX || rec.text_len > TAIL_MAX || rec.verb > INDEX_TOUCH ||
+	if (rec.ncrc > TAIL_MAX || rec.text_len > TAIL_MAX || rec.verb > INDEX_REUSE ||
 	    rec_len(rec.ncrc, rec.text_len) > (size_t)(end - *p))
 		return NULL;
 	op = calloc(1, sizeof(*op));

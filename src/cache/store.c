@@ -166,7 +166,6 @@ static void load_done(struct pool_job *job)
 	struct store_load *ld = container_of(job, struct store_load, job);
 	struct blob *b = ld->blob;
 	struct cache *c = b->cache;
-	struct index_op *op;
 
 	b->load = BLOB_LOADED;
 	/* Another file has these rows, or nobody can read them: leave them alone. */
@@ -176,9 +175,6 @@ static void load_done(struct pool_job *job)
 		ld->present = NULL;
 		for (uint64_t i = 0; i <= b->npages / 64; i++)
 			b->npresent += (uint64_t)__builtin_popcountll(b->present[i]);
-		op = c->nops < STORE_OPS_MAX ? store_op_new(b, INDEX_TOUCH) : NULL;
-		if (op != NULL)
-			store_op_add(c, op);
 	}
 	sums_rows_take(&ld->rows, b);
 	free(ld->present);

@@ -225,6 +225,14 @@ bool rig_find_file(const struct rig *g, char *path, size_t len)
 	return walk_path[0] != '\0';
 }
 
+void rig_forget_sums(struct rig *g)
+{
+	while (!TAILQ_EMPTY(&g->cache->sums))
+		sums_remove(TAILQ_FIRST(&g->cache->sums));
+	while (!TAILQ_EMPTY(&g->cache->hot))
+		sums_remove(TAILQ_FIRST(&g->cache->hot));
+}
+
 uint64_t rig_counter(const struct rig *g, enum counter_id id)
 {
 	return loop_counters(g->loop)->v[id];

@@ -54,6 +54,8 @@ int rig_read(struct rig *g, struct blob *b, struct stream *s, uint64_t off, size
 bool rig_read_done(void *rr);
 /* Space the files below DIR/blobs take. */
 uint64_t rig_disk_bytes(const struct rig *g);
+/* Checksums are in the index only. */
+void rig_forget_sums(struct rig *g);
 uint64_t rig_counter(const struct rig *g, enum counter_id id);
 /* The only file below DIR/blobs. */
 bool rig_find_file(const struct rig *g, char *path, size_t len);

@@ -266,8 +266,7 @@ Test(cache_disk, abort_while_the_disk_reads)
 	rig_settle(&g);
 	for (unsigned i = 1; i < 4; i++)
 		rig_read_end(&rr[i]);
-	while (!TAILQ_EMPTY(&g.cache->sums))
-		sums_remove(TAILQ_FIRST(&g.cache->sums));
+	rig_forget_sums(&g);
 	for (unsigned i = 0; i < 4; i++)
 		rig_read_start(&rr[i], b, NULL, i * MIB, MIB);
 	for (unsigned i = 0; i < 4; i++)
@@ -356,8 +355,7 @@ Test(cache_disk, eviction_takes_cold_pages_of_an_open_file_first)
 	rig_start(&g);
 	b = rig_blob(&g, "f", "v1", 8 * MIB);
 	rig_settle(&g);
-	while (!TAILQ_EMPTY(&g.cache->sums))
-		sums_remove(TAILQ_FIRST(&g.cache->sums));
+	rig_forget_sums(&g);
 	cr_assert_eq(rig_read(&g, b, NULL, 0, 64), 0); /* warm: the first page's rows */
 	for (uint64_t no = 1; no < b->npages; no++) {
 		if (sums_find(b, no) != NULL)

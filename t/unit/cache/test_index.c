@@ -216,3 +216,62 @@ Test(cache_index, a_left_batch_of_which_any_byte_is_wrong_is_ignored)
 		cr_assert_eq(index_bytes(ix, key(1, "a").hash, &bytes), -ENOENT);
 	}
 }
+
+Test(cache_index, reused_blobs_come_last_and_survive_a_restart)
+{
+	struct index_old old[8];
+	unsigned n;
+
+	for (unsigned char i = 1; i <= 4; i++)
+		add(INDEX_PUT_PAGE, key(i, "x"), 0, i * 100);
+	add(INDEX_REUSE, key(1, "x"), 0, 410);
+	add(INDEX_REUSE, key(2, "x"), 0, 420);
+	add(INDEX_REUSE, key(1, "x"), 0, 430);
+	add(INDEX_TOUCH, key(3, "x"), 0, 440);
+	cr_assert_eq(apply(), 0);
+	reopen();
+	cr_assert_eq(index_oldest(ix, old, 8, &n), 0);
+	cr_assert_eq(n, 4);
+	cr_assert_eq(old[0].hash[0], 4);
+	cr_assert_eq(old[1].hash[0], 3);
+	cr_assert_eq(old[2].hash[0], 2);
+	cr_assert_eq(old[3].hash[0], 1);
+	cr_assert(!old[1].reused && old[2].reused && old[3].reused);
+	add(INDEX_TOUCH, key(2, "x"), 0, 450);
+	cr_assert_eq(apply(), 0);
+	cr_assert_eq(index_oldest(ix, old, 8, &n), 0);
+	cr_assert_eq(old[2].hash[0], 1);
+	cr_assert(old[3].reused, "one more use takes nothing away");
+}
+
+/* GIB of capacity: 8 blobs of 100 MiB reused are more than 6/8 of it. */
+Test(cache_index, what_was_reused_long_ago_gives_way)
+{
+	struct index_old old[10];
+	struct index_op *op;
+	unsigned n, reused = 0;
+
+	for (unsigned char i = 1; i <= 9; i++) {
+		add(INDEX_PUT_PAGE, key(i, "x"), 0, i);
+		if (i < 9)
+			add(INDEX_REUSE, key(i, "x"), 0, 100 + i);
+	}
+	STAILQ_FOREACH(op, &ops, link) {
+		if (op->verb == INDEX_PUT_PAGE)
+			op->bytes = 100 * MIB;
+	}
+	cr_assert_eq(apply(), 0);
+	cr_assert_eq(index_oldest(ix, old, 10, &n), 0);
+	cr_assert_eq(n, 9);
+	cr_assert_eq(old[0].hash[0], 9, "used once, and before");
+	cr_assert_eq(old[1].hash[0], 1, "the longest unused of the reused");
+	for (unsigned i = 0; i < n; i++)
+		reused += old[i].reused;
+	cr_assert_eq(reused, 7);
+	for (unsigned char i = 1; i <= 9; i++)
+		add(INDEX_DEL_BLOB, key(i, "x"), 0, 0);
+	cr_assert_eq(apply(), 0);
+	cr_assert_eq(index_used(ix), 0);
+	cr_assert_eq(index_oldest(ix, old, 10, &n), 0);
+	cr_assert_eq(n, 0);
+}
