@@ -197,6 +197,20 @@ static const struct cli_command *find_command(char **word, int n, int *used)
 	return NULL;
 }
 
+/* "conf" alone: the commands that begin with it. */
+static bool usage_of_family(FILE *to, const char *word)
+{
+	size_t n = strlen(word);
+	bool any = false;
+
+	for (size_t i = 0; i < ARRAY_LEN(commands); i++)
+		if (strncmp(commands[i].words, word, n) == 0 && commands[i].words[n] == ' ') {
+			usage_of(to, &commands[i]);
+			any = true;
+		}
+	return any;
+}
+
 static enum cli_exit unknown_command(const struct cli *c, char **word, int n)
 {
 	const char *best = commands[0].words;
@@ -261,6 +275,9 @@ int main(int argc, char **argv)
 		return g.help ? cli_flush(&c) : CLI_USAGE;
 	}
 	cmd = find_command(argv + optind, end - optind, &used);
+	if (cmd == NULL && end - optind == 1 &&
+	    usage_of_family(g.help ? stdout : stderr, argv[optind]))
+		return g.help ? cli_flush(&c) : CLI_USAGE;
 	if (cmd == NULL)
 		return unknown_command(&c, argv + optind, end - optind);
 	if (g.help) {

@@ -4,6 +4,7 @@
  * the client leaves: half an upgrade is no better for that.
  */
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -34,6 +35,14 @@ static bool all_text(const struct json *flags)
 	return true;
 }
 
+/* Also when the new daemon never came to ask for the mount: whoever looks later shall
+ * find why it is the old one that serves. */
+static void note_failure(struct daemon *d, const char *words)
+{
+	snprintf(d->report.failure, sizeof(d->report.failure), "%.255s", words);
+	d->report.failure_wall_ns = loop_wall(d->loop);
+}
+
 /* Called by takeover/: arg is the daemon, since the command may have been given up
  * together with the whole control socket. */
 static void upgrade_done(void *arg, int err, const char *words)
@@ -50,8 +59,11 @@ static void upgrade_done(void *arg, int err, const char *words)
 	free(cmd->priv);
 	cmd->priv = NULL;
 	if (err != 0) {
-		ctl_fail(cmd, err, "%s",
-		    words != NULL && words[0] != '\0' ? words : strerror(-err));
+		if (words == NULL || words[0] == '\0')
+			words = strerror(-err);
+		if (!check)
+			note_failure(d, words);
+		ctl_fail(cmd, err, "%s", words);
 		return;
 	}
 	o = ctl_result_begin(cmd);
