@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include "args.h"
@@ -18,6 +19,7 @@
 #include "mountpoint.h"
 #include "reactor/loop.h"
 #include "reactor/notify.h"
+#include "reactor/sock.h"
 #include "takeover/client.h"
 #include "takeover/recover.h"
 #include "ufs/ufs.h"
@@ -70,10 +72,28 @@ static enum daemon_exit check_storage(struct daemon *d, struct errtext *et)
 
 /* --- The three ways to begin */
 
+/* A daemon answers beside the takeover socket that is not there. */
+static bool served_for_good(struct daemon *d)
+{
+	int fd;
+
+	if (mountpoint_use(d->args.mountpoint) != MOUNTPOINT_BATONFS)
+		return false;
+	fd = sock_connect(d->control_path, SOCK_STREAM);
+	if (fd >= 0)
+		close(fd);
+	return fd >= 0 && d->args.takeover != TAKEOVER_NEVER;
+}
+
 static enum daemon_exit begin_fresh(struct daemon *d, struct errtext *et)
 {
 	enum daemon_exit ex;
 
+	if (d->args.fuse_fd < 0 && served_for_good(d))
+		return errtext_set(et, DAEMON_EXIT_TAKEOVER,
+		    "mount point %s: busy: its daemon does not let itself be taken over "
+		    "(fuse.non.disruptive.migration.enabled = false): unmount first",
+		    d->args.mountpoint);
 	if (d->args.fuse_fd < 0 && mountpoint_check_free(d->args.mountpoint, et) != 0)
 		return DAEMON_EXIT_FAILURE;
 	ex = check_storage(d, et);
@@ -161,7 +181,8 @@ int main(int argc, char **argv)
 	ALLOC_OBJ(d, DAEMON_MAGIC);
 	if (d == NULL)
 		return DAEMON_EXIT_FAILURE;
-	d->init_fd = d->adopt_ctl_fd = d->adopt_takeover_fd = d->epoch.fd = -1;
+	d->init_fd = d->state_fd = d->epoch.fd = -1;
+	d->adopt_ctl_fd = d->adopt_takeover_fd = -1;
 	err = load(&a, d, &et);
 	d->args = a.d;
 	if (err == 0 && getenv("BATONFS_FAULT") != NULL)

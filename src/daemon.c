@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "base/argv.h"
+#include "base/fault.h"
 #include "base/log.h"
 #include "base/obj.h"
 #include "base/paths.h"
@@ -24,6 +25,7 @@
 #include "reactor/notify.h"
 #include "reactor/statedb.h"
 #include "reactor/task.h"
+#include "takeover/link.h"
 #include "takeover/server.h"
 #include "ufs/ufs.h"
 
@@ -128,6 +130,10 @@ enum daemon_exit daemon_prepare(struct daemon *d, struct errtext *et)
 		if (ex != DAEMON_EXIT_OK)
 			return ex;
 	}
+	/* --check needs no storage. */
+	if (d->args.nufs > 0 &&
+	    fs_set_root(d->fs, d->args.subtree != NULL ? d->args.subtree : "/", et) != 0)
+		return DAEMON_EXIT_USAGE;
 	return DAEMON_EXIT_OK;
 }
 
@@ -159,14 +165,22 @@ static void daemon_chan_gone(void *owner, int err)
 	daemon_exit(d, false, err == 0 ? DAEMON_EXIT_OK : DAEMON_EXIT_FAILURE);
 }
 
-static void daemon_chan_ready(void *owner)
+static void daemon_chan_agreed(void *owner)
 {
 	struct daemon *d = owner;
 	int err = daemon_write_init(d);
 
+	if (err == 0)
+		err = FAULT("daemon.init");
 	if (err != 0)
 		log_error("%s: keep the INIT record: %s: the mount will not survive a crash",
 		    d->args.mountpoint, strerror(-err));
+}
+
+static void daemon_chan_ready(void *owner)
+{
+	struct daemon *d = owner;
+
 	d->ready = true;
 	if (d->ctl != NULL)
 		daemon_announce(d);
@@ -182,6 +196,7 @@ int daemon_new_chan(struct daemon *d, struct errtext *et)
 	    .userdata = d->fs,
 	    .owner = d,
 	    .gone = daemon_chan_gone,
+	    .agreed = daemon_chan_agreed,
 	    .ready = daemon_chan_ready,
 	};
 	int err = fuse_chan_new(&d->chan, &env, (const char *const *)d->mo.fuse_opts, et);
@@ -206,6 +221,30 @@ static int daemon_make_state_dir(struct daemon *d, struct errtext *et)
 		return errtext_set(et, -EPERM,
 		    "state.dir %s: is not ours alone (owner %u, mode %04o): remove it or choose another",
 		    d->state_dir, st.st_uid, st.st_mode & 07777);
+	d->state_fd = open(d->state_dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (d->state_fd < 0)
+		return errtext_set(et, -errno, "state.dir %s: %s", d->state_dir, strerror(errno));
+	return 0;
+}
+
+int daemon_adopt_state_dir(struct daemon *d, int fd, struct errtext *et)
+{
+	struct stat a, b;
+	char *path;
+
+	d->state_fd = fd;
+	if (fstat(fd, &a) != 0 || !S_ISDIR(a.st_mode))
+		return errtext_set(et, -ENOTDIR, "state.dir: what was handed over is no directory");
+	if (stat(d->state_dir, &b) == 0 && a.st_dev == b.st_dev && a.st_ino == b.st_ino)
+		return 0;
+	/* Another mount namespace, or another state.dir: the state stays where it
+	 * is, and the descriptor is the way to it as long as it is kept. */
+	if (asprintf(&path, "/proc/self/fd/%d", fd) < 0)
+		return errtext_set(et, -ENOMEM, "state.dir: %s", strerror(ENOMEM));
+	daemon_warn(d, "state.dir %s: the state of the mount stays in the first daemon's directory",
+	    d->state_dir);
+	free(d->state_dir);
+	d->state_dir = path;
 	return 0;
 }
 
@@ -270,6 +309,10 @@ int daemon_take_right(struct daemon *d, uint64_t from, bool create, struct errte
 	err = fs_state_open(d->fs, d->db, d->counts, et);
 	if (err != 0)
 		return err;
+	/* Before the keeper is told of a mount, its state must outlive us. */
+	err = statedb_commit(d->db);
+	if (err != 0)
+		return errtext_set(et, err, "state.dir %s: commit: %s", d->state_dir, strerror(-err));
 	fs_info(d->fs, &info);
 	if (create)
 		d->mount_id = info.mount_id;
@@ -320,6 +363,7 @@ int daemon_store_fds(struct daemon *d)
 	    {"counts", counts_fd(d->counts)},
 	    {"init", d->init_fd},
 	    {"lock", cache_lock_fd(d->cache)},
+	    {"state", d->state_fd},
 	};
 	char msg[128];
 	unsigned i;
@@ -338,7 +382,7 @@ int daemon_store_fds(struct daemon *d)
 
 void daemon_unstore_fds(void)
 {
-	static const char *const names[] = {"fuse", "epoch", "counts", "init", "lock"};
+	static const char *const names[] = {"fuse", "epoch", "counts", "init", "lock", "state"};
 	char msg[128];
 	unsigned i;
 
@@ -349,7 +393,7 @@ void daemon_unstore_fds(void)
 }
 
 /* The keeper restarts us with the last command line that it was told. */
-static int daemon_tell_argv(struct daemon *d)
+int daemon_tell_argv(struct daemon *d)
 {
 	char *msg = argv_encode((const char *const *)d->args.argv, "X_BATONFS_ARGV=");
 	int err;
@@ -361,32 +405,33 @@ static int daemon_tell_argv(struct daemon *d)
 	return err == -ENOTCONN ? 0 : err;
 }
 
-/* The place of "-s name=…" in argv, or -1. */
-static int daemon_find_setting(const struct daemon *d, const char *name)
+/* Takes every "-s name=…" out of argv. */
+static void daemon_drop_setting(struct daemon *d, const char *name)
 {
 	size_t len = strlen(name);
-	int i;
+	char **argv = d->args.argv;
+	int i = 1;
 
-	for (i = 1; i + 1 < d->args.argc; i++)
-		if (strcmp(d->args.argv[i], "-s") == 0 &&
-		    strncmp(d->args.argv[i + 1], name, len) == 0 &&
-		    d->args.argv[i + 1][len] == '=')
-			return i + 1;
-	return -1;
+	while (i + 2 < d->args.argc) {
+		if (strcmp(argv[i], "-s") != 0 || strncmp(argv[i + 1], name, len) != 0 ||
+		    argv[i + 1][len] != '=') {
+			i++;
+			continue;
+		}
+		free(argv[i]);
+		free(argv[i + 1]);
+		memmove(argv + i, argv + i + 2,
+		    (size_t)(d->args.argc - i - 1) * sizeof(*argv));
+		d->args.argc -= 2;
+	}
 }
 
 int daemon_keep_setting(struct daemon *d, const char *name, const char *value)
 {
-	int at = daemon_find_setting(d, name);
 	char *pair, *flag, **argv;
 
 	if (asprintf(&pair, "%s=%s", name, value) < 0)
 		return -ENOMEM;
-	if (at > 0) {
-		free(d->args.argv[at]);
-		d->args.argv[at] = pair;
-		return daemon_tell_argv(d);
-	}
 	flag = strdup("-s");
 	argv = reallocarray(d->args.argv, (size_t)d->args.argc + 3, sizeof(*argv));
 	if (argv != NULL)
@@ -396,6 +441,7 @@ int daemon_keep_setting(struct daemon *d, const char *name, const char *value)
 		free(pair);
 		return -ENOMEM;
 	}
+	daemon_drop_setting(d, name);
 	/* In front of the operand, so behind every other setting: the last one wins. */
 	argv[d->args.argc + 2] = NULL;
 	argv[d->args.argc + 1] = argv[d->args.argc - 1];
@@ -435,6 +481,7 @@ void daemon_fini(struct daemon *d)
 		ctl_free(&d->ctl);
 	if (d->takeover != NULL)
 		takeover_server_free(&d->takeover);
+	link_stop(d);
 	if (d->db != NULL) {
 		fuse_chan_set_statedb(d->chan, NULL);
 		fs_state_detach(d->fs);
@@ -459,5 +506,11 @@ void daemon_fini(struct daemon *d)
 	epoch_close(&d->epoch);
 	if (d->init_fd >= 0)
 		close(d->init_fd);
+	if (d->state_fd >= 0)
+		close(d->state_fd);
+	if (d->adopt_ctl_fd >= 0)
+		close(d->adopt_ctl_fd);
+	if (d->adopt_takeover_fd >= 0)
+		close(d->adopt_takeover_fd);
 	daemon_free_paths(d);
 }

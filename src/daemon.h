@@ -61,6 +61,7 @@ struct daemon_args {
 	int argc;
 	const char *ufs_specs[DAEMON_MAX_UFS]; /* "/=s3://bucket" */
 	unsigned nufs;
+	const char *subtree; /* --subtree, or NULL: all of the namespace */
 	enum daemon_takeover_mode takeover;
 	bool foreground, check;
 	bool detach; /* close stdin, stdout and stderr once the mount serves */
@@ -104,6 +105,7 @@ struct daemon {
 	struct epoch epoch;
 	uint64_t mount_id;   /* random, made with the mount; in state DB and init record */
 	int init_fd;	     /* memfd with struct daemon_init_record, kept by the keeper */
+	int state_fd;	     /* state_dir, also kept: its path may mean nothing elsewhere */
 	int adopt_ctl_fd;    /* listening sockets that came from the old daemon, else -1: */
 	int adopt_takeover_fd; /* daemon_serve() adopts them */
 	struct counts *counts;
@@ -130,6 +132,7 @@ struct daemon {
 	struct pool_job unmount_job;
 	bool kept;	   /* a keeper (or systemd) holds the descriptors */
 	bool handed_over;  /* a successor serves: exit without unmounting */
+	bool end_asked, end_unmount; /* by a signal, while a hand-over runs: after it */
 	char warnings[1024]; /* start-up warnings for `status`, one a line */
 };
 
@@ -166,6 +169,12 @@ void daemon_announce(struct daemon *d);
 /* stdin, stdout and stderr become /dev/null: whoever started us in the background
  * and waits for their end may go on. */
 void daemon_detach_stdio(void);
+/* The mount's state is where fd (taken over, also on failure) says, whatever state.dir
+ * says here. */
+int daemon_adopt_state_dir(struct daemon *d, int fd, struct errtext *et);
+/* A hand-over that was under way has ended without one: do what a signal asked
+ * meanwhile. */
+void daemon_end_if_asked(struct daemon *d);
 /* Ends daemon_serve(); unmount: detach the mount point first (in the pool). */
 void daemon_exit(struct daemon *d, bool unmount, int code);
 /* log.level as it is now. */
@@ -173,7 +182,7 @@ void daemon_apply_log_level(const struct config *cfg);
 /* Adds a line to what `status` shows as warnings, and to the log. */
 void daemon_warn(struct daemon *d, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 /* Stores our descriptors with the keeper or systemd ("fuse", "lock", "epoch",
- * "counts", "init"); 0, or -ENOTCONN without one. */
+ * "counts", "init", "state"); 0, or -ENOTCONN without one. */
 int daemon_store_fds(struct daemon *d);
 /* Takes all of them out of the store: the mount is gone. */
 void daemon_unstore_fds(void);
@@ -182,6 +191,9 @@ int daemon_write_init(struct daemon *d);
 /* Remembers "-s name=value" in args.argv for restarts and upgrades, replacing an
  * earlier one of the same name, and tells the keeper. */
 int daemon_keep_setting(struct daemon *d, const char *name, const char *value);
+/* Tells the keeper our command line, to start us with again: 0 (also without one), or
+ * negative errno. */
+int daemon_tell_argv(struct daemon *d);
 /* Frees what there is, in reverse; accepts half-built daemons. */
 void daemon_fini(struct daemon *d);
 

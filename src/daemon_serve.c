@@ -30,21 +30,53 @@
 
 /* --- signals */
 
+/* How a message to the keeper went: nobody at its socket, nobody has the mount. */
+static void daemon_told_keeper(struct daemon *d, int err)
+{
+	if (!d->kept || (err != -ECONNREFUSED && err != -ENOENT))
+		return;
+	d->kept = false;
+	daemon_warn(d, "%s: its keeper has ended: the mount will not survive a crash of this "
+		       "daemon until `batonfs-keeper -- batonfsd ...` is started for it, "
+		       "which takes it over",
+	    d->args.mountpoint);
+}
+
+void daemon_end_if_asked(struct daemon *d)
+{
+	if (!d->end_asked)
+		return;
+	d->end_asked = false;
+	daemon_exit(d, d->end_unmount || !d->kept, DAEMON_EXIT_OK);
+}
+
+/* Told to end, while a successor may be taking over: then it gets the mount, and if it
+ * fails we end as we would have. */
+static void daemon_told_to_end(struct daemon *d, const char *signal_name, bool unmount)
+{
+	if (d->kept)
+		daemon_told_keeper(d, notify_send("STATUS=told to end", NULL, 0));
+	if (d->takeover != NULL && takeover_server_busy(d->takeover)) {
+		log_info("%s: %s: ending after the takeover that is under way", d->args.mountpoint,
+		    signal_name);
+		d->end_unmount = d->end_unmount || unmount;
+		d->end_asked = true;
+		takeover_server_hurry(d->takeover);
+		return;
+	}
+	log_info("%s: %s: %s", d->args.mountpoint, signal_name,
+	    unmount || !d->kept ? "unmounting" : "leaving; the mount stays with its keeper");
+	daemon_exit(d, unmount || !d->kept, DAEMON_EXIT_OK);
+}
+
 static void daemon_sig_term(struct loop_signal *ls)
 {
-	struct daemon *d = container_of(ls, struct daemon, sig_term);
-
-	log_info("%s: SIGTERM: %s", d->args.mountpoint,
-	    d->kept ? "leaving; the mount stays with its keeper" : "unmounting");
-	daemon_exit(d, !d->kept, DAEMON_EXIT_OK);
+	daemon_told_to_end(container_of(ls, struct daemon, sig_term), "SIGTERM", false);
 }
 
 static void daemon_sig_int(struct loop_signal *ls)
 {
-	struct daemon *d = container_of(ls, struct daemon, sig_int);
-
-	log_info("%s: SIGINT: unmounting", d->args.mountpoint);
-	daemon_exit(d, true, DAEMON_EXIT_OK);
+	daemon_told_to_end(container_of(ls, struct daemon, sig_int), "SIGINT", true);
 }
 
 void daemon_apply_log_level(const struct config *cfg)
@@ -131,7 +163,7 @@ static void daemon_watchdog(struct timer *t)
 {
 	struct daemon *d = container_of(t, struct daemon, watchdog);
 
-	notify_send("WATCHDOG=1", NULL, 0);
+	daemon_told_keeper(d, notify_send("WATCHDOG=1", NULL, 0));
 	timer_arm(t, d->watchdog_ns);
 }
 
@@ -175,20 +207,19 @@ static void daemon_check_kernel(struct daemon *d)
 
 void daemon_announce(struct daemon *d)
 {
-	char *argv = argv_encode((const char *const *)d->args.argv, "X_BATONFS_ARGV=");
-	char *msg = NULL;
+	char msg[256];
 
 	daemon_raise_readahead(d);
 	daemon_check_kernel(d);
-	if (argv != NULL &&
-	    asprintf(&msg,
-		"READY=1\nMAINPID=%d\nSTATUS=serving %s\nX_BATONFS_RESTART_LIMIT=%s\n%s\n",
-		(int)getpid(), d->args.mountpoint, d->cfg->keeper_restart_limit, argv) < 0)
-		msg = NULL;
-	if (msg == NULL || notify_send(msg, NULL, 0) == -E2BIG)
-		notify_send("READY=1", NULL, 0);
-	free(msg);
-	free(argv);
+	/* By itself, since it may be long: systemd, which has no use for it, drops what
+	 * has more than 4096 bytes. */
+	if (daemon_tell_argv(d) != 0)
+		log_warn("%s: the keeper was not told the command line: after a crash it starts "
+			 "the one that it knows",
+		    d->args.mountpoint);
+	snprintf(msg, sizeof(msg), "READY=1\nMAINPID=%d\nX_BATONFS_RESTART_LIMIT=%.64s\n",
+	    (int)getpid(), d->cfg->keeper_restart_limit);
+	notify_send(msg, NULL, 0);
 	log_info("%s: serving (batonfsd %s, pid %d)", d->args.mountpoint, PACKAGE_VERSION,
 	    (int)getpid());
 	if (d->args.detach)
@@ -305,6 +336,20 @@ static void daemon_clean(struct daemon *d)
 	rmdir(d->state_dir);
 }
 
+/* Nobody may take over, and nobody is to go on after us: what came from a daemon that
+ * allowed it is given up. */
+static void daemon_refuse_migration(struct daemon *d)
+{
+	if (d->adopt_takeover_fd >= 0) {
+		close(d->adopt_takeover_fd);
+		d->adopt_takeover_fd = -1;
+		unlink(d->takeover_path);
+	}
+	if (d->kept)
+		daemon_unstore_fds();
+	d->kept = false;
+}
+
 static int daemon_sockets(struct daemon *d, struct errtext *et)
 {
 	int err;
@@ -316,6 +361,8 @@ static int daemon_sockets(struct daemon *d, struct errtext *et)
 			errtext_set(et, err, "adopt the control socket: %s", strerror(-err));
 	} else
 		err = ctl_new(&d->ctl, d, et);
+	if (!d->cfg->migration_enabled)
+		daemon_refuse_migration(d);
 	if (err != 0 || !d->cfg->migration_enabled)
 		return err;
 	if (d->adopt_takeover_fd >= 0) {

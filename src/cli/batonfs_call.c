@@ -221,6 +221,8 @@ static bool take_line(struct cli *c, struct cli_call *call, const char *line, si
 	}
 	if ((m = json_get(v, "error")) != NULL) {
 		*ex = cli_error(c, "%s", json_get_text(m, "message", "failed"));
+		if (call->refused != CLI_OK)
+			*ex = call->refused;
 	} else if (json_get(v, "result") != NULL) {
 		*result = v; /* the caller takes the member out */
 		return false;

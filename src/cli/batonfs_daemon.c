@@ -83,6 +83,7 @@ enum cli_exit cli_upgrade(struct cli *c)
 	if (ex != CLI_OK)
 		return ex;
 	call.progress = say_progress;
+	call.refused = CLI_TAKEOVER;
 	ex = upgrade_args(c, call.args);
 	if (ex != CLI_OK) {
 		json_out_free(&call.args);

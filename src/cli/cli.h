@@ -12,7 +12,7 @@
 
 #include "base/json.h"
 
-enum cli_exit { CLI_OK = 0, CLI_FAILURE = 1, CLI_USAGE = 2 };
+enum cli_exit { CLI_OK = 0, CLI_FAILURE = 1, CLI_USAGE = 2, CLI_TAKEOVER = 5 };
 
 /* Options that only some commands know, as bits. */
 enum { CLI_RECURSIVE = 1, CLI_FORCE = 2, CLI_CHECK = 4, CLI_BINARY = 8 };
@@ -67,6 +67,7 @@ struct cli_call {
 	/* The daemon's answer does not depend on how often it is asked: if it goes
 	 * away (a takeover) before it said anything, its successor is asked. */
 	bool repeatable;
+	enum cli_exit refused; /* the exit code if the daemon says no; 0: CLI_FAILURE */
 	/* Each row of progress; may be NULL.  Non-zero: stop with that exit code. */
 	int (*progress)(struct cli *c, void *arg, const struct json *row);
 	void *arg;

@@ -247,29 +247,6 @@ static int offer_try_init(struct offer *o, struct errtext *et)
 	return err;
 }
 
-static int adopt_state_dir(struct offer *o, struct errtext *et)
-{
-	struct daemon *d = o->d;
-	int fd = take_fd(o, REC_FD_STATE_DIR);
-	char *path;
-
-	if (identity_same_dir(fd, d->state_dir)) {
-		close(fd);
-		return 0;
-	}
-	/* Another mount namespace, or another state.dir: the state stays where it
-	 * is, and the descriptor is the way to it as long as we live. */
-	if (asprintf(&path, "/proc/self/fd/%d", fd) < 0) {
-		close(fd);
-		return errtext_set(et, -ENOMEM, "state.dir: %s", strerror(ENOMEM));
-	}
-	daemon_warn(d, "state.dir %s: the state of the mount stays in the old daemon's directory",
-	    d->state_dir);
-	free(d->state_dir);
-	d->state_dir = path;
-	return 0;
-}
-
 static int offer_adopt(struct offer *o, struct errtext *et)
 {
 	struct daemon *d = o->d;
@@ -282,7 +259,7 @@ static int offer_adopt(struct offer *o, struct errtext *et)
 		return errtext_set(et, err, "adopt the mount's shared memory: %s", strerror(-err));
 	d->mount_id = o->mount_id;
 	d->init_fd = take_fd(o, REC_FD_INIT);
-	err = adopt_state_dir(o, et);
+	err = daemon_adopt_state_dir(d, take_fd(o, REC_FD_STATE_DIR), et);
 	if (err != 0)
 		return err;
 	if (daemon_open_cache(d, take_fd(o, REC_FD_LOCK), et) != DAEMON_EXIT_OK)

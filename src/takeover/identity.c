@@ -49,11 +49,3 @@ bool identity_foreign_to_unit(pid_t pid)
 	return !read_cgroup("/proc/self/cgroup", ours, sizeof(ours)) ||
 	       !read_cgroup(path, theirs, sizeof(theirs)) || strcmp(ours, theirs) != 0;
 }
-
-bool identity_same_dir(int fd, const char *path)
-{
-	struct stat a, b;
-
-	return fstat(fd, &a) == 0 && stat(path, &b) == 0 && a.st_dev == b.st_dev &&
-	       a.st_ino == b.st_ino;
-}

@@ -16,7 +16,5 @@ void identity_keeper(char *buf, size_t len);
 /* We are a systemd service and pid runs in another control group: systemd would
  * not take it for our main process. */
 bool identity_foreign_to_unit(pid_t pid);
-/* Do the descriptor and the path name the same directory? */
-bool identity_same_dir(int fd, const char *path);
 
 #endif

@@ -128,6 +128,11 @@ int keeper_watch(struct keeper *k, pid_t pid)
 	keeper_unwatch(k);
 	k->pid = pid;
 	k->status_known = false;
+	k->up = false;
+	/* Coming up takes no time where a mount exists already; a first one may have to
+	 * wait for its storage. */
+	if (k->ready && k->watchdog_ns != 0)
+		timer_arm(&k->watchdog, k->watchdog_ns);
 	/* A process whose parent is not us (an old daemon that still finishes its
 	 * reads started it) ends without SIGCHLD to us: hence its pidfd. */
 	k->pidfd = (int)syscall(SYS_pidfd_open, pid, 0);
@@ -216,7 +221,8 @@ static void keeper_main_ended(struct keeper *k)
 		keeper_try_again(k, pid, text);
 		return;
 	}
-	if (end_code(k) != 0)
+	/* To whoever waits for the mount it has said itself why. */
+	if (end_code(k) != 0 && (k->ready_fd < 0 || !WIFEXITED(k->status)))
 		log_error("pid %d %s", (int)pid, text);
 	else
 		log_info("pid %d %s", (int)pid, text);
@@ -233,6 +239,15 @@ void keeper_restart_now(struct timer *t)
 	log_error("start %s: %s", k->argv[0], strerror(-err));
 	keeper_unwatch(k);
 	keeper_try_again(k, 0, "could not be started");
+}
+
+void keeper_lost(struct keeper *k, pid_t pid)
+{
+	keeper_unwatch(k);
+	if (k->quitting)
+		keeper_end(k, 1);
+	else
+		keeper_try_again(k, pid, "is gone");
 }
 
 /* Everything that has ended: a subreaper inherits the daemons that came before. */
@@ -262,15 +277,20 @@ void keeper_too_slow(struct timer *t)
 	    (unsigned long long)(QUIT_LIMIT / NS_PER_S));
 	if (k->pid != 0)
 		kill(k->pid, SIGKILL);
+	else
+		keeper_end(k, 1);
 }
 
 void keeper_quit(struct keeper *k)
 {
+	if (!k->quitting)
+		timer_arm(&k->quit_timer, QUIT_LIMIT);
 	k->quitting = true;
+	/* Only a daemon can unmount in order: one that is due to come is waited for. */
 	if (k->pid == 0) {
-		keeper_end(k, 1);
-		return;
-	}
-	kill(k->pid, SIGINT);
-	timer_arm(&k->quit_timer, QUIT_LIMIT);
+		timer_cancel(&k->restart_timer);
+		if (keeper_start(k) != 0)
+			keeper_end(k, 1);
+	} else if (k->up || !k->ready)
+		kill(k->pid, SIGINT);
 }

@@ -57,12 +57,13 @@ static void hear_mainpid(struct keeper *k, pid_t pid)
 		return;
 	log_info("the daemon is now pid %d (was %d)", (int)pid, (int)k->pid);
 	timer_cancel(&k->restart_timer);
-	err = keeper_watch(k, pid);
-	if (err != 0)
-		log_error("watch pid %d: %s", (int)pid, strerror(-err));
 	k->stopping = false;
-	if (k->quitting)
-		keeper_quit(k);
+	err = keeper_watch(k, pid);
+	if (err != 0) {
+		/* Dead and reaped before we could look: nobody else will tell us. */
+		log_error("watch pid %d: %s", (int)pid, strerror(-err));
+		keeper_lost(k, pid);
+	}
 }
 
 static void hear(struct keeper *k, char *text, pid_t from, int *fds, int nfds)
@@ -83,11 +84,15 @@ static void hear(struct keeper *k, char *text, pid_t from, int *fds, int nfds)
 		k->stopping = true;
 	if ((m.watchdog || m.ready) && from == k->pid && k->watchdog_ns != 0)
 		timer_arm(&k->watchdog, k->watchdog_ns);
+	if (m.ready && from == k->pid)
+		k->up = true;
 	if (m.ready && !k->ready) {
 		k->ready = true;
 		keeper_tell_ready(k, 0);
 		notify_send("READY=1", NULL, 0);
 	}
+	if (m.ready && k->quitting)
+		keeper_quit(k);
 	if (m.status != NULL)
 		log_debug("the daemon: %s", m.status);
 }

@@ -28,7 +28,9 @@ struct keeper {
 	pid_t pid; /* 0: none runs */
 	int pidfd;
 	struct loop_fd pid_lf;
-	bool ready, stopping, quitting, ended;
+	bool ready; /* the mount has served: its daemons come up at once */
+	bool up;    /* and this daemon does: it heeds signals */
+	bool stopping, quitting, ended;
 	bool status_known; /* reaped before its pidfd was looked at */
 	int status;
 	struct timer watchdog, restart_timer, quit_timer;
@@ -51,6 +53,8 @@ int keeper_start(struct keeper *k);
 int keeper_watch(struct keeper *k, pid_t pid);
 void keeper_unwatch(struct keeper *k);
 void keeper_reap(struct keeper *k);
+/* The main process cannot be watched: as if it had ended. */
+void keeper_lost(struct keeper *k, pid_t pid);
 void keeper_quit(struct keeper *k);
 void keeper_restart_now(struct timer *t);
 void keeper_frozen(struct timer *t);

@@ -9,27 +9,43 @@
 
 #include "base/log.h"
 #include "base/obj.h"
+#include "base/units.h"
 #include "daemon.h"
 #include "reactor/fuse_chan.h"
 #include "reactor/sock.h"
 #include "takeover/held.h"
 #include "takeover/records.h"
+#include "takeover/server.h"
+
+/* What an old daemon gets beyond its own time limits. */
+#define LINK_MARGIN (5 * NS_PER_S)
 
 struct takeover_link {
 	struct daemon *d;
 	int sock;
 	struct loop_fd lf;
+	struct timer limit;
 	struct rec_in in;
 	unsigned char buf[REC_MSG_MAX];
 };
 
+uint64_t link_limit(const struct config *cfg)
+{
+	return cfg->migration_slow_read_timeout + cfg->migration_grace_period + LINK_MARGIN;
+}
+
 static void link_close(struct takeover_link *l)
 {
-	l->d->link = NULL;
+	struct daemon *d = l->d;
+
+	d->link = NULL;
+	timer_cancel(&l->limit);
 	if (l->lf.loop != NULL)
 		loop_fd_fini(&l->lf);
 	close(l->sock);
 	free(l);
+	if (d->takeover != NULL)
+		takeover_server_link_ended(d->takeover);
 }
 
 /* Whatever the old daemon had not answered is unanswered for ever, unless the kernel
@@ -113,6 +129,13 @@ static void link_event(struct loop_fd *lf, unsigned what)
 		link_message(l, (size_t)n, fds, nfds);
 }
 
+/* Frozen, it would never end, and callers would wait for its reads.  Should it answer
+ * later all the same, the kernel takes no second answer. */
+static void link_expired(struct timer *t)
+{
+	link_broken(container_of(t, struct takeover_link, limit), "does not end");
+}
+
 void link_start(struct daemon *d, int sock)
 {
 	struct takeover_link *l = calloc(1, sizeof(*l));
@@ -127,11 +150,14 @@ void link_start(struct daemon *d, int sock)
 	l->d = d;
 	l->sock = sock;
 	d->link = l;
+	timer_init(&l->limit, d->loop, link_expired);
 	if (loop_fd_init(&l->lf, d->loop, sock, link_event) != 0) {
 		l->lf.loop = NULL;
 		link_broken(l, "cannot be watched");
 	} else if (loop_fd_want(&l->lf, LOOP_READ) != 0)
 		link_broken(l, "cannot be watched");
+	else
+		timer_arm(&l->limit, link_limit(d->cfg));
 }
 
 void link_stop(struct daemon *d)

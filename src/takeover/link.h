@@ -7,11 +7,16 @@
 #ifndef TAKEOVER_LINK_H
 #define TAKEOVER_LINK_H
 
+#include <stdint.h>
+
+struct config;
 struct daemon;
 
 /* Takes sock over.  There is one link at most: a second takeover of the same
  * daemon cannot begin before it became the old side. */
 void link_start(struct daemon *d, int sock);
+/* The link ends within so many nanoseconds; an old daemon that hangs is given up. */
+uint64_t link_limit(const struct config *cfg);
 /* Before the loop is freed; no-op if there is none. */
 void link_stop(struct daemon *d);
 

@@ -19,7 +19,7 @@
 #include "reactor/statedb.h"
 #include "takeover/claim.h"
 
-enum kept_fd { KEPT_FUSE, KEPT_EPOCH, KEPT_COUNTS, KEPT_INIT, KEPT_LOCK, KEPT_MAX };
+enum kept_fd { KEPT_FUSE, KEPT_EPOCH, KEPT_COUNTS, KEPT_INIT, KEPT_LOCK, KEPT_STATE, KEPT_MAX };
 
 static const char *const kept_names[KEPT_MAX] = {
     [KEPT_FUSE] = "fuse",
@@ -27,6 +27,7 @@ static const char *const kept_names[KEPT_MAX] = {
     [KEPT_COUNTS] = "counts",
     [KEPT_INIT] = "init",
     [KEPT_LOCK] = "lock",
+    [KEPT_STATE] = "state",
 };
 
 /* A service may store other things, and the same name twice after a store that was
@@ -118,7 +119,7 @@ static int recover_adopt(
 	int err;
 
 	if (kept[KEPT_FUSE] < 0 || kept[KEPT_EPOCH] < 0 || kept[KEPT_COUNTS] < 0 ||
-	    kept[KEPT_INIT] < 0)
+	    kept[KEPT_INIT] < 0 || kept[KEPT_STATE] < 0)
 		return errtext_set(et, -EPROTO,
 		    "%s: the keeper did not hold all descriptors of the mount", d->args.mountpoint);
 	err = read_record(d, kept[KEPT_INIT], rec, et);
@@ -132,6 +133,9 @@ static int recover_adopt(
 	if (err != 0)
 		return errtext_set(et, err, "%s: adopt the mount's shared memory: %s",
 		    d->args.mountpoint, strerror(-err));
+	err = daemon_adopt_state_dir(d, kept_take(kept, KEPT_STATE), et);
+	if (err != 0)
+		return err;
 	/* Nothing is touched before this: who holds the claim lives. */
 	err = claim_take(&d->epoch);
 	if (err != 0)
@@ -194,7 +198,7 @@ static void recover_report(struct daemon *d, uint64_t began)
 int recover_begin(struct daemon *d, struct errtext *et)
 {
 	uint64_t began = clock_system.monotonic(&clock_system);
-	struct daemon_init_record rec;
+	struct daemon_init_record rec = {.mount_id = 0};
 	int kept[KEPT_MAX], err;
 
 	CHECK_OBJ(d, DAEMON_MAGIC);

@@ -252,6 +252,23 @@ int takeover_server_new(struct takeover_server **out, struct daemon *d, struct e
 			      et, err, "takeover socket %s: %s", d->takeover_path, strerror(-err));
 }
 
+bool takeover_server_busy(const struct takeover_server *ts)
+{
+	return ts->session != NULL && ts->session->offered;
+}
+
+void takeover_server_hurry(struct takeover_server *ts)
+{
+	if (!ts->session->stopped)
+		timer_arm(&ts->session->timer, SESSION_DONE_LIMIT);
+}
+
+void takeover_server_link_ended(struct takeover_server *ts)
+{
+	if (ts->session != NULL)
+		session_wake(ts->session);
+}
+
 void takeover_server_free(struct takeover_server **tsp)
 {
 	struct takeover_server *ts;
@@ -263,6 +280,7 @@ void takeover_server_free(struct takeover_server **tsp)
 		task_cancel(&ts->session->task, -ECANCELED);
 	while (ts->session != NULL)
 		loop_turn(ts->d->loop, true);
+	fs_on_idle(ts->d->fs, NULL, NULL);
 	if (ts->listening)
 		loop_fd_fini(&ts->lf);
 	close(ts->listen_fd);

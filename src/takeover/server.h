@@ -19,6 +19,12 @@ int takeover_server_new(struct takeover_server **out, struct daemon *d, struct e
 /* Takes a listening socket over instead (the descriptor came in STATE). */
 int takeover_server_adopt(struct takeover_server **out, struct daemon *d, int listen_fd);
 void takeover_server_free(struct takeover_server **ts);
+/* A successor has been offered the mount: this daemon cannot just end now. */
+bool takeover_server_busy(const struct takeover_server *ts);
+/* Someone waits for the end: a successor that is not READY yet gets little time. */
+void takeover_server_hurry(struct takeover_server *ts);
+/* Our own predecessor has ended. */
+void takeover_server_link_ended(struct takeover_server *ts);
 
 /* Spawns a successor (vfork and exec; never a fork that goes on): the binary
  * (NULL: the one we were started from, as it is on disk now) with our arguments,

@@ -2,8 +2,6 @@
 /* Hand-over, old side: who may take over, and what it is offered. */
 #include "config.h"
 
-#include <errno.h>
-#include <fcntl.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -13,6 +11,7 @@
 #include "daemon.h"
 #include "ops/counts.h"
 #include "reactor/fuse_chan.h"
+#include "takeover/link.h"
 #include "takeover/server_priv.h"
 
 /* --- HELLO */
@@ -105,32 +104,28 @@ static void state_records(struct session *s)
 	rec_put(&s->out, REC_INIT_REPLY, init->reply, init->reply_len);
 	rec_put_u64(&s->out, REC_MOUNT_ID, d->mount_id);
 	rec_put_u64(&s->out, REC_EPOCH, d->epoch.mine);
-	rec_put_u64(&s->out, REC_WINDOW, d->cfg->migration_grace_period + SESSION_DONE_LIMIT);
+	rec_put_u64(&s->out, REC_WINDOW,
+	    d->cfg->migration_grace_period + SESSION_DONE_LIMIT +
+		(d->link != NULL ? link_limit(d->cfg) : 0));
 }
 
 int session_send_state(struct session *s)
 {
 	struct daemon *d = s->ts->d;
 	struct fd_list l = {.n = 0};
-	int dir, err;
 
 	state_records(s);
 	if (s->check_only)
 		return session_send(s, NULL, 0);
-	dir = open(d->state_dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	if (dir < 0)
-		return -errno;
 	fd_list_add(&l, REC_FD_FUSE, fuse_chan_fd(d->chan));
 	fd_list_add(&l, REC_FD_EPOCH, d->epoch.fd);
 	fd_list_add(&l, REC_FD_COUNTS, counts_fd(d->counts));
 	fd_list_add(&l, REC_FD_LOCK, cache_lock_fd(d->cache));
-	fd_list_add(&l, REC_FD_STATE_DIR, dir);
+	fd_list_add(&l, REC_FD_STATE_DIR, d->state_fd);
 	fd_list_add(&l, REC_FD_INIT, d->init_fd);
 	fd_list_add(&l, REC_FD_TAKEOVER, s->ts->listen_fd);
 	if (d->ctl != NULL)
 		fd_list_add(&l, REC_FD_CONTROL, ctl_listen_fd(d->ctl));
 	rec_put(&s->out, REC_FDS, l.kind, (size_t)l.n);
-	err = session_send(s, l.fd, l.n);
-	close(dir);
-	return err;
+	return session_send(s, l.fd, l.n);
 }

@@ -54,9 +54,10 @@ struct session {
 	struct rec_out out;
 	/* what HELLO said */
 	bool check_only, same_keeper, has_keeper;
+	bool keeper_left; /* our own keeper holds nothing any more */
 	char build[32];
 	/* how far it went */
-	bool stopped, quiesced, closed, index_closed, committed, ended_reads;
+	bool offered, stopped, quiesced, closed, index_closed, committed, ended_reads;
 	uint64_t stopped_at;
 	uint64_t claim_until;
 	struct held_list held;

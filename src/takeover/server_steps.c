@@ -30,6 +30,7 @@
 #include "reactor/statedb.h"
 #include "takeover/claim.h"
 #include "takeover/held.h"
+#include "takeover/link.h"
 #include "takeover/server_priv.h"
 
 /* A successor says HELLO at once, and READY when it has opened its cache. */
@@ -152,6 +153,7 @@ static enum task_next s_state(struct task *t)
 	}
 	if (s->check_only)
 		return task_goto(t, S_END);
+	s->offered = true;
 	session_limit(s, READY_LIMIT);
 	return session_wait(s, S_READY);
 }
@@ -199,6 +201,12 @@ static enum task_next s_ready(struct task *t)
 		return session_wait(s, S_READY);
 	if (got < 0)
 		return task_goto(t, S_ROLLBACK);
+	/* The daemon before us still finishes reads and will hand us the rest: with the
+	 * databases closed we could not take them. */
+	if (d->link != NULL) {
+		session_limit(s, link_limit(d->cfg));
+		return session_wait(s, S_READY);
+	}
 	session_next_msg(s);
 	err = FAULT("takeover.old.ready");
 	if (err != 0) {
@@ -315,6 +323,17 @@ static bool session_kill_peer(struct session *s)
 	return err == 0;
 }
 
+/* The successor's keeper has the descriptors: ours must neither restart us nor hold
+ * the mount when it is gone.  With one keeper for both they are the successor's. */
+static void session_leave_keeper(struct session *s)
+{
+	if (s->same_keeper || s->keeper_left || !s->ts->d->kept)
+		return;
+	s->keeper_left = true;
+	daemon_unstore_fds();
+	notify_send("STOPPING=1", NULL, 0);
+}
+
 static enum task_next s_done(struct task *t)
 {
 	struct session *s = session_of(t);
@@ -335,6 +354,8 @@ static enum task_next s_done(struct task *t)
 		session_next_msg(s);
 		held_free(&s->held);
 		spawn_session_ended(&s->ts->spawn, s->pid, 0, "");
+		if (s->has_keeper)
+			session_leave_keeper(s);
 		log_info(
 		    "%s: handed over to pid %d (%s)", d->args.mountpoint, (int)s->pid, s->build);
 		spent = now_exact(s) - s->stopped_at;
@@ -536,14 +557,13 @@ static enum task_next s_end(struct task *t)
 	if (s->committed && d->handed_over) {
 		rec_begin(&s->out, MSG_END);
 		session_send(s, NULL, 0);
-		/* With one keeper for both the names in its store are the successor's. */
-		if (!s->same_keeper && d->kept) {
-			daemon_unstore_fds();
-			notify_send("STOPPING=1", NULL, 0);
-		}
+		session_leave_keeper(s);
 		daemon_exit(d, false, DAEMON_EXIT_OK);
-	} else if (s->words[0] != '\0')
+		return task_end(t);
+	}
+	if (s->words[0] != '\0')
 		spawn_session_ended(&s->ts->spawn, s->pid, -ECANCELED, s->words);
+	daemon_end_if_asked(d);
 	return task_end(t);
 }
 

@@ -181,8 +181,10 @@ static bool is_takeover_flag(const char *word)
 }
 
 /* Ours without --takeover and --check, then extra, then what we want of it; the
- * mount point, which is our last word, stays the last.  Words are borrowed. */
-static char **spawn_argv(struct daemon *d, const char *const *extra, bool check_only)
+ * mount point, which is our last word, stays the last.  A binary that was named is the
+ * first word, for that is what a keeper will start after a crash.  Words are borrowed. */
+static char **spawn_argv(
+    struct daemon *d, const char *binary, const char *const *extra, bool check_only)
 {
 	size_t n = 0, nextra = 0;
 	char **argv;
@@ -193,7 +195,8 @@ static char **spawn_argv(struct daemon *d, const char *const *extra, bool check_
 	argv = calloc((size_t)d->args.argc + nextra + 2, sizeof(*argv));
 	if (argv == NULL)
 		return NULL;
-	for (i = 0; i + 1 < d->args.argc; i++)
+	argv[n++] = binary != NULL ? (char *)(uintptr_t)binary : d->args.argv[0];
+	for (i = 1; i + 1 < d->args.argc; i++)
 		if (!is_takeover_flag(d->args.argv[i]) && strcmp(d->args.argv[i], "--check") != 0)
 			argv[n++] = d->args.argv[i];
 	for (i = 0; i < (int)nextra; i++)
@@ -355,15 +358,17 @@ int takeover_spawn(struct takeover_server *ts, const char *binary, const char *c
 	if (sp->pid != 0 || ts->session != NULL)
 		return errtext_set(
 		    et, -EBUSY, "%s: a takeover is under way already", ts->d->args.mountpoint);
+	argv = spawn_argv(ts->d, binary, extra, check_only);
+	if (argv == NULL)
+		return errtext_set(et, -ENOMEM, "start a new daemon: %s", strerror(ENOMEM));
 	if (binary == NULL) {
 		err = spawn_own_binary(own, sizeof(own));
-		if (err != 0)
+		if (err != 0) {
+			free(argv);
 			return errtext_set(et, err, "find our own program: %s", strerror(-err));
+		}
 		binary = own;
 	}
-	argv = spawn_argv(ts->d, extra, check_only);
-	if (argv == NULL)
-		return errtext_set(et, -ENOMEM, "start %s: %s", binary, strerror(ENOMEM));
 	memset(sp, 0, sizeof(*sp));
 	sp->pidfd = sp->pipe = -1;
 	sp->check_only = check_only;
