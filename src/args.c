@@ -6,7 +6,9 @@
 #include <errno.h>
 #include <getopt.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/argv.h"
 #include "base/obj.h"
@@ -39,6 +41,7 @@ static void args_help(void)
 	       "Mount object storage or a directory; the daemon can be replaced while in use.\n"
 	       "\n"
 	       "  -u, --ufs PATH=URI        attach storage: /=s3://bucket/prefix, /=file:///srv/data\n"
+	       "                            (repeatable, each at a path of its own)\n"
 	       "  -s, --set NAME=VALUE      set a property (see --dump-options); the last one wins\n"
 	       "  -c, --config FILE         properties from FILE (default %s)\n"
 	       "  -o OPT[,OPT]              mount options, as mount(8) has them\n"
@@ -102,19 +105,20 @@ static int args_list_add(const char **list, unsigned *n, unsigned max, const cha
 static int args_takeover(struct args *a, const char *mode)
 {
 	static const struct {
-		const char *word;
+		const char *word, *flag;
 		enum daemon_takeover_mode mode;
 	} modes[] = {
-	    {"auto", TAKEOVER_AUTO},
-	    {"require", TAKEOVER_REQUIRE},
-	    {"never", TAKEOVER_NEVER},
-	    {"check", TAKEOVER_CHECK},
+	    {"auto", "--takeover=auto", TAKEOVER_AUTO},
+	    {"require", "--takeover=require", TAKEOVER_REQUIRE},
+	    {"never", "--takeover=never", TAKEOVER_NEVER},
+	    {"check", "--takeover=check", TAKEOVER_CHECK},
 	};
 	unsigned i;
 
 	for (i = 0; i < ARRAY_LEN(modes); i++)
 		if (mode == NULL || strcmp(mode, modes[i].word) == 0) {
 			a->d.takeover = modes[i].mode;
+			a->takeover_flag = modes[i].flag;
 			return -1;
 		}
 	return args_usage("--takeover", mode, "must be auto, require or never");
@@ -157,6 +161,7 @@ static int args_option(struct args *a, int opt, const char *value)
 		if (strcmp(value, "stderr") != 0 && strcmp(value, "syslog") != 0)
 			return args_usage("--log", value, "must be stderr or syslog");
 		a->log = strcmp(value, "syslog") == 0 ? LOG_TO_SYSLOG : LOG_TO_STDERR;
+		a->log_flag = a->log == LOG_TO_SYSLOG ? "--log=syslog" : "--log=stderr";
 		return -1;
 	case 'V':
 		args_version();
@@ -168,6 +173,84 @@ static int args_option(struct args *a, int opt, const char *value)
 		fprintf(stderr, "Try 'batonfsd --help'.\n");
 		return DAEMON_EXIT_USAGE;
 	}
+}
+
+/* --- the command line in its plain form */
+
+/* A relative path means nothing in another working directory; links stay, since what
+ * they lead to may be changed on purpose. */
+static char *args_absolute(const char *path)
+{
+	char *cwd, *out;
+
+	if (path[0] == '/')
+		return strdup(path);
+	cwd = getcwd(NULL, 0);
+	if (cwd == NULL)
+		return errno == ENOMEM ? NULL : strdup(path);
+	if (asprintf(&out, "%s/%s", strcmp(cwd, "/") == 0 ? "" : cwd, path) < 0)
+		out = NULL;
+	free(cwd);
+	return out;
+}
+
+static int args_push_pairs(char ***argv, const char *flag, const char *const *values, unsigned n)
+{
+	int err = 0;
+
+	for (unsigned i = 0; err == 0 && i < n; i++) {
+		err = argv_push(argv, strdup(flag));
+		if (err == 0)
+			err = argv_push(argv, strdup(values[i]));
+	}
+	return err;
+}
+
+static int args_push_flags(const struct args *a, char ***argv)
+{
+	char fd[32];
+	int err = 0;
+
+	snprintf(fd, sizeof(fd), "--fuse-fd=%d", a->d.fuse_fd);
+	if (a->d.foreground)
+		err = argv_push(argv, strdup("-f"));
+	if (err == 0 && a->log_flag != NULL)
+		err = argv_push(argv, strdup(a->log_flag));
+	if (err == 0 && a->takeover_flag != NULL)
+		err = argv_push(argv, strdup(a->takeover_flag));
+	if (err == 0 && a->d.fuse_fd >= 0)
+		err = argv_push(argv, strdup(fd));
+	if (err == 0 && a->config_file != NULL) {
+		err = argv_push(argv, strdup("-c"));
+		if (err == 0)
+			err = argv_push(argv, args_absolute(a->config_file));
+	}
+	return err;
+}
+
+static int args_make_plain(struct args *a, const char *program, const char *mountpoint)
+{
+	char ***argv = &a->d.argv;
+	int err;
+
+	/* Without a slash it is looked for in PATH, in a restart too. */
+	err = argv_push(argv,
+	    strchr(program, '/') != NULL ? args_absolute(program) : strdup(program));
+	if (err == 0)
+		err = args_push_flags(a, argv);
+	if (err == 0)
+		err = args_push_pairs(argv, "-u", a->d.ufs_specs, a->d.nufs);
+	if (err == 0)
+		err = args_push_pairs(argv, "-o", a->mount_opts, a->nmount_opts);
+	if (err == 0)
+		err = args_push_pairs(argv, "-s", a->settings, a->nsettings);
+	if (err == 0)
+		err = argv_push(argv, strdup(mountpoint));
+	if (err != 0)
+		argv_free(argv);
+	for (a->d.argc = 0; a->d.argv != NULL && a->d.argv[a->d.argc] != NULL;)
+		a->d.argc++;
+	return err;
 }
 
 int args_parse(struct args *a, int argc, char **argv)
@@ -193,16 +276,7 @@ int args_parse(struct args *a, int argc, char **argv)
 				"-u /=file:///DIRECTORY\n");
 		return DAEMON_EXIT_USAGE;
 	}
-	/* getopt_long() has moved the mount point to the end; what is put in before
-	 * it later (settings to keep) must not come behind a "--". */
-	if (strcmp(argv[optind - 1], "--") == 0) {
-		argv[optind - 1] = argv[optind];
-		argv[optind] = NULL;
-		argc--;
-	}
-	a->d.argv = argv_copy(argv);
-	a->d.argc = argc;
-	if (a->d.argv == NULL) {
+	if (args_make_plain(a, argv[0], argv[optind]) != 0) {
 		fprintf(stderr, "batonfsd: %s\n", strerror(ENOMEM));
 		return DAEMON_EXIT_FAILURE;
 	}
@@ -221,7 +295,7 @@ struct config *args_load_config(const struct args *a, struct errtext *et)
 	}
 	err = config_load(cfg, a->config_file != NULL ? a->config_file : ARGS_DEFAULT_CONFIG, et);
 	if (err == -ENOENT && a->config_file == NULL)
-		err = 0;
+		err = errtext_set(et, 0, "%s", "");
 	for (i = 0; err == 0 && i < a->nsettings; i++) {
 		err = config_set_pair(cfg, a->settings[i], et);
 		if (err != 0)

@@ -17,10 +17,14 @@ struct args {
 	const char *mount_opts[ARGS_MAX_LIST]; /* "a,b=c", in order */
 	unsigned nmount_opts;
 	enum log_target log;
+	/* NULL, or the flag as it goes into d.argv */
+	const char *takeover_flag, *log_flag;
 };
 
 /* Parses; -1: go on, else the code to exit with (help and errors are printed).
- * argv is permuted: operands go to its end. */
+ * argv is permuted: operands go to its end.  d.argv is the command line in its plain
+ * form: one flag and one value a word, relative paths made absolute, the mount point
+ * last; so it means the same in a restart and can be added to. */
 int args_parse(struct args *a, int argc, char **argv);
 
 /* File, then settings: a fresh configuration or NULL with words. */

@@ -64,7 +64,7 @@ static enum daemon_exit check_storage(struct daemon *d, struct errtext *et)
 			loop_turn(d->loop, true);
 		if (cw.err == 0)
 			continue;
-		errtext_set(et, cw.err, "storage %s: %s", ufs_uri(d->ufs[i]), cw.rq.et.s);
+		errtext_set(et, cw.err, "%s", cw.rq.et.s);
 		return DAEMON_EXIT_STORAGE;
 	}
 	return DAEMON_EXIT_OK;
@@ -89,6 +89,8 @@ static enum daemon_exit begin_fresh(struct daemon *d, struct errtext *et)
 {
 	enum daemon_exit ex;
 
+	if (d->args.fuse_fd >= 0 && mountpoint_check_fuse_fd(d->args.fuse_fd, et) != 0)
+		return DAEMON_EXIT_USAGE;
 	if (d->args.fuse_fd < 0 && served_for_good(d))
 		return errtext_set(et, DAEMON_EXIT_TAKEOVER,
 		    "mount point %s: busy: its daemon does not let itself be taken over "
@@ -97,7 +99,12 @@ static enum daemon_exit begin_fresh(struct daemon *d, struct errtext *et)
 	if (d->args.fuse_fd < 0 && mountpoint_check_free(d->args.mountpoint, et) != 0)
 		return DAEMON_EXIT_FAILURE;
 	ex = check_storage(d, et);
-	return ex == DAEMON_EXIT_OK ? daemon_begin_fresh(d, et) : ex;
+	if (ex != DAEMON_EXIT_OK)
+		return ex;
+	if (d->args.fuse_fd < 0 && !mountpoint_is_empty(d->args.mountpoint))
+		daemon_warn(d, "%s is not empty: what lies there is hidden as long as this mount is",
+		    d->args.mountpoint);
+	return daemon_begin_fresh(d, et);
 }
 
 static enum daemon_exit begin(struct daemon *d, struct errtext *et)
@@ -108,7 +115,11 @@ static enum daemon_exit begin(struct daemon *d, struct errtext *et)
 		return DAEMON_EXIT_OK;
 	if (err != -ENOENT)
 		return DAEMON_EXIT_FAILURE;
-	if (d->args.takeover != TAKEOVER_NEVER && d->args.fuse_fd < 0) {
+	/* A descriptor that was given is for the first daemon of a mount; a successor
+	 * that is to take over has it among its flags and not open. */
+	if (d->args.fuse_fd < 0 ? d->args.takeover != TAKEOVER_NEVER
+				: d->args.takeover == TAKEOVER_REQUIRE ||
+				      d->args.takeover == TAKEOVER_CHECK) {
 		err = takeover_begin(d, et);
 		if (err == 0)
 			return DAEMON_EXIT_OK;
@@ -134,7 +145,8 @@ static enum daemon_exit run(struct daemon *d, struct errtext *et)
 	if (d->args.check) {
 		ex = check_storage(d, et);
 		if (ex == DAEMON_EXIT_OK)
-			printf("batonfsd: configuration and storage are well\n");
+			printf("batonfsd: configuration %s well\n",
+			    d->nufs > 0 ? "and storage are" : "(no storage was named) is");
 		return ex;
 	}
 	ex = begin(d, et);

@@ -3,6 +3,7 @@
 
 #include "mountpoint.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -10,7 +11,12 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/sysmacros.h>
 #include <unistd.h>
+
+/* /dev/fuse, by Linux's list of devices. */
+#define FUSE_DEV_MAJOR 10
+#define FUSE_DEV_MINOR 229
 
 /* dir + "/" + base, malloc'ed */
 static char *mountpoint_join(const char *dir, const char *base)
@@ -30,6 +36,7 @@ static int mountpoint_resolve_plain(const char *path, char **out)
 {
 	char *copy = strdup(path), *slash, *dir, *base;
 	size_t len;
+	int err;
 
 	*out = NULL;
 	if (copy == NULL)
@@ -42,8 +49,9 @@ static int mountpoint_resolve_plain(const char *path, char **out)
 	if (base[0] == '\0' || strcmp(base, ".") == 0 || strcmp(base, "..") == 0) {
 		/* No parent to stop at: "/" and the like cannot be our own mount. */
 		*out = realpath(copy, NULL);
+		err = *out != NULL ? 0 : errtext_errno();
 		free(copy);
-		return *out != NULL ? 0 : -errno;
+		return err;
 	}
 	if (slash == NULL)
 		dir = realpath(".", NULL);
@@ -52,8 +60,9 @@ static int mountpoint_resolve_plain(const char *path, char **out)
 		dir = realpath(slash == copy ? "/" : copy, NULL);
 	}
 	if (dir == NULL) {
+		err = errtext_errno();
 		free(copy);
-		return -errno;
+		return err;
 	}
 	*out = mountpoint_join(dir, base);
 	free(dir);
@@ -75,6 +84,11 @@ int mountpoint_resolve(const char *path, char **out, struct errtext *et)
 		/* readlink(2) asks nothing of a file system mounted there. */
 		n = readlink(at, link, sizeof(link) - 1);
 		if (n < 0) {
+			if (strlen(at) >= PATH_MAX) {
+				free(at);
+				err = -ENAMETOOLONG;
+				break;
+			}
 			*out = at;
 			return 0;
 		}
@@ -145,6 +159,31 @@ int mountpoint_use(const char *mountpoint)
 	free(line);
 	fclose(f);
 	return use;
+}
+
+int mountpoint_check_fuse_fd(int fd, struct errtext *et)
+{
+	struct stat st;
+
+	if (fstat(fd, &st) != 0)
+		return errtext_set(et, -EBADF, "--fuse-fd %d: is not open", fd);
+	if (!S_ISCHR(st.st_mode) || st.st_rdev != makedev(FUSE_DEV_MAJOR, FUSE_DEV_MINOR))
+		return errtext_set(et, -EINVAL, "--fuse-fd %d: is not /dev/fuse", fd);
+	return 0;
+}
+
+bool mountpoint_is_empty(const char *mountpoint)
+{
+	DIR *dir = opendir(mountpoint);
+	struct dirent *de;
+	bool empty = true;
+
+	if (dir == NULL)
+		return true;
+	while (empty && (de = readdir(dir)) != NULL)
+		empty = strcmp(de->d_name, ".") == 0 || strcmp(de->d_name, "..") == 0;
+	closedir(dir);
+	return empty;
 }
 
 int mountpoint_check_free(const char *mountpoint, struct errtext *et)

@@ -28,4 +28,11 @@ int mountpoint_use(const char *mountpoint);
  * -EBUSY, with words. */
 int mountpoint_check_free(const char *mountpoint, struct errtext *et);
 
+/* A descriptor that was given (--fuse-fd): 0, -EBADF or -EINVAL with words. */
+int mountpoint_check_fuse_fd(int fd, struct errtext *et);
+
+/* False if there is something that a mount would hide; true also if nobody can say.
+ * Only where mountpoint_check_free() is content. */
+bool mountpoint_is_empty(const char *mountpoint);
+
 #endif

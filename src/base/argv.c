@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 #include "base/argv.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -115,6 +116,24 @@ char **argv_copy(char *const *argv)
 			argv_free(&copy);
 	}
 	return copy;
+}
+
+int argv_push(char ***argvp, char *word)
+{
+	size_t n = 0;
+	char **more;
+
+	while (*argvp != NULL && (*argvp)[n] != NULL)
+		n++;
+	more = word != NULL ? reallocarray(*argvp, n + 2, sizeof(*more)) : NULL;
+	if (more == NULL) {
+		free(word);
+		return -ENOMEM;
+	}
+	more[n] = word;
+	more[n + 1] = NULL;
+	*argvp = more;
+	return 0;
 }
 
 void argv_free(char ***argvp)

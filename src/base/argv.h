@@ -15,5 +15,8 @@ char **argv_decode(const char *text);
 /* A deep copy, or NULL. */
 char **argv_copy(char *const *argv);
 void argv_free(char ***argv);
+/* Adds a word, which it takes over, at the end of *argv (NULL: an empty one): 0, or
+ * -ENOMEM, also if word is NULL, so that strdup() may stand there. */
+int argv_push(char ***argv, char *word);
 
 #endif

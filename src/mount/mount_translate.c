@@ -12,23 +12,14 @@
 
 struct words {
 	char **word; /* NULL-terminated */
-	size_t n;
 	bool failed; /* out of memory */
 	bool has_fsname, has_takeover;
 };
 
 static void words_take(struct words *w, char *word)
 {
-	char **more = word != NULL ? reallocarray(w->word, w->n + 2, sizeof(*more)) : NULL;
-
-	if (more == NULL) {
-		free(word);
+	if (argv_push(&w->word, word) != 0)
 		w->failed = true;
-		return;
-	}
-	w->word = more;
-	w->word[w->n++] = word;
-	w->word[w->n] = NULL;
 }
 
 static void words_add(struct words *w, const char *flag, const char *value)

@@ -221,11 +221,11 @@ static void keeper_main_ended(struct keeper *k)
 		keeper_try_again(k, pid, text);
 		return;
 	}
-	/* To whoever waits for the mount it has said itself why. */
-	if (end_code(k) != 0 && (k->ready_fd < 0 || !WIFEXITED(k->status)))
-		log_error("pid %d %s", (int)pid, text);
-	else
+	/* To whoever still waits for the mount it has said itself why. */
+	if (end_code(k) == 0)
 		log_info("pid %d %s", (int)pid, text);
+	else if (k->ready_fd < 0 || !WIFEXITED(k->status))
+		log_error("pid %d %s", (int)pid, text);
 	keeper_end(k, end_code(k));
 }
 
