@@ -1,0 +1,305 @@
+#!/bin/bash
+# SPDX-License-Identifier: BSD-2-Clause
+# What can go wrong in a hand-over, at every named point, under readers that compare
+# every byte: either side dies, hangs or fails, strangers and wrong successors knock.
+# ROUNDS=n for more.
+. "${BATONFS_SRC:-.}/t/e2e/lib.sh"
+
+ROUNDS=${ROUNDS:-1}
+HOWS="kill errno:5"
+[ "$ROUNDS" = 1 ] || HOWS="$HOWS exit"
+S=$T/src
+mkdir -p "$S/d" "$T/bin" "$T/cache" "$T/cache2" "$T/other"
+pattern gen "$S/d/a.8000000" "$S/d/b.3000001" "$S/d/c.4096"
+FILES="$M/d/a.8000000 $M/d/b.3000001 $M/d/c.4096"
+# shellcheck disable=SC2054
+SETTINGS=(-u "/=file://$S" -s worker.page.store.dir="$T/cache" -s worker.page.store.size=64MiB
+	-s keeper.restart.limit="500 in 1min" -s fuse.migration.ongoing.request.grace_period=1s
+	-o attr_timeout=0.2,entry_timeout=0.2)
+RUN=/run/batonfs/$(systemd_escape "$M")
+
+# The daemon with a fault that is taken once: whoever starts next has it.
+cat >"$T/bin/batonfsd" <<WRAPPER
+#!/bin/bash
+unset BATONFS_FAULT
+if mv "$T/fault" "$T/fault.taken" 2>/dev/null; then
+	export BATONFS_FAULT=\$(cat "$T/fault.taken")
+fi
+exec -a "\$0" "$BATONFS_BUILD/batonfsd" "\$@"
+WRAPPER
+chmod +x "$T/bin/batonfsd"
+
+fault() {
+	echo "$1" >"$T/fault.new"
+	mv "$T/fault.new" "$T/fault"
+}
+
+answers() {
+	[ -n "$(timeout 5 batonfs -m "$M" --json status 2>/dev/null | jq -r .pid)" ]
+}
+
+keep() { # [keeper options --] the daemon under a keeper whose log we have
+	local options=()
+	while [ "${1#--}" != "$1" ]; do
+		options+=("$1")
+		shift
+	done
+	batonfs-keeper --watchdog 3s "${options[@]}" -- "$T/bin/batonfsd" -f "$@" "$M" 2>>"$LOG" &
+	keeper=$!
+	wait_until 30 "the mount serves" answers
+}
+
+upgrade() {
+	timeout 60 batonfs -m "$M" upgrade --binary "$T/bin/batonfsd" >"$T/upgrade.out" 2>&1
+}
+
+served() { # DESCRIPTION: somebody serves, and right
+	wait_until 20 "$1: a daemon serves" answers
+	pattern check "$M/d/b.3000001" || die "$1: wrong content"
+	readers_alive
+}
+
+# A daemon that dies between INIT's record and its reply: the kernel asks again.
+fault daemon.init=kill
+keep "${SETTINGS[@]}"
+expect "a daemon that dies while it answers INIT is replaced" pattern check "$M/d/b.3000001"
+[ -e "$T/fault.taken" ] || die "the fault was not taken"
+
+# shellcheck disable=SC2086
+readers_start buffered direct mmap reopen list
+ino=$(stat -c %i "$M/d/b.3000001")
+
+for round in $(seq "$ROUNDS"); do
+	for point in hello state ready commit; do
+		for how in $HOWS; do
+			before=$(daemon_pid)
+			fault "takeover.new.$point=$how"
+			got=0
+			upgrade || got=$?
+			[ $got = 5 ] || die "new.$point=$how: exit code $got: $(cat "$T/upgrade.out")"
+			grep -q . "$T/upgrade.out" || die "new.$point=$how: no words"
+			served "new.$point=$how"
+			[ "$(daemon_pid)" = "$before" ] || die "new.$point=$how: the old daemon does not serve"
+			batonfs -m "$M" --json status | jq -e '.last_takeover.failure != ""' >/dev/null ||
+				die "new.$point=$how: status does not tell"
+		done
+	done
+	ok "round $round: the new one fails before it serves: the old one goes on, with words"
+	# With MAINPID moved its end is the keeper's business, or the old one's.
+	fault takeover.new.done=kill
+	upgrade || true
+	served "new.done=kill"
+	fault takeover.new.done=errno:5
+	upgrade || true
+	served "new.done=errno:5"
+	ok "round $round: the new one dies, or cannot say DONE, when it has the mount"
+	for point in ready commit; do
+		for how in kill errno:5@1; do
+			fault takeover.old.$point=$how
+			upgrade || die "upgrade: $(cat "$T/upgrade.out")"
+			before=$(daemon_pid)
+			upgrade && [ $how != kill ] && die "old.$point=$how: the upgrade should fail"
+			served "old.$point=$how"
+			case $how in
+			kill) [ "$(daemon_pid)" != "$before" ] ;;
+			*) [ "$(daemon_pid)" = "$before" ] ;;
+			esac || die "old.$point=$how: the wrong daemon serves"
+		done
+	done
+	ok "round $round: the old one dies or fails while it hands over"
+	# What hangs with the right in its hand is killed by the old daemon, or by the
+	# keeper's watchdog.
+	for point in new.commit new.done old.ready old.commit; do
+		if [ "${point#old}" != "$point" ]; then
+			fault takeover.$point=stop
+			upgrade || die "upgrade: $(cat "$T/upgrade.out")"
+			upgrade || true
+		else
+			fault takeover.$point=stop
+			upgrade && die "$point=stop: the upgrade should fail"
+		fi
+		served "$point=stop"
+	done
+	ok "round $round: who hangs in a hand-over is ended"
+	# A restarted daemon that dies or hangs on its way.
+	for how in kill stop errno:5; do
+		before=$(daemon_pid)
+		fault recover.adopted=$how
+		kill -9 "$before"
+		served "recover.adopted=$how"
+		[ "$(daemon_pid)" != "$before" ] || die "recover.adopted=$how"
+	done
+	ok "round $round: a daemon that dies or hangs while it recovers is replaced"
+done
+[ "$(stat -c %i "$M/d/b.3000001")" = "$ino" ] || die "st_ino has changed"
+
+# A successor that waits does not disturb, and an upgrade meanwhile is refused.
+fault takeover.new.ready=stop
+"$T/bin/batonfsd" -f --takeover=require "${SETTINGS[@]}" "$M" 2>>"$LOG" &
+frozen=$!
+wait_until 10 "the successor has stopped" grep -q "^State:.T" /proc/$frozen/status
+served "a successor that hangs before READY"
+expect_exit 5 "taking this mount over at the moment" "a second successor is refused" \
+	"$BATONFS_BUILD/batonfsd" -f --takeover=require "${SETTINGS[@]}" "$M"
+kill -9 $frozen
+wait $frozen || true
+served "a successor that was frozen and killed"
+
+# Wrong successors.
+expect_exit 5 "worker.page.store.dir is not the directory" "another cache directory is refused" \
+	"$BATONFS_BUILD/batonfsd" -f "${SETTINGS[@]}" -s worker.page.store.dir="$T/cache2" "$M"
+expect_exit 5 "other storage" "another storage is refused" \
+	"$BATONFS_BUILD/batonfsd" -f -u "/=file://$T/other" -s worker.page.store.dir="$T/cache" "$M"
+expect_exit 5 "No such file" "an upgrade to a program that is not there is refused" \
+	batonfs -m "$M" upgrade --binary "$T/nothing"
+echo garbage >"$T/broken"
+chmod +x "$T/broken"
+expect_exit 5 "Exec format" "a broken program is refused" batonfs -m "$M" upgrade --binary "$T/broken"
+expect_exit 5 "said nothing" "a program of another kind is refused" batonfs -m "$M" upgrade --binary /bin/true
+served "after wrong successors"
+
+# Strangers on the socket: noise, other users, silence.
+cat >"$T/stranger.py" <<'PY'
+import os, socket, sys
+def sock():
+    s = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    s.settimeout(15)
+    s.connect(sys.argv[1])
+    return s
+for noise in (b'x', b'garbage garbage garbage', b'\0' * 16384, os.urandom(4000),
+              b'tfob\1\0\1\0' + b'\1\0\0\0\xff\xff\xff\xff', b'tfob\1\0\3\0'):
+    s = sock()
+    s.send(noise)
+    answer = s.recv(16384)
+    assert answer[6:8] == b'\2\0', answer   # REFUSE
+    s.close()
+s = sock()
+s.close()
+PY
+expect "noise on the takeover socket is refused" python3 "$T/stranger.py" "$RUN/takeover"
+if ! setpriv --reuid=65534 --clear-groups python3 "$T/stranger.py" "$RUN/takeover" 2>"$T/err"; then
+	grep -q "Permission denied" "$T/err" || die "another user: $(cat "$T/err")"
+fi
+ok "another user does not reach it"
+served "after strangers"
+
+# Who asked for the upgrade goes away: it is done all the same.
+before=$(daemon_pid)
+fault takeover.new.ready=sleep:500ms
+batonfs -m "$M" upgrade --binary "$T/bin/batonfsd" >/dev/null 2>&1 &
+client=$!
+wait_until 10 "the upgrade has begun" test -e "$T/fault.taken" -a ! -e "$T/fault"
+kill -9 $client
+wait $client 2>/dev/null || true
+other_serves() { p=$(daemon_pid) && [ -n "$p" ] && [ "$p" != "$before" ]; }
+wait_until 10 "another daemon serves" other_serves
+ok "an upgrade is finished though its client was killed"
+
+# The daemon is told to end while it hands over: the successor gets the mount.
+before=$(daemon_pid)
+fault takeover.new.ready=stop
+upgrade &
+client=$!
+stopped() { # a child of the daemon
+	local p
+	for p in $(<"/proc/$before/task/$before/children"); do
+		grep -q "^State:.T" "/proc/$p/status" && frozen=$p && return
+	done
+	return 1
+}
+wait_until 10 "the successor has stopped" stopped
+kill -TERM "$before"
+wait_until 5 "the daemon has heard the signal" grep -q "SIGTERM: ending after the takeover" "$LOG"
+kill -CONT "$frozen"
+wait $client || die "the upgrade failed: $(cat "$T/upgrade.out")"
+wait_until 10 "another daemon serves" other_serves
+served "SIGTERM during a hand-over"
+ok "SIGTERM during a hand-over loses nothing"
+
+# After an upgrade to another program a crash starts that one, not the old.
+mkdir "$T/bin2"
+sed "s|^exec .*|exec -a \"\$0\" \"$BATONFS_BUILD/batonfsd\" \"\$@\"|" "$T/bin/batonfsd" >"$T/bin2/batonfsd2"
+chmod +x "$T/bin2/batonfsd2"
+expect "upgrade to another program" batonfs -m "$M" upgrade --binary "$T/bin2/batonfsd2"
+before=$(daemon_pid)
+kill -9 "$before"
+wait_until 10 "another daemon serves" other_serves
+tr '\0' ' ' <"/proc/$(daemon_pid)/cmdline" | grep -q "^$T/bin2/batonfsd2 " || die "the old program was started after a crash"
+ok "after a crash the keeper starts the program of the last upgrade"
+upgrade || die "back: $(cat "$T/upgrade.out")"
+
+# The keeper dies: the daemon notices, goes on, and can be given another.
+kill -9 "$keeper"
+wait "$keeper" 2>/dev/null || true
+unkept() { batonfs -m "$M" --json status | jq -e '.keeper == false and (.warnings | tostring | contains("keeper"))'; }
+wait_until 15 "the daemon notices that its keeper is gone" unkept
+served "without a keeper"
+before=$(daemon_pid)
+keep "${SETTINGS[@]}"
+wait_until 10 "the new keeper's daemon serves" other_serves
+before=$(daemon_pid)
+kill -9 "$before"
+wait_until 10 "the new keeper restarts" other_serves
+served "with a new keeper"
+ok "a daemon whose keeper died is taken over by one with a new keeper"
+
+readers_stop
+ok "no reader saw an error or a wrong byte"
+
+# Both die: errors, not a hang; and the next start says what to do.
+exec 6<"$M/d/a.8000000"
+pid=$(daemon_pid)
+kill -9 "$keeper" "$pid"
+expect_exit 1 "" "with keeper and daemon dead callers get an error" timeout 10 cat "$M/d/c.4096"
+exec 6<&-
+[ -S "$RUN/takeover" ] || die "no stale socket to test with"
+expect_exit 1 "umount -l" "a dead mount is named, with the way out" "$BATONFS_BUILD/batonfsd" -f "${SETTINGS[@]}" "$M"
+umount -l "$M"
+wait "$keeper" 2>/dev/null || true
+keep "${SETTINGS[@]}"
+expect "a stale socket is no hindrance" pattern check "$M/d/b.3000001"
+
+# The keeper is told to end right after a crash: the mount goes in order.
+kill -9 "$(daemon_pid)"
+kill -TERM "$keeper"
+wait_until 20 "the keeper ends" not kill -0 "$keeper"
+mounted && die "still mounted"
+ok "SIGTERM to the keeper while its daemon comes up unmounts"
+wait "$keeper" || true
+
+# Two keepers that are both the first process of a pid namespace.
+start_first() {
+	unshare --pid --fork --kill-child batonfs-keeper -- "$T/bin/batonfsd" -f "${SETTINGS[@]}" "$M" 2>>"$LOG" &
+	keeper=$!
+}
+start_first
+wait_until 20 "the mount serves" answers
+# shellcheck disable=SC2086
+readers_start buffered direct
+first=$keeper
+start_first
+wait_until 20 "the first container is gone" not kill -0 "$first"
+wait "$first" || die "the first container ended with $?"
+served "between pid namespaces"
+for pid in $(ours); do
+	[ "$(cat "/proc/$pid/comm" 2>/dev/null)" = batonfsd ] && kill -9 "$pid"
+done
+served "kill -9 in a pid namespace"
+readers_stop
+ok "two keepers, both pid 1 of their namespaces"
+batonfs -m "$M" umount
+wait_until 20 "the keeper ends" not kill -0 "$keeper"
+wait "$keeper" || die "the keeper ended with $?"
+
+# Switched off: a second daemon is refused, nothing is kept, a restart unmounts.
+keep "${SETTINGS[@]}"
+expect "upgrade to a daemon with migration off" batonfs -m "$M" upgrade -- -s fuse.non.disruptive.migration.enabled=false
+batonfs -m "$M" --json status | jq -e '.keeper == false' >/dev/null || die "the descriptors are still kept"
+expect_exit 5 "fuse.non.disruptive.migration.enabled" "a second daemon is refused" \
+	"$BATONFS_BUILD/batonfsd" -f "${SETTINGS[@]}" "$M"
+expect_exit 5 "switched off" "upgrade says so" batonfs -m "$M" upgrade
+pid=$(daemon_pid)
+kill -TERM "$pid"
+wait_until 20 "unmounted" not mounted
+wait "$keeper" || die "the keeper ended with $?"
+ok "SIGTERM unmounts when migration is switched off"
