@@ -23,6 +23,7 @@ static const struct option args_long[] = {
     {"ufs", required_argument, NULL, 'u'},
     {"set", required_argument, NULL, 's'},
     {"options", required_argument, NULL, 'o'},
+    {"subtree", required_argument, NULL, 't'},
     {"foreground", no_argument, NULL, 'f'},
     {"takeover", optional_argument, NULL, ARG_TAKEOVER},
     {"fuse-fd", required_argument, NULL, ARG_FUSE_FD},
@@ -42,6 +43,7 @@ static void args_help(void)
 	       "\n"
 	       "  -u, --ufs PATH=URI        attach storage: /=s3://bucket/prefix, /=file:///srv/data\n"
 	       "                            (repeatable, each at a path of its own)\n"
+	       "  -t, --subtree PATH        mount only this part of the namespace\n"
 	       "  -s, --set NAME=VALUE      set a property (see --dump-options); the last one wins\n"
 	       "  -c, --config FILE         properties from FILE (default %s)\n"
 	       "  -o OPT[,OPT]              mount options, as mount(8) has them\n"
@@ -139,6 +141,9 @@ static int args_option(struct args *a, int opt, const char *value)
 		return args_list_add(a->settings, &a->nsettings, ARGS_MAX_LIST, "--set", value);
 	case 'o':
 		return args_list_add(a->mount_opts, &a->nmount_opts, ARGS_MAX_LIST, "-o", value);
+	case 't':
+		a->d.subtree = value;
+		return -1;
 	case 'f':
 		a->d.foreground = true;
 		return -1;
@@ -240,6 +245,8 @@ static int args_make_plain(struct args *a, const char *program, const char *moun
 		err = args_push_flags(a, argv);
 	if (err == 0)
 		err = args_push_pairs(argv, "-u", a->d.ufs_specs, a->d.nufs);
+	if (err == 0 && a->d.subtree != NULL)
+		err = args_push_pairs(argv, "-t", &a->d.subtree, 1);
 	if (err == 0)
 		err = args_push_pairs(argv, "-o", a->mount_opts, a->nmount_opts);
 	if (err == 0)
@@ -259,7 +266,7 @@ int args_parse(struct args *a, int argc, char **argv)
 
 	memset(a, 0, sizeof(*a));
 	a->d.fuse_fd = -1;
-	while ((opt = getopt_long(argc, argv, "c:u:s:o:fVh", args_long, NULL)) != -1) {
+	while ((opt = getopt_long(argc, argv, "c:u:s:o:t:fVh", args_long, NULL)) != -1) {
 		ex = args_option(a, opt, optarg);
 		if (ex >= 0)
 			return ex;

@@ -51,15 +51,52 @@ static void check_done(struct ufs_req *r, int err)
 	cw->err = err;
 }
 
+struct stat_wait {
+	struct ufs_stat rq;
+	bool ended;
+	int err;
+};
+
+static void stat_done(struct ufs_req *r, int err)
+{
+	struct stat_wait *sw = r->user;
+
+	sw->ended = true;
+	sw->err = err;
+}
+
+static enum daemon_exit check_subtree(struct daemon *d, struct errtext *et)
+{
+	const char *subtree = d->args.subtree;
+	struct stat_wait sw = {.ended = false};
+	struct ufs *ufs;
+
+	sw.rq.req.user = &sw;
+	sw.err = fs_resolve(d->fs, subtree, &ufs, &sw.rq.path);
+	if (sw.err == 0) {
+		ufs_stat(ufs, &sw.rq, stat_done);
+		while (!sw.ended)
+			loop_turn(d->loop, true);
+	}
+	if (sw.err == 0 && sw.rq.attr.kind != UFS_DIR)
+		sw.err = -ENOTDIR;
+	if (sw.err == 0)
+		return DAEMON_EXIT_OK;
+	errtext_set(et, sw.err, "--subtree %s: %s", subtree, strerror(-sw.err));
+	return DAEMON_EXIT_STORAGE;
+}
+
 static enum daemon_exit check_storage(struct daemon *d, struct errtext *et)
 {
+	const char *nspath;
+	struct ufs *ufs;
 	unsigned i;
 
-	for (i = 0; i < d->nufs; i++) {
+	for (i = 0; (ufs = fs_ufs(d->fs, i, &nspath)) != NULL; i++) {
 		struct check_wait cw = {.ended = false};
 
 		cw.rq.req.user = &cw;
-		ufs_check(d->ufs[i], &cw.rq, check_done);
+		ufs_check(ufs, &cw.rq, check_done);
 		while (!cw.ended)
 			loop_turn(d->loop, true);
 		if (cw.err == 0)
@@ -67,7 +104,7 @@ static enum daemon_exit check_storage(struct daemon *d, struct errtext *et)
 		errtext_set(et, cw.err, "%s", cw.rq.et.s);
 		return DAEMON_EXIT_STORAGE;
 	}
-	return DAEMON_EXIT_OK;
+	return d->args.subtree != NULL ? check_subtree(d, et) : DAEMON_EXIT_OK;
 }
 
 /* --- The three ways to begin */

@@ -130,6 +130,10 @@ enum daemon_exit daemon_prepare(struct daemon *d, struct errtext *et)
 		if (ex != DAEMON_EXIT_OK)
 			return ex;
 	}
+	/* --check needs no storage. */
+	if (d->args.nufs > 0 &&
+	    fs_set_root(d->fs, d->args.subtree != NULL ? d->args.subtree : "/", et) != 0)
+		return DAEMON_EXIT_USAGE;
 	return DAEMON_EXIT_OK;
 }
 

@@ -141,7 +141,7 @@ static int put_listed(struct dir_fill *f, const struct ufs_entry *en, uint64_t c
 	err = child_path(f, en, path);
 	if (err == 0)
 		err = cookie_row_add(&f->row, en->name, en->name_len, en->attr.kind);
-	if (err == 0 && f->plus) {
+	if (err == 0 && f->plus && !en->attr.kind_only) {
 		/* With a full state database names can still be listed. */
 		err = node_bind(f->fs, f->h->node, en->name, path, &en->attr, &n);
 		bound = err == 0;

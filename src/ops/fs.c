@@ -6,7 +6,6 @@
 #include <sys/random.h>
 #include <unistd.h>
 
-#include "base/hash.h"
 #include "base/units.h"
 #include "ops/handle.h"
 #include "ops/op.h"
@@ -111,73 +110,8 @@ void fs_free(struct fs **fp)
 	fs_handover_fini(fs);
 	file_spare_free(fs);
 	free(fs->slots);
-	free(fs->nspath);
+	fs_namespace_fini(fs);
 	FREE_OBJ(fs);
-}
-
-/* --- Namespace */
-
-int fs_attach(struct fs *fs, const char *nspath, struct ufs *ufs, struct errtext *et)
-{
-	const char *uri = ufs_uri(ufs);
-
-	if (strcmp(nspath, "/") != 0)
-		return errtext_set(et, -EOPNOTSUPP,
-		    "%s=%s: storage can be attached at / only in this version", nspath, uri);
-	if (fs->ufs != NULL)
-		return errtext_set(et, -EEXIST,
-		    "%s=%s: %s is attached there already, and this version takes one storage a "
-		    "mount",
-		    nspath, uri, ufs_uri(fs->ufs));
-	fs->nspath = strdup(nspath);
-	if (fs->nspath == NULL)
-		return errtext_set(et, -ENOMEM, "%s=%s: out of memory", nspath, uri);
-	fs->ufs = ufs;
-	fs->ino_seed = hash64(uri, strlen(uri), 0);
-	return 0;
-}
-
-uint64_t fs_namespace_digest(const struct fs *fs)
-{
-	uint64_t d = 0;
-
-	if (fs->ufs != NULL) {
-		d = hash64(fs->nspath, strlen(fs->nspath) + 1, d);
-		d = hash64(ufs_uri(fs->ufs), strlen(ufs_uri(fs->ufs)) + 1, d);
-	}
-	return d;
-}
-
-static bool bad_component(const char *s, size_t len)
-{
-	return len == 0 || len > UFS_NAME_MAX || (len == 1 && s[0] == '.') ||
-	       (len == 2 && s[0] == '.' && s[1] == '.');
-}
-
-int fs_resolve(const struct fs *fs, const char *nspath, struct ufs **ufs, const char **path)
-{
-	const char *p, *end;
-
-	if (fs->ufs == NULL)
-		return -ENOENT;
-	if (nspath[0] != '/')
-		return -EINVAL;
-	for (p = nspath + 1; *p != '\0'; p = *end == '/' ? end + 1 : end) {
-		end = strchrnul(p, '/');
-		if (bad_component(p, (size_t)(end - p)) || (end[0] == '/' && end[1] == '\0'))
-			return -EINVAL;
-	}
-	*ufs = fs->ufs;
-	*path = nspath + 1;
-	return 0;
-}
-
-struct ufs *fs_ufs(const struct fs *fs, unsigned i, const char **nspath)
-{
-	if (i > 0 || fs->ufs == NULL)
-		return NULL;
-	*nspath = fs->nspath;
-	return fs->ufs;
 }
 
 /* --- State database */
@@ -255,6 +189,8 @@ static int state_create(struct fs *fs)
 	fs->next_id = fs->id_limit = NODE_ROOT + 1;
 	fs->open_dirs = 0;
 	err = meta_put(fs, "mount id", id);
+	if (err == 0)
+		err = meta_put(fs, "namespace", fs_namespace_digest(fs));
 	if (err == 0)
 		err = save_open_dirs(fs);
 	if (err == 0)
@@ -349,10 +285,10 @@ void fs_free_slot_later(struct fs *fs, uint32_t slot)
 
 int fs_state_open(struct fs *fs, struct statedb *db, struct counts *counts, struct errtext *et)
 {
-	uint64_t format;
+	uint64_t format, digest;
 	int err;
 
-	assert(fs->db == NULL);
+	assert(fs->db == NULL && fs->ufs != NULL);
 	fs->db = db;
 	fs->counts = counts;
 	err = meta_get(fs, "format", &format);
@@ -363,6 +299,11 @@ int fs_state_open(struct fs *fs, struct statedb *db, struct counts *counts, stru
 		    "state database: format %llu is from a newer version of batonfs (this one "
 		    "knows %u)",
 		    (unsigned long long)format, STATE_FORMAT);
+	else if (err == 0 && meta_get(fs, "namespace", &digest) == 0 &&
+		 digest != fs_namespace_digest(fs))
+		err = errtext_set(et, -EPROTO,
+		    "state database: the mount was made with other storage (--ufs, --subtree), "
+		    "whose files are open; unmount first");
 	else if (err == 0)
 		err = state_load(fs);
 	if (err != 0) {

@@ -52,9 +52,15 @@ void fs_set_cache(struct fs *fs, struct cache *cache);
 /* No request may be running.  Does not close the state database. */
 void fs_free(struct fs **fs);
 
-/* Attaches storage at a namespace path ("/").  The fs does not own the ufs. */
+/* Attaches storage at a namespace path ("/", "/data/s3"): before fs_set_root().  The fs
+ * does not own the ufs, which must live longer.  -EINVAL, -EEXIST, -E2BIG, -ENOMEM. */
+#define FS_ATTACH_MAX 16u
 int fs_attach(struct fs *fs, const char *nspath, struct ufs *ufs, struct errtext *et);
-/* The digest of everything a successor must agree on (attached storage). */
+/* After the last fs_attach(), once: the part of the namespace that is mounted ("/":
+ * all).  -EINVAL, -ENOENT (nothing is attached there), -ENOMEM. */
+int fs_set_root(struct fs *fs, const char *subtree, struct errtext *et);
+/* The digest of everything a successor must agree on: the storage that the mount can
+ * reach, where it is attached, and the part mounted. */
 uint64_t fs_namespace_digest(const struct fs *fs);
 
 const struct fuse_lowlevel_ops *fs_fuse_ops(void);
@@ -110,8 +116,11 @@ struct fs_info {
 void fs_info(struct fs *fs, struct fs_info *out);
 
 /* Storage and path below it for a namespace path ("/a/b"): borrowed ufs, path
- * pointing into nspath.  -ENOENT if nothing is attached there, -EINVAL for "..". */
+ * pointing into nspath.  Of a directory that leads to attached storage: the tree of all
+ * storage and the path in it, which has its true listing.  -ENOENT outside of the
+ * mounted part, -EINVAL for "..", -ENAMETOOLONG. */
 int fs_resolve(const struct fs *fs, const char *nspath, struct ufs **ufs, const char **path);
-struct ufs *fs_ufs(const struct fs *fs, unsigned i, const char **nspath); /* NULL at the end */
+/* The storage that the mount can reach, in the order of its paths; NULL at the end. */
+struct ufs *fs_ufs(const struct fs *fs, unsigned i, const char **nspath);
 
 #endif

@@ -30,9 +30,14 @@ struct fs {
 	struct turn_hook hook;
 	bool hooked;
 
-	char *nspath; /* where the storage is attached, NULL: nothing yet */
-	struct ufs *ufs;
-	uint64_t ino_seed; /* hash of the storage's URI */
+	struct {
+		char *nspath;
+		struct ufs *ufs;
+	} attached[FS_ATTACH_MAX]; /* sorted by nspath */
+	unsigned nattached;
+	char *root;	  /* the mounted part: "" or "data/s3" */
+	struct ufs *ufs;  /* of all paths; NULL before fs_set_root() */
+	struct ufs *tree; /* is that if it is ours, else NULL */
 
 	uint64_t attr_ttl_ns;
 	uint32_t dir_mode, file_mode, uid, gid; /* where storage knows none */
@@ -70,6 +75,13 @@ static inline struct fs *fs_of(fuse_req_t req)
 	CHECK_OBJ(fs, FS_MAGIC);
 	return fs;
 }
+
+/* namespace.c.  The storage that has a namespace path ("data/s3/a"), and the path in
+ * it; the tree for directories that no storage has. */
+void fs_place(const struct fs *fs, const char *path, struct ufs **ufs, const char **sub);
+/* st_ino of a path: the same whatever part of the namespace is mounted. */
+uint64_t fs_ino(const struct fs *fs, const char *path);
+void fs_namespace_fini(struct fs *fs);
 
 /* A number never given out before in this mount: 0 or negative errno. */
 int fs_next_id(struct fs *fs, uint64_t *id);

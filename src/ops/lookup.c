@@ -257,6 +257,7 @@ struct op_statfs {
 	struct op op;
 	struct ufs_statfs statfs;
 	int result;
+	uint64_t node;
 };
 
 enum { SF_ASK, SF_ANSWER };
@@ -277,11 +278,15 @@ static void sf_leave(struct task *t)
 static enum task_next sf_ask(struct task *t)
 {
 	struct op_statfs *sf = OP_OF(t, op_statfs);
+	char path[UFS_PATH_MAX + 1];
+	const char *sub;
+	struct ufs *ufs;
 
-	if (task_err(t) != 0)
+	if (task_fail(t, node_path(sf->op.fs, sf->node, path)) != 0)
 		return op_fail(&sf->op, task_err(t));
+	fs_place(sf->op.fs, path, &ufs, &sub);
 	sf->statfs.req.user = sf;
-	ufs_statfs(sf->op.fs->ufs, &sf->statfs, sf_done);
+	ufs_statfs(ufs, &sf->statfs, sf_done);
 	return task_wait(t, SF_ANSWER, sf_leave);
 }
 
@@ -313,7 +318,8 @@ void lookup_statfs(fuse_req_t req, fuse_ino_t ino)
 {
 	struct op_statfs *sf = op_new(fs_of(req), req, sizeof(*sf));
 
-	(void)ino;
-	if (sf != NULL)
-		op_run(&sf->op, &sf_kind);
+	if (sf == NULL)
+		return;
+	sf->node = ino;
+	op_run(&sf->op, &sf_kind);
 }

@@ -5,7 +5,6 @@
 #include <errno.h>
 #include <string.h>
 
-#include "base/hash.h"
 #include "base/units.h"
 
 #define NODE_FORMAT 1u
@@ -276,6 +275,8 @@ int node_refresh(struct fs *fs, struct node *n, const struct ufs_attr *attr)
 {
 	int err;
 
+	if (n->id == NODE_ROOT && attr != NULL && attr->kind != UFS_DIR)
+		return -ENOTDIR; /* another one may come; the mount's root stays */
 	if (attr == NULL || !same_version(n, attr)) {
 		err = node_replace(fs, n);
 		return err != 0 ? err : -ESTALE;
@@ -392,13 +393,28 @@ void node_entry(const struct fs *fs, const struct node *n, struct fuse_entry_par
 
 uint64_t node_ino(const struct fs *fs, const char *path)
 {
-	uint64_t h = hash64(path, strlen(path), fs->ino_seed);
+	uint64_t h = fs_ino(fs, path);
 
 	/* 0 is nobody's number and 1 the root's. */
 	return h > NODE_ROOT ? h : h + 2;
 }
 
 /* --- Paths */
+
+/* What lies at path + at, below the mounted part of the namespace. */
+static int join_root(const struct fs *fs, char *path, size_t at)
+{
+	size_t root = strlen(fs->root), len = UFS_PATH_MAX - at;
+	size_t slash = root > 0 && len > 0;
+
+	if (root + slash + len > UFS_PATH_MAX)
+		return -ENAMETOOLONG;
+	memmove(path + root + slash, path + at, len + 1);
+	memcpy(path, fs->root, root);
+	if (slash > 0)
+		path[root] = '/';
+	return 0;
+}
 
 int node_path(struct fs *fs, uint64_t id, char path[UFS_PATH_MAX + 1])
 {
@@ -421,8 +437,7 @@ int node_path(struct fs *fs, uint64_t id, char path[UFS_PATH_MAX + 1])
 		memcpy(path + at, n.name, n.name_len);
 		id = n.parent;
 	}
-	memmove(path, path + at, UFS_PATH_MAX - at + 1);
-	return 0;
+	return join_root(fs, path, at);
 }
 
 int node_child_path(struct fs *fs, uint64_t parent, const char *name, char path[UFS_PATH_MAX + 1])

@@ -37,7 +37,7 @@ int node_store(struct fs *fs, const struct node *n);
 /* The node that a name is bound to. */
 int node_find(struct fs *fs, uint64_t parent, const char *name, struct node *n);
 /* Storage says that the name has these attributes: the node of that version, a
- * new one if need be.  path: of the name, below the storage's root. */
+ * new one if need be.  path: of the name, in the namespace. */
 int node_bind(struct fs *fs, uint64_t parent, const char *name, const char *path,
     const struct ufs_attr *attr, struct node *n);
 /* Storage says that there is no such name. */
@@ -61,7 +61,7 @@ void node_stat(const struct fs *fs, const struct node *n, struct stat *st);
 void node_entry(const struct fs *fs, const struct node *n, struct fuse_entry_param *e);
 uint64_t node_ino(const struct fs *fs, const char *path);
 
-/* Path below the storage's root: 0, -ENAMETOOLONG, or -ESTALE (a parent is not
+/* Namespace path without the leading slash: 0, -ENAMETOOLONG, or -ESTALE (a parent is not
  * known any more). */
 int node_path(struct fs *fs, uint64_t id, char path[UFS_PATH_MAX + 1]);
 int node_child_path(struct fs *fs, uint64_t parent, const char *name,

@@ -52,6 +52,8 @@ struct ufs_attr {
 	 * knows nothing, and the mount's defaults apply. */
 	bool have_mode;
 	uint32_t mode, uid, gid;
+	/* In a listing: only the kind is known, the rest has to be asked for. */
+	bool kind_only;
 };
 
 struct ufs_env {
@@ -153,6 +155,23 @@ struct ufs_statfs {
 	struct ufs_space space;
 };
 void ufs_statfs(struct ufs *u, struct ufs_statfs *rq, void (*done)(struct ufs_req *r, int err));
+
+/* --- Several storages as one tree, which is a ufs itself.  Its paths are those of the
+ * namespace, and belong to the storage attached deepest above them.  An attached path
+ * hides what the storage above has under that name; directories that lead to it are
+ * there, whether a storage has them or not.  Contents are not read through the tree:
+ * ufs_tree_find() says where they are. */
+struct ufs_mount {
+	const char *path; /* "" is the top */
+	struct ufs *ufs;  /* not owned */
+};
+int ufs_tree_new(struct ufs **out, const struct ufs_env *env, const struct ufs_mount *mounts,
+    unsigned n);
+/* The storage of a path, and the path in it, which points into `path`; the tree itself
+ * where no storage is attached. */
+void ufs_tree_find(struct ufs *tree, const char *path, struct ufs **u, const char **sub);
+/* Is something attached below? */
+bool ufs_tree_leads_on(struct ufs *tree, const char *path);
 
 /* Gives the request up: its callbacks are not called any more.  No-op if it has
  * ended.  May be called from a callback of this module. */

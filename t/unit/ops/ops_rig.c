@@ -64,6 +64,7 @@ static void make_fs(struct rig *r)
 
 	cr_assert_eq(fs_new(&r->fs, &env), 0);
 	cr_assert_eq(fs_attach(r->fs, "/", &r->ufs.ufs, &et), 0, "%s", et.s);
+	cr_assert_eq(fs_set_root(r->fs, "/", &et), 0, "%s", et.s);
 }
 
 static void open_state(struct rig *r, bool create)

@@ -665,33 +665,3 @@ Test(fs, cancel_all_ends_requests)
 	cr_assert_eq(fs_running(r.fs), 0);
 	fake_release(&r.ufs);
 }
-
-/* --- Namespace */
-
-Test(fs, attach_and_resolve)
-{
-	const char *path, *ns;
-	struct fake_ufs other;
-	struct errtext et;
-	struct ufs *u;
-	uint64_t digest;
-
-	begin(NO_CACHE_OPTS);
-	cr_assert_eq(fs_attach(r.fs, "/s3", &r.ufs.ufs, &et), -EOPNOTSUPP);
-	cr_assert_not_null(strstr(et.s, "/s3=fake://storage"), "%s", et.s);
-	fake_init(&other, r.loop);
-	cr_assert_eq(fs_attach(r.fs, "/", &other.ufs, &et), -EEXIST);
-	digest = fs_namespace_digest(r.fs);
-	rig_restart(&r);
-	cr_assert_eq(fs_namespace_digest(r.fs), digest);
-	cr_assert_eq(fs_resolve(r.fs, "/a/b", &u, &path), 0);
-	cr_assert(u == &r.ufs.ufs && strcmp(path, "a/b") == 0);
-	cr_assert_eq(fs_resolve(r.fs, "/", &u, &path), 0);
-	cr_assert_str_eq(path, "");
-	static const char *const bad[] = {"a", "", "/..", "/a/..", "/a/./b", "//", "/a//b", "/a/"};
-	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
-		cr_assert_eq(fs_resolve(r.fs, bad[i], &u, &path), -EINVAL, "%s", bad[i]);
-	cr_assert_eq(fs_ufs(r.fs, 0, &ns), &r.ufs.ufs);
-	cr_assert_str_eq(ns, "/");
-	cr_assert_null(fs_ufs(r.fs, 1, &ns));
-}
