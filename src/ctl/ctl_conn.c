@@ -66,6 +66,10 @@ static void conn_flush(struct ctl_conn *conn)
 	}
 	if (conn->cmd != NULL && conn->cmd->drained != NULL && conn_pending(conn) <= CTL_OUT_LOW)
 		conn->cmd->drained(conn->cmd);
+	/* Lines may wait that conn_lines() left. */
+	if (conn->cmd == NULL && !conn->last && conn->in_len > conn->in_seen &&
+	    conn_pending(conn) <= CTL_OUT_LOW)
+		loop_defer(conn->ctl->loop, &conn->work, conn_work);
 	if (conn_pending(conn) > 0)
 		return;
 	conn->out_off = conn->out_len = 0;
@@ -267,40 +271,54 @@ static bool is_blank(const char *s, size_t len)
 	return len == 0;
 }
 
-/* Takes the next complete line off the input and runs it.  False: there is none. */
-static bool conn_next(struct ctl_conn *conn)
+/* Runs the complete line of the input that begins at *used, and moves *used behind it.
+ * False: there is none. */
+static bool conn_next(struct ctl_conn *conn, size_t *used)
 {
-	char *nl;
-	size_t len;
+	char *line = conn->in + *used, *nl;
+	size_t seen = MAX(conn->in_seen, *used), len;
 
-	if (conn->in_len == conn->in_seen)
+	if (conn->in_len == seen)
 		return false;
-	nl = memchr(conn->in + conn->in_seen, '\n', conn->in_len - conn->in_seen);
+	nl = memchr(conn->in + seen, '\n', conn->in_len - seen);
 	if (nl == NULL) {
 		conn->in_seen = conn->in_len;
-		if (conn->in_len >= CTL_REQUEST_MAX) {
+		if (conn->in_len - *used >= CTL_REQUEST_MAX) {
 			conn_fail(conn, -EMSGSIZE, "the request is longer than 1 MiB");
 			conn->last = true;
 		}
 		return false;
 	}
-	len = (size_t)(nl - conn->in);
-	if (!is_blank(conn->in, len))
-		conn_run(conn, conn->in, len);
-	conn->in_len -= len + 1;
-	memmove(conn->in, nl + 1, conn->in_len);
-	conn->in_seen = 0;
+	len = (size_t)(nl - line);
+	*used += len + 1;
+	if (!is_blank(line, len))
+		conn_run(conn, line, len);
 	return true;
+}
+
+/* Runs what has come, until a command takes its time or the client does not take its
+ * answers: they must not pile up.  True: no complete line is left. */
+static bool conn_lines(struct ctl_conn *conn)
+{
+	bool more = true;
+	size_t used = 0;
+
+	while (more && !conn->dead && !conn->last && conn->cmd == NULL &&
+	       conn_pending(conn) <= CTL_OUT_HIGH)
+		more = conn_next(conn, &used);
+	if (used > 0) {
+		conn->in_len -= used;
+		memmove(conn->in, conn->in + used, conn->in_len);
+		conn->in_seen = conn->in_seen > used ? conn->in_seen - used : 0;
+	}
+	return !more;
 }
 
 static void conn_work(struct deferred *df)
 {
 	struct ctl_conn *conn = container_of(df, struct ctl_conn, work);
 
-	while (!conn->dead && !conn->last && conn->cmd == NULL)
-		if (!conn_next(conn))
-			break;
-	if (conn->eof && conn->cmd == NULL)
+	if (conn_lines(conn) && conn->eof && conn->cmd == NULL)
 		conn->last = true;
 	conn_flush(conn);
 	conn_watch(conn);

@@ -116,7 +116,21 @@ static void flood(struct ctl_cmd *cmd)
 
 static const struct ctl_arg none[] = {{0}};
 static const struct ctl_arg text[] = {{"text", JSON_STRING, false}, {0}};
+#define BIG_ANSWER 20000u
+
+static void big(struct ctl_cmd *cmd)
+{
+	char words[BIG_ANSWER + 1];
+	struct json_out *o = ctl_result_begin(cmd);
+
+	memset(words, 'b', BIG_ANSWER);
+	words[BIG_ANSWER] = '\0';
+	json_put_text(o, words);
+	ctl_result_send(cmd, &o);
+}
+
 static const struct ctl_command table[] = {
+    {"big", big, none, ""},
     {"echo", echo, text, ""},
     {"hold", hold, none, ""},
     {"fail", fail, none, ""},
@@ -351,5 +365,42 @@ Test(ctl_conn, many_clients)
 		cr_assert_eq(recv(fds[i], buf, sizeof(buf), 0), strlen("{\"result\":\"x\"}\n"));
 		close(fds[i]);
 	}
+	fake_settle();
+}
+
+/* Who asks and asks and does not listen costs a bounded amount of memory, and gets
+ * every answer when he listens, also if he has closed his sending half. */
+Test(ctl_conn, answers_that_nobody_takes_do_not_pile_up)
+{
+	static const char line[] = "{\"command\":\"big\"}\n";
+	enum { LINES = 500 };
+	char *all = malloc(LINES * (sizeof(line) - 1) + 1);
+	struct ctl_conn *conn;
+
+	all[0] = '\0';
+	for (unsigned i = 0; i < LINES; i++)
+		memcpy(all + i * (sizeof(line) - 1), line, sizeof(line));
+	fake_connect(table);
+	fake_say(all);
+	free(all);
+	cr_assert_eq(shutdown(fake.client, SHUT_WR), 0);
+	fake_settle();
+	conn = TAILQ_FIRST(&fake.d.ctl->conns);
+	cr_assert_not_null(conn);
+	cr_assert_leq(conn->out_len - conn->out_off, CTL_OUT_HIGH + 2 * BIG_ANSWER);
+	fake_read(LINES);
+	fake_closed();
+	cr_assert_eq(fake.got_len, LINES * (strlen("{\"result\":\"\"}\n") + BIG_ANSWER));
+}
+
+/* A beginning of a line must not keep the loop turning. */
+Test(ctl_conn, half_a_line_waits)
+{
+	fake_connect(table);
+	fake_say(ECHO("1") "{\"comm");
+	fake_line(1, "{\"result\":\"1\"}");
+	fake_settle();
+	fake_say("and\":\"echo\"}\n\n\n\n");
+	fake_line(2, "{\"result\":\"\"}");
 	fake_settle();
 }
