@@ -352,24 +352,18 @@ int daemon_write_init(struct daemon *d)
 	return n == (ssize_t)sizeof(rec) ? 0 : n < 0 ? -errno : -EIO;
 }
 
-int daemon_store_fds(struct daemon *d)
+struct keep {
+	const char *name;
+	int fd;
+};
+
+static int daemon_store(const struct keep *keep, size_t n)
 {
-	const struct {
-		const char *name;
-		int fd;
-	} keep[] = {
-	    {"fuse", fuse_chan_fd(d->chan)},
-	    {"epoch", d->epoch.fd},
-	    {"counts", counts_fd(d->counts)},
-	    {"init", d->init_fd},
-	    {"lock", cache_lock_fd(d->cache)},
-	    {"state", d->state_fd},
-	};
 	char msg[128];
-	unsigned i;
+	size_t i;
 	int err;
 
-	for (i = 0; i < ARRAY_LEN(keep); i++) {
+	for (i = 0; i < n; i++) {
 		if (keep[i].fd < 0)
 			continue;
 		snprintf(msg, sizeof(msg), "FDSTORE=1\nFDNAME=%s\n", keep[i].name);
@@ -380,9 +374,34 @@ int daemon_store_fds(struct daemon *d)
 	return 0;
 }
 
+int daemon_store_fds(struct daemon *d)
+{
+	const struct keep keep[] = {
+	    {"fuse", fuse_chan_fd(d->chan)},
+	    {"epoch", d->epoch.fd},
+	    {"counts", counts_fd(d->counts)},
+	    {"init", d->init_fd},
+	    {"lock", cache_lock_fd(d->cache)},
+	    {"state", d->state_fd},
+	};
+
+	return daemon_store(keep, ARRAY_LEN(keep));
+}
+
+int daemon_store_sockets(struct daemon *d)
+{
+	const struct keep keep[] = {
+	    {"control", d->ctl != NULL ? ctl_listen_fd(d->ctl) : -1},
+	    {"takeover", d->takeover != NULL ? takeover_server_fd(d->takeover) : -1},
+	};
+
+	return daemon_store(keep, ARRAY_LEN(keep));
+}
+
 void daemon_unstore_fds(void)
 {
-	static const char *const names[] = {"fuse", "epoch", "counts", "init", "lock", "state"};
+	static const char *const names[] = {
+	    "fuse", "epoch", "counts", "init", "lock", "state", "control", "takeover"};
 	char msg[128];
 	unsigned i;
 

@@ -184,6 +184,8 @@ void daemon_warn(struct daemon *d, const char *fmt, ...) __attribute__((format(p
 /* Stores our descriptors with the keeper or systemd ("fuse", "lock", "epoch",
  * "counts", "init", "state"); 0, or -ENOTCONN without one. */
 int daemon_store_fds(struct daemon *d);
+/* The same for the listening sockets ("control", "takeover"). */
+int daemon_store_sockets(struct daemon *d);
 /* Takes all of them out of the store: the mount is gone. */
 void daemon_unstore_fds(void);
 /* Writes the init record into d->init_fd (made if it is -1). */

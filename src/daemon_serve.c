@@ -381,6 +381,15 @@ enum daemon_exit daemon_serve(struct daemon *d, struct errtext *et)
 
 	d->started_wall_ns = loop_wall(d->loop);
 	err = daemon_sockets(d, et);
+	if (err != 0 && d->serving && !d->mounted) {
+		/* Others' mount, in use: without its sockets it is worth more than gone. */
+		daemon_warn(d, "%s: this daemon cannot be asked or replaced by `batonfs`, "
+			       "only restarted by its keeper",
+		    et->s);
+		err = 0;
+	}
+	if (err == 0 && d->kept && daemon_store_sockets(d) != 0)
+		log_warn("%s: the keeper does not have the sockets", d->args.mountpoint);
 	if (err == 0)
 		err = daemon_signals(d, et);
 	if (err == 0) {

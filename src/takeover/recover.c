@@ -19,7 +19,17 @@
 #include "reactor/statedb.h"
 #include "takeover/claim.h"
 
-enum kept_fd { KEPT_FUSE, KEPT_EPOCH, KEPT_COUNTS, KEPT_INIT, KEPT_LOCK, KEPT_STATE, KEPT_MAX };
+enum kept_fd {
+	KEPT_FUSE,
+	KEPT_EPOCH,
+	KEPT_COUNTS,
+	KEPT_INIT,
+	KEPT_LOCK,
+	KEPT_STATE,
+	KEPT_CONTROL,
+	KEPT_TAKEOVER,
+	KEPT_MAX
+};
 
 static const char *const kept_names[KEPT_MAX] = {
     [KEPT_FUSE] = "fuse",
@@ -28,6 +38,8 @@ static const char *const kept_names[KEPT_MAX] = {
     [KEPT_INIT] = "init",
     [KEPT_LOCK] = "lock",
     [KEPT_STATE] = "state",
+    [KEPT_CONTROL] = "control",
+    [KEPT_TAKEOVER] = "takeover",
 };
 
 /* A service may store other things, and the same name twice after a store that was
@@ -152,6 +164,9 @@ static int recover_open(
 {
 	int err;
 
+	/* Bound still, perhaps by a daemon that finishes its reads: not to be made anew. */
+	d->adopt_ctl_fd = kept_take(kept, KEPT_CONTROL);
+	d->adopt_takeover_fd = kept_take(kept, KEPT_TAKEOVER);
 	if (daemon_open_cache(d, kept_take(kept, KEPT_LOCK), et) != DAEMON_EXIT_OK)
 		return -EIO;
 	err = daemon_new_chan(d, et);

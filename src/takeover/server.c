@@ -252,6 +252,11 @@ int takeover_server_new(struct takeover_server **out, struct daemon *d, struct e
 			      et, err, "takeover socket %s: %s", d->takeover_path, strerror(-err));
 }
 
+int takeover_server_fd(const struct takeover_server *ts)
+{
+	return ts->listen_fd;
+}
+
 bool takeover_server_busy(const struct takeover_server *ts)
 {
 	return ts->session != NULL && ts->session->offered;

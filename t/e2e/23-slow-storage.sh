@@ -1,0 +1,155 @@
+#!/bin/bash
+# SPDX-License-Identifier: BSD-2-Clause
+# Upgrades and crashes while the storage does not answer: reads that are stuck in it are
+# handed on or fail as configured, and all else is served.  ROUNDS=n for more.
+. "${BATONFS_SRC:-.}/t/e2e/lib.sh"
+
+ROUNDS=${ROUNDS:-1}
+S=$T/src
+mkdir -p "$S" "$T/slow" "$T/cache"
+pattern gen "$S/warm.3000000" "$S/warm.100003"
+# Read once each, so that nothing has them in memory.
+cold=0
+for i in $(seq $((8 * ROUNDS))); do
+	pattern gen "$S/cold$i.2097152"
+done
+FILES="$M/warm.3000000 $M/warm.100003"
+
+# The storage is a mount of its own, which can be stopped.
+batonfsd -f --takeover=never -u "/=file://$S" -s fuse.non.disruptive.migration.enabled=false \
+	"$T/slow" 2>>"$T/slow.log" &
+storage=$!
+wait_until 10 "the storage is there" test -e "$T/slow/warm.100003"
+
+start() {
+	batonfs-keeper --watchdog 5s -- batonfsd -f -u "/=file://$T/slow" \
+		-s worker.page.store.dir="$T/cache" -s worker.page.store.size=256MiB \
+		-s fuse.migration.slow.read.timeout=1s -s keeper.restart.limit="500 in 1min" \
+		-s fuse.migration.ongoing.request.grace_period=1s "$@" \
+		-o attr_timeout=300,entry_timeout=300 "$M" 2>>"$LOG" &
+	keeper=$!
+	wait_until 10 "the mount serves" mounted
+	wait_until 10 "the mount serves" daemon_pid
+	pattern check "$M/warm.3000000" "$M/warm.100003"
+}
+
+running() { # N: so many requests run in the daemon
+	[ "$(timeout 5 batonfs -m "$M" --json status | jq .requests_running)" -ge "$1" ]
+}
+
+# A read that the storage does not answer; its end is in $T/stuck.out.
+stuck() {
+	cold=$((cold + 1))
+	exec 7<"$M/cold$cold.2097152"
+	kill -STOP $storage
+	(dd if=/proc/self/fd/7 of="$T/got" bs=131072 count=1 iflag=direct 2>"$T/stuck.err" &&
+		head -c 131072 "$S/cold$cold.2097152" | cmp - "$T/got"; echo $? >"$T/stuck.out") &
+	reader=$!
+	wait_until 10 "the read is stuck" running 1
+}
+
+stuck_ends() { # CODE DESCRIPTION
+	wait_until 30 "$2: the read ends" not kill -0 $reader
+	wait $reader || true
+	[ "$(cat "$T/stuck.out")" = "$1" ] || die "$2: the read ended with $(cat "$T/stuck.out" "$T/stuck.err"), not $1"
+	exec 7<&-
+	ok "$2"
+}
+
+upgrade() {
+	before=$(daemon_pid)
+	timeout 30 batonfs -m "$M" upgrade >"$T/upgrade.out" 2>&1 || die "upgrade: $(cat "$T/upgrade.out")"
+	[ "$(daemon_pid)" != "$before" ] || die "the same process serves on"
+	readers_alive
+}
+
+other_serves() {
+	local p
+	p=$(daemon_pid) && [ -n "$p" ] && [ "$p" != "$before" ]
+}
+
+resumed() {
+	[ "$(batonfs -m "$M" --json status | jq .last_takeover.moved.requests_resumed)" -ge 1 ]
+}
+
+start
+# shellcheck disable=SC2086
+readers_start buffered mmap
+
+for _ in $(seq "$ROUNDS"); do
+	stuck
+	upgrade
+	jq -n "$(batonfs -m "$M" --json status | jq .last_takeover.pause_ms) < 1000" | grep -q true ||
+		die "requests stood still for long although only storage is slow"
+	wait_until 10 "the read is handed on" resumed
+	wait_until 10 "the old daemon is gone" not kill -0 "$before"
+	kill -CONT $storage
+	stuck_ends 0 "a read that was stuck is answered by the new daemon"
+
+	stuck
+	upgrade
+	upgrade
+	kill -CONT $storage
+	stuck_ends 0 "two upgrades in a row while a read is stuck"
+
+	# The old daemon freezes with the read in its hand: the new one does not wait.
+	stuck
+	upgrade
+	kill -STOP "$before"
+	kill -CONT $storage
+	stuck_ends 0 "a frozen old daemon does not keep its reads"
+	kill -9 "$before"
+
+	# It is killed.
+	stuck
+	upgrade
+	kill -9 "$before"
+	kill -CONT $storage
+	stuck_ends 0 "an old daemon is killed with a read in its hand"
+
+	# And so is the one that serves.
+	stuck
+	before=$(daemon_pid)
+	kill -9 "$before"
+	wait_until 20 "a new daemon serves" other_serves
+	readers_alive
+	kill -CONT $storage
+	stuck_ends 0 "kill -9 of the daemon with a read in its hand"
+
+	# Both, one after the other.
+	stuck
+	upgrade
+	before=$(daemon_pid)
+	kill -9 "$before"
+	wait_until 20 "a new daemon serves" other_serves
+	kill -CONT $storage
+	stuck_ends 0 "an upgrade, then kill -9, with a read in the first one's hand"
+done
+readers_stop
+ok "no reader saw an error or a wrong byte"
+stop
+
+# The rule of old: a read that takes too long fails.
+start -s fuse.migration.slow.read.action=abort
+# shellcheck disable=SC2086
+readers_start buffered
+stuck
+upgrade
+stuck_ends 1 "abort: a stuck read fails"
+grep -q "Input/output error" "$T/stuck.err" || die "not EIO: $(cat "$T/stuck.err")"
+kill -CONT $storage
+readers_stop
+ok "abort: others see nothing of it"
+expect "the file can be read again" pattern check "$M/cold$cold.2097152"
+
+# An end that does not wait for the storage.
+stuck
+kill -TERM "$keeper"
+wait_until 25 "the keeper ends" not kill -0 "$keeper"
+mounted && die "still mounted"
+kill -CONT $storage
+wait $reader || true
+exec 7<&-
+ok "SIGTERM to the keeper unmounts while the storage is stuck"
+kill -INT $storage
+wait $storage || true
