@@ -335,6 +335,9 @@ static void first_init(struct fuse_chan *ch, void *raw, size_t len)
 		return;
 	}
 	ch->init_state = INIT_DONE;
+	/* The kernel sets its readahead window by the reply: it leaves before others
+	 * change the window, or say that the mount serves. */
+	fuse_chan_flush(ch);
 	if (ch->env.ready != NULL)
 		ch->env.ready(ch->env.owner);
 }

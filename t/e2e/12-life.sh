@@ -36,6 +36,10 @@ done
 
 # umount(8) from outside.
 serve -u "$URI"
+window=/sys/class/bdi/$(mountpoint -d "$M")/read_ahead_kb
+if [ -w "$window" ]; then # not in a container
+	expect "the kernel's readahead window is raised" test "$(cat "$window")" = 4096
+fi
 umount "$M"
 wait_until 10 "everything is gone" gone
 wait "$keeper" || die "the keeper ended with $?"
