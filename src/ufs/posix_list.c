@@ -105,6 +105,7 @@ static int kind_of(int dir, const struct dirent *de, enum ufs_kind *kind, uint64
 static int scan(struct posix_job *pj, DIR *d, struct heap *h)
 {
 	size_t after_len = pj->after != NULL ? strlen(pj->after) : 0;
+	size_t dir_len = strlen(pj->path);
 
 	for (;;) {
 		struct name nm = {.kind = UFS_FILE};
@@ -119,6 +120,10 @@ static int scan(struct posix_job *pj, DIR *d, struct heap *h)
 		nm.len = strlen(de->d_name);
 		if (!ufs_name_ok(nm.s, nm.len))
 			continue;
+		if (dir_len + (dir_len > 0) + nm.len > UFS_PATH_MAX) {
+			pj->hidden++; /* nothing can be asked of it */
+			continue;
+		}
 		r = kind_of(dirfd(d), de, &nm.kind, &pj->hidden);
 		if (r > 0 &&
 		    (pj->after == NULL || ufs_key_cmp(nm.s, nm.len, nm.kind, pj->after, after_len,

@@ -156,7 +156,8 @@ static void tree_stat(struct ufs *u, struct ufs_stat *rq)
 struct tree_list {
 	struct ufs_call call;
 	struct ufs_list inner;
-	bool merge;    /* the way has steps here */
+	bool way;    /* it has steps here */
+	bool filter; /* the storage's page is not the answer as it is */
 	bool has_after;
 	char after[UFS_NAME_MAX + 1];	    /* as the caller has it */
 	enum ufs_kind after_kind;
@@ -201,11 +202,14 @@ static int add_steps(const struct tree_list *tl, const struct tree *t, const cha
 	return err;
 }
 
-/* The storage's page with the steps instead of the entries of their names. */
+/* The storage's page with the steps instead of the entries of their names, and without
+ * entries that have no path: a storage's longest ones are too long below where it is
+ * attached. */
 static int merge(const struct tree_list *tl, struct ufs_list *rq)
 {
 	const struct tree *t = tree_of(rq->req.ufs);
 	const struct ufs_list *in = &tl->inner;
+	size_t plen = strlen(rq->path);
 	struct ufs_page pg = {0};
 	int err;
 
@@ -214,7 +218,9 @@ static int merge(const struct tree_list *tl, struct ufs_list *rq)
 	for (size_t i = 0; err == 0 && i < in->count; i++) {
 		const struct ufs_entry *en = &in->entries[i];
 
-		if (!is_step(t, rq->path, en->name, en->name_len))
+		if (plen + (plen > 0) + en->name_len > UFS_PATH_MAX)
+			COUNT(rq->req.ufs->env.loop, UFS_HIDDEN, 1);
+		else if (!is_step(t, rq->path, en->name, en->name_len))
 			err = ufs_page_add(&pg, en->name, en->name_len, &en->attr);
 	}
 	if (err != 0) {
@@ -224,7 +230,7 @@ static int merge(const struct tree_list *tl, struct ufs_list *rq)
 	ufs_page_sort(&pg);
 	ufs_page_give(&pg, rq);
 	rq->more = in->more;
-	rq->exists = true;
+	rq->exists = in->exists || tl->way;
 	return 0;
 }
 
@@ -272,13 +278,13 @@ static void list_done(struct ufs_req *r, int err)
 	struct tree_list *tl = r->user;
 	struct ufs_list *rq = container_of(tl->call.rq, struct ufs_list, req);
 
-	if (!tl->merge) {
+	if (!tl->filter) {
 		if (err == 0)
 			pass_on(tl, rq);
 		list_end(tl, err);
 		return;
 	}
-	if (has_none(err) && *tl->inner.path != '\0')
+	if (has_none(err) && tl->way && *tl->inner.path != '\0')
 		err = 0; /* ufs_list() left an empty page */
 	if (err == 0)
 		err = merge(tl, rq);
@@ -310,13 +316,14 @@ static void tree_list(struct ufs *u, struct ufs_list *rq, const char *after)
 	tl = ufs_call_new(&rq->req, sizeof(*tl), list_abort);
 	if (tl == NULL)
 		return;
-	tl->merge = on_the_way(t, rq->path);
+	tl->way = on_the_way(t, rq->path);
+	tl->filter = tl->way || strlen(rq->path) + 1 + UFS_NAME_MAX > UFS_PATH_MAX;
 	tl->has_after = after != NULL;
 	tl->after_kind = rq->after_kind;
 	if (after != NULL)
 		memcpy(tl->after, after, strlen(after) + 1);
 	if (m == NULL) {
-		int err = tl->merge ? merge(tl, rq) : -ENOENT;
+		int err = tl->way ? merge(tl, rq) : -ENOENT;
 
 		ufs_call_drop(&tl->call);
 		ufs_answer_later(&rq->req, err);
