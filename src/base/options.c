@@ -70,6 +70,8 @@ const struct option_desc *option_find(const char *name)
 
 /* Longer than any name; what is longer still is compared by its beginning. */
 #define NAME_MAX_LEN 127
+/* A suggestion that differs in more than a third of its letters is none. */
+#define NEAR_ENOUGH(len) (MAX((size_t)2, (len) / 3))
 /* A shorter part occurs in too many names to tell anything. */
 #define NAME_PART_MIN 4
 
@@ -97,7 +99,7 @@ static unsigned edit_distance(const char *a, size_t na, const char *b, size_t nb
 
 const char *option_nearest(const char *name)
 {
-	const char *best = option_table[0].name;
+	const char *best = NULL;
 	unsigned least = UINT32_MAX;
 	size_t len;
 
@@ -116,7 +118,7 @@ const char *option_nearest(const char *name)
 			best = known;
 		}
 	}
-	return best;
+	return least <= NEAR_ENOUGH(len) ? best : NULL;
 }
 
 /* --- values from text ------------------------------------------------------ */
@@ -261,6 +263,17 @@ static int set_error(const struct option_desc *od, int err, const char *value, s
 	    option_range_text(od, range, sizeof(range)));
 }
 
+static int set_unknown(const char *name, struct errtext *et)
+{
+	const char *near = option_nearest(name);
+
+	if (near == NULL)
+		return errtext_set(et, -ENOENT,
+		    "unknown property \"%.200s\"; `batonfsd --dump-options` lists all", name);
+	return errtext_set(et, -ENOENT, "unknown property \"%.200s\"; did you mean \"%s\"?", name,
+	    near);
+}
+
 int config_set(struct config *cfg, const char *name, const char *value, struct errtext *et)
 {
 	const struct option_desc *od;
@@ -272,8 +285,7 @@ int config_set(struct config *cfg, const char *name, const char *value, struct e
 	CHECK_OBJ(cfg, CONFIG_MAGIC);
 	od = option_find(name);
 	if (od == NULL)
-		return errtext_set(et, -ENOENT, "unknown property \"%.200s\"; did you mean \"%s\"?",
-		    name, option_nearest(name));
+		return set_unknown(name, et);
 	value = trim(value, &len);
 	text = strndup(value, len);
 	if (text == NULL)

@@ -56,7 +56,7 @@ void config_free(struct config **cfg);
 
 /* The row of a property, also by its alluxio.-prefixed alias; NULL if unknown. */
 const struct option_desc *option_find(const char *name);
-/* The known name nearest to a mistyped one (never NULL). */
+/* The known name nearest to a mistyped one; NULL if none is like it. */
 const char *option_nearest(const char *name);
 
 /* Sets one property from text: 0, -ENOENT (unknown; et names the nearest),

@@ -20,10 +20,12 @@ static const struct option_desc *find(struct ctl_cmd *cmd)
 {
 	const char *name = json_get_text(cmd->rq.args, "name", "");
 	const struct option_desc *od = option_find(name);
+	const char *near = od == NULL ? option_nearest(name) : NULL;
 
-	if (od == NULL)
-		ctl_fail(cmd, -ENOENT, "%s: no such property; the nearest is %s", name,
-		    option_nearest(name));
+	if (near != NULL)
+		ctl_fail(cmd, -ENOENT, "%s: no such property; the nearest is %s", name, near);
+	else if (od == NULL)
+		ctl_fail(cmd, -ENOENT, "%s: no such property; `batonfs conf list` shows all", name);
 	return od;
 }
 

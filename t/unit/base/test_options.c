@@ -180,7 +180,7 @@ Test(options, errors_name_the_property_the_value_and_the_range)
 	    {"log.level", "info|debug", -EINVAL, "choice"},
 	    {"log.level", "", -EINVAL, "choice"},
 	    {"s3.region", "a\nb", -EINVAL, "s3.region: the value has control characters"},
-	    {"no.such.thing", "1", -ENOENT, "unknown property \"no.such.thing\"; did you mean \""},
+	    {"no.such.thing", "1", -ENOENT, "unknown property \"no.such.thing\"; `batonfsd --dump-options`"},
 	    {"", "1", -ENOENT, "unknown property \"\""},
 	    {"alluxio.", "1", -ENOENT, "unknown property \"alluxio.\""},
 	    {"UFS.timeout", "1s", -ENOENT, "did you mean \"ufs.timeout\"?"},
@@ -260,8 +260,11 @@ Test(options, nearest_name)
 		cr_assert_str_eq(option_nearest(option_table[i].name), option_table[i].name);
 	memset(longer, 'q', sizeof(longer) - 1);
 	longer[sizeof(longer) - 1] = '\0';
-	cr_assert_not_null(option_find(option_nearest(longer)));
-	cr_assert_not_null(option_find(option_nearest("")));
+	cr_assert_null(option_nearest(longer));
+	cr_assert_null(option_nearest(""));
+	cr_assert_null(option_nearest("nope"));
+	cr_assert_eq(config_set(cfg, "nope", "1", &et), -ENOENT);
+	cr_assert_null(strstr(et.s, "did you mean"), "%s", et.s);
 }
 
 Test(options, pairs)
