@@ -4,14 +4,17 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <poll.h>
+#include <pthread.h>
 #include <stdarg.h>
 #include <stdatomic.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/uio.h>
+#include <sys/un.h>
 #include <syslog.h>
 #include <time.h>
 #include <unistd.h>
@@ -23,8 +26,10 @@ static atomic_int log_level = LOG_LVL_INFO;
 static const char *log_ident = "batonfs";
 static enum log_target log_target = LOG_TO_STDERR;
 static bool log_to_journal;
-/* Lines given up because the reader of stderr did not keep up. */
+/* Lines given up because their reader did not keep up. */
 static atomic_ulong log_lost;
+static pthread_mutex_t syslog_lock = PTHREAD_MUTEX_INITIALIZER;
+static int syslog_fd = -1;
 
 static const struct {
 	const char *word;
@@ -53,8 +58,52 @@ void log_open(const char *ident, enum log_target target)
 	log_ident = ident;
 	log_target = target;
 	log_to_journal = target == LOG_TO_STDERR && stderr_is_journal();
-	if (target == LOG_TO_SYSLOG)
-		openlog(ident, LOG_PID | LOG_NDELAY, LOG_DAEMON);
+}
+
+/* --- syslog.  Not syslog(3): it waits for a logger that does not read, and so would
+ * the file system.  Its datagrams are made here, and what is not taken is lost. */
+
+static int syslog_connect(void)
+{
+	static const struct sockaddr_un sun = {.sun_family = AF_UNIX, .sun_path = "/dev/log"};
+
+	if (syslog_fd >= 0)
+		close(syslog_fd);
+	syslog_fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	return syslog_fd >= 0 ? connect(syslog_fd, (const struct sockaddr *)&sun, sizeof(sun)) : -1;
+}
+
+static bool syslog_send(const struct iovec *iov)
+{
+	struct msghdr mh = {.msg_iov = (struct iovec *)(uintptr_t)iov, .msg_iovlen = 2};
+	bool sent;
+
+	pthread_mutex_lock(&syslog_lock);
+	sent = syslog_fd >= 0 && sendmsg(syslog_fd, &mh, MSG_NOSIGNAL) >= 0;
+	/* A logger that was restarted has another socket. */
+	if (!sent && (syslog_fd < 0 || (errno != EAGAIN && errno != EMSGSIZE)))
+		sent = syslog_connect() == 0 && sendmsg(syslog_fd, &mh, MSG_NOSIGNAL) >= 0;
+	pthread_mutex_unlock(&syslog_lock);
+	return sent;
+}
+
+static bool syslog_line(enum log_level level, char *text)
+{
+	char head[128], when[32];
+	time_t now = time(NULL);
+	struct iovec iov[2];
+	struct tm tm;
+	int n;
+
+	localtime_r(&now, &tm);
+	strftime(when, sizeof(when), "%b %e %H:%M:%S", &tm);
+	n = snprintf(head, sizeof(head), "<%d>%s %s[%d]: ", LOG_DAEMON | level_table[level].priority,
+	    when, log_ident, (int)getpid());
+	iov[0].iov_base = head;
+	iov[0].iov_len = n < (int)sizeof(head) ? (size_t)n : sizeof(head) - 1;
+	iov[1].iov_base = text;
+	iov[1].iov_len = strlen(text);
+	return syslog_send(iov);
 }
 
 void log_set_level(enum log_level level)
@@ -118,19 +167,25 @@ static bool write_line(enum log_level level, char *text)
 	return n >= 0;
 }
 
-static void to_stderr(enum log_level level, char *text)
+static bool put_line(enum log_level level, char *text)
+{
+	return log_target == LOG_TO_SYSLOG ? syslog_line(level, text) : write_line(level, text);
+}
+
+static void put_or_count(enum log_level level, char *text)
 {
 	unsigned long lost = atomic_exchange(&log_lost, 0);
 	char note[96];
 
 	if (lost > 0) {
-		snprintf(note, sizeof(note), "%lu log lines were lost: stderr was not read", lost);
-		if (!write_line(LOG_LVL_WARN, note)) {
+		snprintf(note, sizeof(note), "%lu log lines were lost: %s was not read", lost,
+		    log_target == LOG_TO_SYSLOG ? "/dev/log" : "stderr");
+		if (!put_line(LOG_LVL_WARN, note)) {
 			atomic_fetch_add(&log_lost, lost + 1);
 			return;
 		}
 	}
-	if (!write_line(level, text))
+	if (!put_line(level, text))
 		atomic_fetch_add(&log_lost, 1);
 }
 
@@ -159,10 +214,7 @@ void log_line(enum log_level level, const char *fmt, ...)
 		snprintf(buf, sizeof(buf), "(message cannot be formatted: %s)", fmt);
 	}
 	defuse(text);
-	if (log_target == LOG_TO_SYSLOG)
-		syslog(level_table[level].priority, "%s", text);
-	else
-		to_stderr(level, text);
+	put_or_count(level, text);
 	free(big);
 	errno = saved;
 }

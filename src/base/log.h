@@ -2,6 +2,8 @@
 /*
  * The log.  Lines go to stderr (foreground; with "<N>" priority prefixes when
  * stderr is the journal, i.e. JOURNAL_STREAM is set) or to syslog (background).
+ * A line that its reader does not take at once is dropped and counted: the log
+ * never blocks its caller.
  * May be called from any thread.  The level is the only global of the program.
  */
 #ifndef BASE_LOG_H

@@ -4,11 +4,16 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mount.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/un.h>
 #include <sys/wait.h>
+#include <syslog.h>
 #include <unistd.h>
 
 #include <criterion/criterion.h>
@@ -289,4 +294,79 @@ Test(log, lines_of_threads_do_not_mix)
 	}
 	cr_assert_eq(lines, 400);
 	cr_assert_eq(wrong, 0);
+}
+
+/* --- syslog, with a /dev of our own */
+
+static int fake_logger(void)
+{
+	const struct sockaddr_un sun = {.sun_family = AF_UNIX, .sun_path = "/dev/log"};
+	int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+
+	unlink(sun.sun_path);
+	cr_assert_eq(bind(fd, (const struct sockaddr *)&sun, sizeof(sun)), 0);
+	return fd;
+}
+
+static void own_dev(void)
+{
+	if (geteuid() != 0)
+		cr_skip_test("needs root");
+	cr_assert_eq(unshare(CLONE_NEWNS), 0);
+	cr_assert_eq(mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL), 0);
+	cr_assert_eq(mount("none", "/dev", "tmpfs", 0, NULL), 0);
+}
+
+/* The next datagram, or "" */
+static const char *logged(int fd)
+{
+	ssize_t n = recv(fd, captured, sizeof(captured) - 1, 0);
+
+	captured[n > 0 ? n : 0] = '\0';
+	return captured;
+}
+
+Test(log, syslog_datagrams_are_as_syslog_has_them)
+{
+	char want[64], month[8];
+	int fd, pri, day, used = 0;
+
+	own_dev();
+	log_open("testd", LOG_TO_SYSLOG);
+	log_error("nobody is there");
+	fd = fake_logger();
+	log_info("one\ntwo %s", "three");
+	cr_assert_not_null(strstr(logged(fd), ": 1 log lines were lost"), "%s", captured);
+	cr_assert_eq(sscanf(logged(fd), "<%d>%3s %d %*d:%*d:%*d %n", &pri, month, &day, &used), 3,
+	    "%s", captured);
+	cr_assert_eq(pri, LOG_DAEMON | LOG_INFO);
+	snprintf(want, sizeof(want), "testd[%d]: one?two three", (int)getpid());
+	cr_assert_str_eq(captured + used, want);
+	/* The logger is restarted. */
+	close(fd);
+	fd = fake_logger();
+	log_warn("again");
+	cr_assert_not_null(strstr(logged(fd), ": again"), "%s", captured);
+	close(fd);
+}
+
+Test(log, a_logger_that_does_not_read_holds_nobody)
+{
+	unsigned lost = 0, got = 0;
+	int fd;
+
+	own_dev();
+	fd = fake_logger();
+	log_open("testd", LOG_TO_SYSLOG);
+	for (int i = 0; i < 5000; i++)
+		log_info("line");
+	while (logged(fd)[0] != '\0')
+		got++;
+	cr_assert_gt(got, 0);
+	log_info("last");
+	cr_assert_eq(sscanf(strstr(logged(fd), "]: ") + 3, "%u log lines were lost: /dev/log", &lost),
+	    1, "%s", captured);
+	cr_assert_eq(got + lost, 5000);
+	cr_assert_not_null(strstr(logged(fd), "]: last"), "%s", captured);
+	close(fd);
 }
