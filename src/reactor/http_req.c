@@ -143,8 +143,6 @@ static size_t header_cb(char *data, size_t size, size_t n, void *arg)
 		return 0;
 	x->head_bytes += len;
 	if (x->head_bytes > HTTP_HEAD_MAX) {
-		snprintf(x->errbuf, sizeof(x->errbuf), "response head longer than %d bytes",
-		    HTTP_HEAD_MAX);
 		x->sunk = true;
 		return 0;
 	}
@@ -436,7 +434,10 @@ void http_xfer_result(struct http_xfer *x, CURLcode rc)
 	struct http_req *r = x->req;
 
 	r->fail = classify(x, rc);
-	if (rc != CURLE_OK)
+	if (x->head_bytes > HTTP_HEAD_MAX)
+		snprintf(r->errtext, sizeof(r->errtext), "response head longer than %d bytes",
+		    HTTP_HEAD_MAX);
+	else if (rc != CURLE_OK)
 		snprintf(r->errtext, sizeof(r->errtext), "%s",
 		    x->errbuf[0] != '\0' ? x->errbuf : curl_easy_strerror(rc));
 }

@@ -58,6 +58,8 @@ static void on_start(void *arg, const XML_Char *name, const XML_Char **atts)
 		want(p, p->out->request_id, sizeof(p->out->request_id));
 	else if (p->depth == 2 && p->ours && strcmp(name, "Region") == 0)
 		want(p, p->out->region, sizeof(p->out->region));
+	else if (p->depth == 2 && p->ours && strcmp(name, "Endpoint") == 0)
+		want(p, p->out->endpoint, sizeof(p->out->endpoint));
 }
 
 static void on_end(void *arg, const XML_Char *name)

@@ -52,6 +52,7 @@ struct s3_error {
 	char message[256];
 	char request_id[80];
 	char region[40];
+	char endpoint[128]; /* of a redirection */
 };
 
 #define S3_ERROR_BYTES 65536u /* what is longer is no such document */
@@ -92,7 +93,7 @@ struct s3_req {
 	char words[512]; /* the failure for people */
 	/* private */
 	struct http_req hr;
-	struct http_header headers[9];
+	struct http_header headers[6];
 	struct s3_error_parser *parser;
 	char *url;
 	struct timer pause;
@@ -102,6 +103,7 @@ struct s3_req {
 	struct s3_keys_wait keys;
 	unsigned generation; /* of the credentials that were sent */
 	bool rejected;	     /* they were, once */
+	bool answered;	     /* an attempt has got an answer */
 	int sink_err, start_err;
 	size_t error_bytes;
 	bool running, body_stop;

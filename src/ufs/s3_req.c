@@ -82,6 +82,14 @@ static void hint(const struct s3_req *r, char *buf, size_t len)
 		region = r->error.region;
 	if (region != NULL && r->status >= 300 && r->status <= 400) {
 		(void)snprintf(buf, len, "; the bucket is in region %.40s: set s3.region", region);
+	} else if (r->status / 100 == 3 && r->error.endpoint[0] != '\0') {
+		(void)snprintf(
+		    buf, len, "; it is at %.60s: set s3.endpoint or s3.region", r->error.endpoint);
+	} else if (r->status / 100 == 3) {
+		const char *to = http_req_header(&r->hr, "location");
+
+		(void)snprintf(buf, len, "; redirected to %.60s: set s3.endpoint or s3.region",
+		    to != NULL ? to : "nowhere");
 	} else if (r->status == 403 && s3_http_date(http_req_header(&r->hr, "date"), &date)) {
 		int64_t ahead = (int64_t)(loop_wall(ufs_of(r)->env.loop) / NS_PER_S) - date;
 
@@ -97,6 +105,14 @@ static void hint(const struct s3_req *r, char *buf, size_t len)
 	}
 }
 
+/* Header values go to logs and terminals too. */
+static void make_printable(char *s)
+{
+	for (; *s != '\0'; s++)
+		if ((unsigned char)*s < ' ' || *s == 0x7f)
+			*s = ' ';
+}
+
 static void make_words(struct s3_req *r)
 {
 	char why[128] = "", tip[128];
@@ -110,7 +126,7 @@ static void make_words(struct s3_req *r)
 		    r->error.code, own, request_id(r));
 		return;
 	}
-	if (r->hr.fail != HTTP_OK && r->hr.fail != HTTP_FAIL_SINK) {
+	if (r->hr.fail != HTTP_OK && (r->hr.fail != HTTP_FAIL_SINK || r->status == 0)) {
 		(void)snprintf(r->words, sizeof(r->words), "%s %.200s: %s: %.200s", r->method,
 		    r->url, fail_word(r->hr.fail), r->hr.errtext);
 		return;
@@ -279,11 +295,17 @@ static void on_done(struct http_req *hr)
 	CHECK_OBJ(r, S3_REQ_MAGIC);
 	s3_error_parser_free(&r->parser);
 	err = judge(r, &repeat);
+	/* It did answer before: our own deadline that cuts the last attempt short is no
+	 * silence. */
+	if (err == -ETIMEDOUT && r->answered)
+		err = -EIO;
+	r->answered |= hr->fail == HTTP_OK;
 	if (err == 0 || (repeat && r->whole != NULL && r->whole(r))) {
 		finish(r, 0);
 		return;
 	}
 	make_words(r);
+	make_printable(r->words);
 	if (r->status / 100 == 4 && rekey(r)) {
 		again_in(r, 0);
 		return;
@@ -385,6 +407,8 @@ static void send(struct s3_req *r)
 	r->hr.url = r->url;
 	r->hr.headers = r->headers;
 	sign(r);
+	if (u->env.cfg->s3_requester_pays)
+		add_header(r, "x-amz-request-payer", "requester");
 	add_header(r, "Range", r->range);
 	add_header(r, "If-Match", r->if_match);
 	r->hr.timeout_ns = r->deadline > now ? r->deadline - now : 1;
@@ -491,7 +515,7 @@ void s3_req_start(struct s3_req *r, const char *key, const char *query)
 	r->attempt = 0;
 	r->url = key != NULL ? make_url(r, key, query) : NULL;
 	r->keys.ready = on_keys;
-	r->rejected = false;
+	r->rejected = r->answered = false;
 	if (r->url != NULL) {
 		begin(r);
 		send_with_keys(r);

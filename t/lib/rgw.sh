@@ -8,7 +8,8 @@
 #
 # After the start DIR/env holds RGW_ENDPOINT, AWS_ACCESS_KEY_ID and
 # AWS_SECRET_ACCESS_KEY for `. DIR/env`.  Ports: RGW_PORT and RGW_MON_PORT, free
-# ones if unset.  Needs the packages radosgw, ceph-mon and ceph-osd.
+# ones if unset.  With RGW_TLS=FILE (certificate and key in PEM form) there is a second
+# endpoint with TLS, RGW_TLS_ENDPOINT.  Needs the packages radosgw, ceph-mon and ceph-osd.
 
 rgw_free_port() {
 	local p used
@@ -21,7 +22,7 @@ rgw_free_port() {
 	return 1
 }
 
-rgw_conf() { # DIR MON_PORT RGW_PORT FSID
+rgw_conf() { # DIR MON_PORT RGW_PORT FSID TLS
 	cat <<-EOF
 	[global]
 	fsid = $4
@@ -54,7 +55,7 @@ rgw_conf() { # DIR MON_PORT RGW_PORT FSID
 	memstore_device_bytes = ${RGW_BYTES:-4294967296}
 	rgw_data = $1/rgw
 	# without tcp_nodelay a small GET costs 40 ms (delayed ACK)
-	rgw_frontends = beast endpoint=127.0.0.1:$3 tcp_nodelay=1
+	rgw_frontends = beast endpoint=127.0.0.1:$3 tcp_nodelay=1$5
 	rgw_dns_name = s3.localhost
 	rgw_thread_pool_size = 64
 	rgw_rados_pool_pg_num_min = 8
@@ -71,13 +72,17 @@ rgw_daemon() { # DIR NAME COMMAND...: starts it and notes its pid
 }
 
 rgw_begin() { # DIR: one attempt with one choice of ports
-	local dir=$1 mon_port rgw_port fsid osd_id name
+	local dir=$1 mon_port rgw_port fsid osd_id name tls_port tls=""
 	mon_port=${RGW_MON_PORT:-$(rgw_free_port)} && rgw_port=${RGW_PORT:-$(rgw_free_port)} || return 1
 	fsid=$(cat /proc/sys/kernel/random/uuid) osd_id=$(cat /proc/sys/kernel/random/uuid)
 	rm -rf "$dir"
 	mkdir -p "$dir"/{mon,osd,rgw,run,log} || return 1
 	: >"$dir/pids"
-	rgw_conf "$dir" "$mon_port" "$rgw_port" "$fsid" >"$dir/ceph.conf"
+	if [ -n "${RGW_TLS:-}" ]; then
+		tls_port=$(rgw_free_port) || return 1
+		tls=" ssl_endpoint=127.0.0.1:$tls_port ssl_certificate=$RGW_TLS"
+	fi
+	rgw_conf "$dir" "$mon_port" "$rgw_port" "$fsid" "$tls" >"$dir/ceph.conf"
 	local -x CEPH_CONF=$dir/ceph.conf
 	ceph-authtool --create-keyring "$dir/keyring" >/dev/null || return 1
 	for name in mon. client.admin osd.0 client.rgw; do
@@ -93,6 +98,7 @@ rgw_begin() { # DIR: one attempt with one choice of ports
 	rgw_daemon "$dir" osd ceph-osd -i 0 -f
 	cat >"$dir/env" <<-EOF
 	export RGW_ENDPOINT=http://127.0.0.1:$rgw_port
+	export RGW_TLS_ENDPOINT=${tls_port:+https://127.0.0.1:$tls_port}
 	export AWS_ACCESS_KEY_ID=${RGW_ACCESS_KEY:-testaccess}
 	export AWS_SECRET_ACCESS_KEY=${RGW_SECRET_KEY:-testsecretkey0123456789}
 	EOF

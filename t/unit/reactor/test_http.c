@@ -274,6 +274,7 @@ Test(http, too_long_head)
 	http_probe_init(&p, "/h");
 	http_probe_go(&p);
 	http_probe_expect(&p, HTTP_FAIL_SINK);
+	cr_assert_not_null(strstr(p.r.errtext, "head longer than"), "%s", p.r.errtext);
 	cr_assert_eq(p.heads, 0);
 	http_rig_alive();
 }

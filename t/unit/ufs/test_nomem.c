@@ -17,7 +17,7 @@
 #include "ufs/s3_priv.h"
 #include "ufs_fix.h"
 
-TestSuite(nomem, .timeout = 120);
+TestSuite(nomem, .init = ufs_fix_limit);
 
 static void on_data(struct ufs_read *rq, const void *data, size_t len)
 {

@@ -26,6 +26,7 @@ static void sh(const char *fmt, const char *arg)
 
 static void up(void)
 {
+	ufs_fix_limit();
 	char text[128];
 
 	strcpy(dir, "/tmp/ufs-posix-XXXXXX");
@@ -44,7 +45,7 @@ static void down(void)
 	cr_assert_eq(system(cmd), 0);
 }
 
-TestSuite(posix, .init = up, .fini = down, .timeout = 60);
+TestSuite(posix, .init = up, .fini = down);
 
 static void attributes(void)
 {

@@ -28,6 +28,7 @@ static char token_file[] = "/tmp/ufs-token-XXXXXX";
 
 static void up(void)
 {
+	ufs_fix_limit();
 	for (size_t i = 0; i < ARRAY_LEN(vars); i++)
 		unsetenv(vars[i]);
 	setenv("AWS_SHARED_CREDENTIALS_FILE", "/nonexistent/cred", 1);
@@ -51,7 +52,7 @@ static void down(void)
 	unlink(token_file);
 }
 
-TestSuite(s3_keys, .init = up, .fini = down, .timeout = 60);
+TestSuite(s3_keys, .init = up, .fini = down);
 
 static void env(const char *name, const char *path)
 {

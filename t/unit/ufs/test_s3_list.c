@@ -16,7 +16,7 @@
 #include "../../lib/http_script.h"
 #include "ufs_fix.h"
 
-TestSuite(s3_list, .timeout = 120);
+TestSuite(s3_list, .init = ufs_fix_limit);
 
 /* --- the server */
 
@@ -271,7 +271,7 @@ static int list_answer(const char *xml, struct ufs_list *rq, struct ufs_fix *f, 
 	http_script_reply(
 	    hs, "GET /b?", 200, NULL, LIST(OBJ("d/late")), strlen(LIST(OBJ("d/late"))), 0);
 	ufs_fix_init(f, http_script_url(hs));
-	ufs_fix_set(f, "ufs.timeout", "300ms");
+	ufs_fix_set(f, "ufs.timeout", "30s");
 	ufs_fix_attach(f, "s3://b");
 	memset(rq, 0, sizeof(*rq));
 	rq->path = "d";

@@ -11,7 +11,7 @@
 #include "ufs/s3_priv.h"
 #include "ufs_fix.h"
 
-TestSuite(s3_parts, .timeout = 60);
+TestSuite(s3_parts, .init = ufs_fix_limit);
 
 static char *encoded(void (*fn)(FILE *f, const char *s), const char *s)
 {
@@ -81,6 +81,7 @@ static void put(const char *name, const char *text)
 
 static void cred_env(void)
 {
+	ufs_fix_limit();
 	unsetenv("AWS_ACCESS_KEY_ID");
 	unsetenv("AWS_SECRET_ACCESS_KEY");
 	unsetenv("AWS_SESSION_TOKEN");

@@ -12,7 +12,7 @@
 
 #define V "ETag: \"v1\"\r\n"
 
-TestSuite(s3_read, .timeout = 60);
+TestSuite(s3_read, .init = ufs_fix_limit);
 
 static struct http_script *hs;
 static struct ufs_fix f;
@@ -244,9 +244,27 @@ Test(s3_read, stat)
 	cr_assert_eq(stat_of(200, V, 200, EMPTY, &a), -EIO);
 }
 
+Test(s3_read, requester_pays)
+{
+	char buf[64];
+
+	up();
+	http_script_reply(hs, NULL, 206, V "Content-Range: bytes 0-7/8\r\n", "goodgood", 8, 0);
+	cr_assert_eq(ufs_fix_read(&f, "k", "v1", 0, 8), 0);
+	cr_assert_null(http_script_header(
+	    http_script_get(hs, 0), "x-amz-request-payer", buf, sizeof(buf)));
+	ufs_fix_set(&f, "s3.requester.pays", "true");
+	cr_assert_eq(ufs_fix_read(&f, "k", "v1", 0, 8), 0);
+	cr_assert_str_eq(http_script_header(http_script_get(hs, 1), "x-amz-request-payer", buf,
+			     sizeof(buf)), "requester");
+	down();
+}
+
 Test(s3_read, check_words)
 {
 	const char *xml = "<Error><Code>NoSuchBucket</Code><Message>gone</Message></Error>";
+	const char *moved = "<Error><Code>TemporaryRedirect</Code>"
+			    "<Endpoint>b.s3.moon.example</Endpoint></Error>";
 	char words[1024];
 
 	up();
@@ -254,6 +272,9 @@ Test(s3_read, check_words)
 	http_script_reply(hs, "GET /b?", 403, "Date: Thu, 02 Jan 2020 03:04:05 GMT\r\n",
 	    "<Error><Code>RequestTimeTooSkewed</Code></Error>", 48, 1);
 	http_script_reply(hs, "GET /b?", 200, NULL, "<html></html>", 13, 1);
+	http_script_reply(hs, "GET /b?", 307, NULL, moved, strlen(moved), 1);
+	http_script_reply(
+	    hs, "GET /b?", 302, "Location: http://else\033[31mwhere\r\n", "", 0, 1);
 	http_script_reply(hs, "GET /b?", 200, NULL, EMPTY, strlen(EMPTY), 0);
 	cr_assert_eq(ufs_fix_check(&f, words, sizeof(words)), -ENOENT);
 	cr_assert(strstr(words, "NoSuchBucket") && strstr(words, "gone") && strstr(words, "R7"),
@@ -261,6 +282,10 @@ Test(s3_read, check_words)
 	cr_assert_eq(ufs_fix_check(&f, words, sizeof(words)), -EACCES);
 	cr_assert_not_null(strstr(words, "clock"), "%s", words);
 	cr_assert_eq(ufs_fix_check(&f, words, sizeof(words)), -EIO, "a web page is no bucket");
+	cr_assert_eq(ufs_fix_check(&f, words, sizeof(words)), -EIO);
+	cr_assert_not_null(strstr(words, "b.s3.moon.example: set s3.endpoint"), "%s", words);
+	cr_assert_eq(ufs_fix_check(&f, words, sizeof(words)), -EIO);
+	cr_assert_not_null(strstr(words, "http://else [31mwhere: set s3.endpoint"), "%s", words);
 	cr_assert_eq(ufs_fix_check(&f, words, sizeof(words)), 0);
 	down();
 }

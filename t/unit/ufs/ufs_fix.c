@@ -6,8 +6,14 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/obj.h"
+
+void ufs_fix_limit(void)
+{
+	(void)alarm(300);
+}
 
 void ufs_fix_set(struct ufs_fix *f, const char *name, const char *value)
 {
