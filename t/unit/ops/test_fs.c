@@ -483,8 +483,8 @@ static void set_flag(void *arg)
 	*(bool *)arg = true;
 }
 
-/* Everything held is fed to a new daemon. */
-static void hand_over(bool reads)
+/* Everything held is fed to a new daemon, whose storage goes on as it was or answers. */
+static void hand_over_to(bool reads, bool release)
 {
 	struct held_list held = STAILQ_HEAD_INITIALIZER(held);
 	struct held_req *hr;
@@ -502,12 +502,18 @@ static void hand_over(bool reads)
 	fs_handover_take(r.fs, &held);
 	cr_assert(!STAILQ_EMPTY(&held));
 	rig_restart(&r);
-	fake_release(&r.ufs);
+	if (release)
+		fake_release(&r.ufs);
 	while ((hr = STAILQ_FIRST(&held)) != NULL) {
 		STAILQ_REMOVE_HEAD(&held, link);
 		fuse_chan_feed(r.chan, hr->raw, hr->len);
 		free(hr);
 	}
+}
+
+static void hand_over(bool reads)
+{
+	hand_over_to(reads, true);
 }
 
 Test(fs, running_lookup_is_handed_over)
@@ -650,6 +656,33 @@ Test(fs, signalled_caller_sees_no_eintr)
 	cr_assert_eq(fake_waiting(&r.ufs), 1);
 	fake_release(&r.ufs);
 	cr_assert_eq(rig_wait(&r, pid), 0);
+}
+
+/* The kernel tells of a signal once: the daemon before was told. */
+Test(fs, killed_caller_is_let_go_after_a_hand_over)
+{
+	uint64_t requests;
+	pid_t pid;
+
+	begin(NO_CACHE_OPTS);
+	make_pipes();
+	pid = rig_start(&r, c_signalled, (void *)"big");
+	await_child();
+	r.ufs.stall = true;
+	wake_child();
+	rig_until_waiting(&r, 1);
+	requests = loop_counters(r.loop)->v[CTR_FUSE_REQUESTS];
+	kill(pid, SIGUSR1);
+	while (loop_counters(r.loop)->v[CTR_FUSE_REQUESTS] == requests)
+		loop_turn(r.loop, true);
+	hand_over_to(false, false);
+	rig_until_waiting(&r, 1);
+	kill(pid, SIGKILL);
+	cr_assert_eq(rig_wait(&r, pid), -1);
+	while (fs_running(r.fs) > 0)
+		loop_turn(r.loop, true);
+	cr_assert_eq(fake_waiting(&r.ufs), 0);
+	fake_release(&r.ufs);
 }
 
 Test(fs, cancel_all_ends_requests)
