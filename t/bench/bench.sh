@@ -40,6 +40,13 @@ percentile() { # P, numbers on standard input: the smallest that P % do not exce
 		END { i = int(NR * p / 100); if (i < NR * p / 100) i++; print v[i < 1 ? 1 : i] }'
 }
 
+# ratio A B COLUMN: the median of the turns' ratios, as the machine's mood changes from
+# turn to turn
+ratio() {
+	paste <(awk -v c="$3" '{ print $c }' "$1") <(awk -v c="$3" '{ print $c }' "$2") |
+		awk '{ print $1 / $2 }' | median
+}
+
 # verdict VALUE RELATION LIMIT WHAT: prints the line, counts a miss
 verdict() {
 	local word=ok

@@ -5,9 +5,9 @@
 # ROUNDS=n turns each; SERVERS="limited unlimited radosgw".
 . "${BATONFS_SRC:-.}/t/bench/bench.sh"
 
-ROUNDS=${ROUNDS:-3}
+ROUNDS=${ROUNDS:-5}
 SERVERS=${SERVERS:-limited unlimited radosgw}
-MB=512
+MB=256
 SIZE=$((MB * 1024 * 1024))
 export AWS_ACCESS_KEY_ID=testaccess AWS_SECRET_ACCESS_KEY=testsecretkey0123456789
 TIMEFORMAT='%R %U %S'
@@ -21,7 +21,7 @@ curl_read() {
 			curl -sS -f -o /dev/null --aws-sigv4 aws:amz:us-east-1:s3 \
 				--user "$AWS_ACCESS_KEY_ID:$AWS_SECRET_ACCESS_KEY" \
 				-H 'x-amz-content-sha256: UNSIGNED-PAYLOAD' \
-				-r "$((i * part))-$(((i + 1) * part - 1))" "$endpoint/b/blob" &
+				-r "$((i * part))-$(((i + 1) * part - 1))" "$endpoint/bench/blob" &
 			pids="$pids $!"
 		done
 		# shellcheck disable=SC2086
@@ -33,7 +33,7 @@ curl_read() {
 # Prints: seconds, processor seconds of the daemon
 mount_read() { # arguments of serve
 	local pid before bytes seconds
-	restart -u /=s3://b -s "s3.endpoint=$endpoint" "$@" >&2
+	restart -u /=s3://bench -s "s3.endpoint=$endpoint" "$@" >&2
 	pid=$(daemon_pid)
 	before=$(cpu_of "$pid")
 	read -r bytes seconds <<<"$(bench_probe seq "$M/blob")"
@@ -57,9 +57,7 @@ compare() { # NAME LIMIT WHAT: LIMIT of the ratio for memory only, or -
 			"$(calc "$SIZE / 1e6 / ${row[0]}")" "$(calc "${row[1]} * 1024 / $MB")")"
 	done
 	for how in memory disk; do
-		row=("$(awk '{ print $1 }' "$T/$name.curl" | median)"
-			"$(awk '{ print $1 }' "$T/$name.$how" | median)")
-		verdict "$(calc "${row[0]} / ${row[1]}")" ">=" "$2" "$3, $how: of curl's rate"
+		verdict "$(ratio "$T/$name.curl" "$T/$name.$how" 1)" ">=" "$2" "$3, $how: of curl's rate"
 	done
 }
 
@@ -74,8 +72,8 @@ for server in $SERVERS; do
 		endpoint=$RGW_ENDPOINT
 		export AWS_ACCESS_KEY_ID AWS_SECRET_ACCESS_KEY RGW_ENDPOINT
 		head -c $SIZE /dev/urandom >"$T/blob"
-		"$BATONFS_SRC/t/lib/s3put.sh" bucket b
-		"$BATONFS_SRC/t/lib/s3put.sh" put b blob "$T/blob"
+		"$BATONFS_SRC/t/lib/s3put.sh" bucket bench
+		"$BATONFS_SRC/t/lib/s3put.sh" put bench blob "$T/blob"
 		rm "$T/blob"
 		compare radosgw 0.6 "cold read, radosgw"
 		"$BATONFS_SRC/t/lib/rgw.sh" stop "$T/rgw"
@@ -85,7 +83,7 @@ for server in $SERVERS; do
 	*) bench_server "$port" $SIZE & ;;
 	esac
 	pid=$!
-	wait_until 20 "the server answers" curl -sf -o /dev/null -I "$endpoint/b/blob"
+	wait_until 20 "the server answers" curl -sf -o /dev/null -I "$endpoint/bench/blob"
 	case $server in
 	limited) compare limited 0.9 "cold read, 400 MB/s" ;;
 	*) compare unlimited 0.6 "cold read, unlimited server" ;;

@@ -47,8 +47,13 @@ END
 chmod +x "$T/upgrade" "$T/kill" "$T/nothing"
 export M T
 
-hundredths() { # microseconds -> milliseconds
-	awk '{ printf "%.2f\n", $1 / 1000 }'
+# bench_probe's lines in milliseconds: FILE.getattr, FILE.read, and FILE, the longer one
+sort_out() { # FILE
+	awk -v f="$1" '{
+		printf "%.2f\n", $1 / 1000 >(f ".getattr")
+		printf "%.2f\n", $2 / 1000 >(f ".read")
+		printf "%.2f\n", ($1 > $2 ? $1 : $2) / 1000 >f
+	}'
 }
 
 line() { # WHAT FILE (milliseconds)
@@ -70,14 +75,15 @@ one_size() { # NODES
 	wait_until 60 "the handles are open" grep -q ready "$T/held"
 	say "$n files: $(batonfs -m "$M" --json status | jq -r '"\(.nodes) nodes known, \(.files_open) files open"')"
 	: >"$T/pause.status"
-	bench_probe during "$ROUNDS" "$M/probe" "$T/nothing" | hundredths >"$T/nothing.reader"
-	bench_probe during "$ROUNDS" "$M/probe" "$T/upgrade" | hundredths >"$T/pause.reader"
+	bench_probe during "$ROUNDS" "$M/probe" "$T/nothing" | sort_out "$T/nothing.reader"
+	bench_probe during "$ROUNDS" "$M/probe" "$T/upgrade" | sort_out "$T/pause.reader"
 	[ "$(wc -l <"$T/pause.reader")" = "$ROUNDS" ] || die "an upgrade failed"
-	bench_probe during "$KILLS" "$M/probe" "$T/kill" | hundredths >"$T/kill.reader"
+	bench_probe during "$KILLS" "$M/probe" "$T/kill" | sort_out "$T/kill.reader"
 	[ "$(wc -l <"$T/kill.reader")" = "$KILLS" ] || die "a recovery failed"
 	line "no takeover, slowest request" "$T/nothing.reader"
 	line "takeover, by the status" "$T/pause.status"
-	line "takeover, slowest request" "$T/pause.reader"
+	line "takeover, slowest getattr" "$T/pause.reader.getattr"
+	line "takeover, slowest read" "$T/pause.reader.read"
 	line "kill -9, slowest request" "$T/kill.reader"
 	median <"$T/pause.status" >>"$T/curve"
 	verdict "$(percentile 99 <"$T/pause.status")" "<=" 50 "pause p99 by the status, $n files"

@@ -5,9 +5,9 @@
 # one that answers from memory.  ROUNDS=n turns.
 . "${BATONFS_SRC:-.}/t/bench/bench.sh"
 
-ROUNDS=${ROUNDS:-3}
-SECONDS_EACH=${SECONDS_EACH:-1}
-MB=512
+ROUNDS=${ROUNDS:-7}
+SECONDS_EACH=${SECONDS_EACH:-0.5}
+MB=256
 S=$T/src
 mkdir "$S" "$T/pread" "$T/splice" "$T/memory"
 head -c ${MB}M /dev/urandom >"$S/blob"
@@ -62,11 +62,11 @@ for what in getattr direct4k; do
 		say "$(printf '%-10s %-8s %7.0f a second' $what $how "$(rate $what.$how)")"
 	done
 done
-verdict "$(calc "$(rate seq.batonfs) / $(rate seq.pread)")" ">=" 0.8 "warm sequential read: of a copying daemon's"
-say "$(printf 'beside one that splices: %.2f' "$(calc "$(rate seq.batonfs) / $(rate seq.splice)")")"
-verdict "$(calc "$(rate getattr.batonfs) / $(rate getattr.memory)")" ">=" 0.6 "getattr: of a daemon's that answers from memory"
-verdict "$(calc "$(rate direct4k.batonfs) / $(rate direct4k.memory)")" ">=" 0.6 "4 KiB cached reads: of a daemon's that answers from memory"
-say "$(printf 'beside one that reads the file: %.2f' "$(calc "$(rate direct4k.batonfs) / $(rate direct4k.pread)")")"
+verdict "$(ratio "$T/seq.batonfs" "$T/seq.pread" 1)" ">=" 0.8 "warm sequential read: of a copying daemon's"
+say "$(printf 'beside one that splices: %.2f' "$(ratio "$T/seq.batonfs" "$T/seq.splice" 1)")"
+verdict "$(ratio "$T/getattr.batonfs" "$T/getattr.memory" 1)" ">=" 0.6 "getattr: of a daemon's that answers from memory"
+verdict "$(ratio "$T/direct4k.batonfs" "$T/direct4k.memory" 1)" ">=" 0.6 "4 KiB cached reads: of a daemon's that answers from memory"
+say "$(printf 'beside one that reads the file: %.2f' "$(ratio "$T/direct4k.batonfs" "$T/direct4k.pread" 1)")"
 for how in pread splice memory; do
 	umount "$T/$how"
 done
