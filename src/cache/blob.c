@@ -181,15 +181,22 @@ uint64_t cache_blob_size(const struct blob *b)
 	return b->size;
 }
 
-uint64_t cache_blob_cached(const struct blob *b)
+uint64_t cache_blob_stored(const struct blob *b)
 {
-	const struct cache_page *pg;
 	uint64_t n;
 
 	CHECK_OBJ(b, BLOB_MAGIC);
 	n = b->npresent * b->cache->page_size;
 	if (b->npages > 0 && blob_has(b, b->npages - 1))
 		n -= b->cache->page_size - blob_page_len(b, b->npages - 1);
+	return n;
+}
+
+uint64_t cache_blob_cached(const struct blob *b)
+{
+	uint64_t n = cache_blob_stored(b);
+	const struct cache_page *pg;
+
 	for (pg = b->pages; pg != NULL; pg = pg->hh.next) {
 		if (!blob_has(b, pg->no))
 			n += pg->fill;

@@ -91,6 +91,7 @@ static void cache_init(struct cache *c, const struct cache_env *env)
 	TAILQ_INIT(&c->ahead);
 	TAILQ_INIT(&c->sums);
 	TAILQ_INIT(&c->hot);
+	TAILQ_INIT(&c->loads);
 	TAILQ_INIT(&c->files);
 	STAILQ_INIT(&c->ops);
 	STAILQ_INIT(&c->flush_ops);
@@ -146,13 +147,15 @@ void cache_free(struct cache **cp)
 	assert(c->jobs == 0);
 	fetch_abort_all(c);
 	page_drop_parked(c);
-	assert(c->blobs == NULL && TAILQ_EMPTY(&c->ready) && TAILQ_EMPTY(&c->mem_wait));
+	assert(c->blobs == NULL && TAILQ_EMPTY(&c->ready) && TAILQ_EMPTY(&c->mem_wait) &&
+	       TAILQ_EMPTY(&c->loads));
 	timer_cancel(&c->age);
 	timer_cancel(&c->sync);
 	timer_cancel(&c->retry);
 	loop_undefer(c->env.loop, &c->ready_run);
 	loop_undefer(c->env.loop, &c->mem_run);
 	loop_undefer(c->env.loop, &c->close_run);
+	loop_undefer(c->env.loop, &c->loads_run);
 	dir_close(c);
 	free(c->evict);
 	arena_free(&c->arena);

@@ -79,6 +79,8 @@ void cache_blob_put(struct blob **bp);
 uint64_t cache_blob_size(const struct blob *b);
 /* Bytes of it on disk or in memory (for `fs ls`'s cached %). */
 uint64_t cache_blob_cached(const struct blob *b);
+/* Of those, on disk. */
+uint64_t cache_blob_stored(const struct blob *b);
 /* Calls done on the loop, never inline, when cache_blob_cached() is right for all
  * blobs that were got before (their index rows are read in the pool).  It cannot be
  * aborted, and does not take long. */
@@ -86,6 +88,7 @@ struct cache_loaded {
 	struct pool_job job;
 	struct cache *cache;
 	void (*done)(struct cache_loaded *w);
+	bool again; /* the index was being opened: rows are read after that */
 };
 void cache_when_loaded(struct cache *c, struct cache_loaded *w,
     void (*done)(struct cache_loaded *w));
@@ -141,7 +144,37 @@ void cache_read_abort(struct cache_read *r);
 /* After a successful read: gives the buffers back. */
 void cache_read_release(struct cache_read *r);
 
+/* --- Filling and dropping on request */
+struct cache_load {
+	struct blob *blob; /* the user's count */
+	void (*done)(struct cache_load *l, int err);
+	/* private */
+	enum { LOAD_IDLE, LOAD_WAITING, LOAD_READING, LOAD_READY } state;
+	struct cache_read read;
+	struct stream stream;
+	uint64_t next; /* page */
+	unsigned passes;
+	int err;
+	TAILQ_ENTRY(cache_load) link;
+};
+/* Gets all of the blob onto the disk.  Leaf contract: done once, never inline, never
+ * after abort: 0, an error of reading, -ENOSPC (the disk did not take all of it),
+ * -EOPNOTSUPP (there is no page store), -ECANCELED (the index was closed). */
+void cache_load_start(struct cache_load *l, struct blob *b,
+    void (*done)(struct cache_load *l, int err));
+void cache_load_abort(struct cache_load *l);
+/* Drops what is cached of the blob, but not what is in use at this moment: up to
+ * `max` pages from page *from on.  True: there is more, after *from. */
+bool cache_blob_drop(struct blob *b, uint64_t *from, unsigned max);
+
 /* --- For people */
+struct cache_where {
+	uint64_t pages, pages_on_disk;
+	uint64_t memory; /* bytes */
+	char file[512];	 /* that holds the pages on disk, or "" */
+};
+void cache_blob_where(const struct blob *b, struct cache_where *out);
+
 struct cache_status {
 	char dir[256];	   /* "" : memory only */
 	bool index_open;

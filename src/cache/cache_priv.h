@@ -45,6 +45,7 @@ TAILQ_HEAD(sums_list, sums);
 TAILQ_HEAD(fetch_list, fetch);
 TAILQ_HEAD(stream_list, stream);
 TAILQ_HEAD(file_list, blob);
+TAILQ_HEAD(load_list, cache_load);
 
 enum store_state {
 	STORE_NONE,    /* no directory */
@@ -81,6 +82,9 @@ struct cache {
 	struct stream_list ahead; /* streams that want readahead */
 	unsigned nahead;	  /* pages fetched ahead that nobody has read yet */
 	uint64_t writing;	  /* bytes on their way to disk */
+
+	struct load_list loads; /* that wait for the disk, or whose turn it is */
+	struct deferred loads_run;
 
 	/* disk */
 	enum store_state state;
@@ -279,6 +283,7 @@ void page_wake(struct cache_page *pg);
 /* Reserves buffers, taking parked pages if it must. */
 bool page_reserve(struct cache *c, const unsigned need[ARENA_KINDS]);
 void page_drop_parked(struct cache *c);
+void page_drop_blob(struct blob *b);
 void page_age(struct timer *t);
 
 /* --- read.c */
@@ -302,6 +307,12 @@ void fetch_abort_all(struct cache *c);
 /* --- readahead.c */
 void readahead_note(struct cache_read *r); /* every read, at its start */
 void readahead_pump(struct cache *c);
+/* So much from `next` on, whatever was read before. */
+void readahead_want(struct blob *b, struct stream *s, uint64_t next, uint64_t window);
+
+/* --- load.c */
+void load_kick(struct cache *c); /* the disk took something, or will take nothing more */
+void load_run(struct deferred *d);
 
 /* --- disk.c, disk_write.c */
 struct disk_span {

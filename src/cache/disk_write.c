@@ -117,6 +117,7 @@ static void page_end(struct cache_page *pg, int err)
 		COUNT(c->env.loop, CACHE_BYPASS, 1);
 	}
 	page_settle(pg);
+	load_kick(c);
 }
 
 static void lane_write(struct blob *b, struct blob_lane *bl);

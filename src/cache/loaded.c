@@ -13,7 +13,12 @@ static void loaded_done(struct pool_job *job)
 	struct cache_loaded *w = container_of(job, struct cache_loaded, job);
 	struct cache *c = w->cache;
 
-	w->done(w);
+	if (w->again) {
+		w->again = false;
+		cache_job(c, &c->index_lane, &w->job, loaded_work, loaded_done);
+	} else {
+		w->done(w);
+	}
 	cache_job_done(c);
 }
 
@@ -24,5 +29,6 @@ void cache_when_loaded(struct cache *c, struct cache_loaded *w,
 	memset(&w->job, 0, sizeof(w->job));
 	w->cache = c;
 	w->done = done;
+	w->again = c->state == STORE_OPENING;
 	cache_job(c, &c->index_lane, &w->job, loaded_work, loaded_done);
 }

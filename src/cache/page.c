@@ -178,6 +178,17 @@ bool page_reserve(struct cache *c, const unsigned need[ARENA_KINDS])
 	return true;
 }
 
+void page_drop_blob(struct blob *b)
+{
+	struct cache_page *pg, *next;
+
+	for (pg = b->pages; pg != NULL; pg = next) {
+		next = pg->hh.next;
+		if (pg->parked)
+			page_free(pg);
+	}
+}
+
 void page_drop_parked(struct cache *c)
 {
 	while (!TAILQ_EMPTY(&c->lru))

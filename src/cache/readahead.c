@@ -64,6 +64,27 @@ static void dequeue(struct cache *c, struct stream *s)
 	blob_unhold(&s->blob);
 }
 
+static void enqueue(struct blob *b, struct stream *s)
+{
+	struct cache *c = b->cache;
+
+	if (s->blob != NULL || !wants(b, s))
+		return;
+	s->blob = b;
+	blob_hold(b);
+	TAILQ_INSERT_TAIL(&c->ahead, s, link);
+	read_memory_freed(c);
+}
+
+void readahead_want(struct blob *b, struct stream *s, uint64_t next, uint64_t window)
+{
+	s->next = next;
+	s->window = MIN(window, window_max(b->cache));
+	if (s->ahead < next)
+		s->ahead = next;
+	enqueue(b, s);
+}
+
 void readahead_note(struct cache_read *r)
 {
 	struct stream *s = r->stream;
@@ -89,12 +110,7 @@ void readahead_note(struct cache_read *r)
 	s->window = MIN(s->window, max);
 	if (s->window < c->page_size)
 		s->window = 0;
-	if (s->blob != NULL || !wants(b, s))
-		return;
-	s->blob = b;
-	blob_hold(b);
-	TAILQ_INSERT_TAIL(&c->ahead, s, link);
-	read_memory_freed(c);
+	enqueue(b, s);
 }
 
 static bool reserve(struct blob *b, uint64_t no, unsigned pages)

@@ -367,6 +367,7 @@ void cache_index_close(struct cache *c, bool sync, void (*done)(void *arg), void
 	c->close_sync = sync;
 	timer_cancel(&c->sync);
 	timer_cancel(&c->retry);
+	load_kick(c);
 	if (c->state == STORE_OPEN || c->state == STORE_OPENING) {
 		c->state = STORE_CLOSING;
 		resume_all(c);

@@ -27,6 +27,13 @@ static const struct cli_command commands[] = {
 	"List a namespace path: size, persistence state, time, kind, cached %, path."},
     {"fs stat", "PATH", 1, 1, 0, false, cli_fs_stat,
 	"Show one namespace path in full."},
+    {"fs load", "PATH", 1, 1, 0, false, cli_fs_load,
+	"Fill the cache with a file or with all files of a tree.\n"
+	"Exit code 0: all of it is on the cache disk.  Run again, it goes on."},
+    {"fs free", "PATH", 1, 1, 0, false, cli_fs_free,
+	"Drop a file or all files of a tree from the cache."},
+    {"fs explain", "PATH", 1, 1, 0, false, cli_fs_explain,
+	"Show what decides about a file, where it is stored and where its pages are."},
     {"upgrade", "[--check] [--binary FILE] [-- FLAGS]", 0, 0, CLI_CHECK | CLI_BINARY, true,
 	cli_upgrade,
 	"Start a new daemon and let it take over; open files go on working.\n"

@@ -103,13 +103,37 @@ static void print_stat(const struct json *v)
 		printf("%12s: %s\n", "Version", json_get_text(v, "version", ""));
 }
 
-enum cli_exit cli_fs_stat(struct cli *c)
+/* --- fs explain */
+
+static void print_explanation(const struct json *v)
+{
+	const char *file = json_get_text(v, "cache_file", ""), *err;
+	char size[32];
+
+	print_stat(v);
+	printf("%12s: %s (the write cache is off: no rule applies)\n", "Policy",
+	    json_get_text(v, "policy", "?"));
+	printf("%12s: %" PRIu64 " of %" PRIu64 " on disk%s%s, %s in memory\n", "Pages",
+	    json_get_u64(v, "pages_on_disk", 0), json_get_u64(v, "pages", 0),
+	    file[0] != '\0' ? " in " : "", file,
+	    cli_size(json_get_u64(v, "memory_bytes", 0), size, sizeof(size)));
+	err = json_get_text(v, "cache_error", "");
+	if (err[0] != '\0')
+		printf("%12s: %s\n", "Cache error", err);
+	err = json_get_text(v, "last_storage_error", "");
+	printf("%12s: %s%s%s\n", "Storage is",
+	    json_get_bool(v, "storage_ok", true) ? "ok" : "failing",
+	    err[0] != '\0' ? "; last error: " : "", err);
+}
+
+static enum cli_exit one_path(struct cli *c, const char *command,
+    void (*print)(const struct json *v))
 {
 	struct cli_call call;
 	enum cli_exit ex;
 	struct json *v;
 
-	ex = cli_call_new(c, &call, "fs stat");
+	ex = cli_call_new(c, &call, command);
 	if (ex != CLI_OK)
 		return ex;
 	call.repeatable = true;
@@ -120,9 +144,19 @@ enum cli_exit cli_fs_stat(struct cli *c)
 	if (c->json) {
 		ex = cli_print_json(c, v);
 	} else {
-		print_stat(v);
+		print(v);
 		ex = cli_flush(c);
 	}
 	json_free(&v);
 	return ex;
+}
+
+enum cli_exit cli_fs_stat(struct cli *c)
+{
+	return one_path(c, "fs stat", print_stat);
+}
+
+enum cli_exit cli_fs_explain(struct cli *c)
+{
+	return one_path(c, "fs explain", print_explanation);
 }

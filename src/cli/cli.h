@@ -101,6 +101,9 @@ enum cli_exit cli_conf_list(struct cli *c);
 enum cli_exit cli_conf_set(struct cli *c);
 enum cli_exit cli_fs_ls(struct cli *c);
 enum cli_exit cli_fs_stat(struct cli *c);
+enum cli_exit cli_fs_explain(struct cli *c);
+enum cli_exit cli_fs_load(struct cli *c);
+enum cli_exit cli_fs_free(struct cli *c);
 enum cli_exit cli_upgrade(struct cli *c);
 enum cli_exit cli_umount(struct cli *c);
 

@@ -35,6 +35,7 @@ static const struct ctl_arg ls_args[] = {
     {0},
 };
 static const struct ctl_arg path_args[] = {{"path", JSON_STRING, true}, {0}};
+static const struct ctl_arg paths_args[] = {{"paths", JSON_ARRAY, true}, {0}};
 static const struct ctl_arg upgrade_args[] = {
     {"binary", JSON_STRING, false},
     {"flags", JSON_ARRAY, false},
@@ -50,6 +51,9 @@ const struct ctl_command ctl_commands[] = {
     {"conf set", ctl_conf_set, set_args, "change a live property, also for successors"},
     {"fs ls", ctl_fs_ls, ls_args, "list a path of the namespace, as rows of progress"},
     {"fs stat", ctl_fs_stat, path_args, "one path of the namespace in full"},
+    {"fs explain", ctl_fs_explain, path_args, "where a file is, and what decides about it"},
+    {"fs load", ctl_fs_load, paths_args, "fill the cache with files, a row of progress each"},
+    {"fs free", ctl_fs_free, paths_args, "drop files from the cache, a row of progress each"},
     {"upgrade", ctl_upgrade, upgrade_args, "start a new daemon and let it take over"},
     {"umount", ctl_umount, umount_args, "unmount and end the daemon"},
     {"help", ctl_help, no_args, "this table"},

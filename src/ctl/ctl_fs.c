@@ -17,27 +17,34 @@ void ctl_fs_fail(struct ctl_cmd *cmd, int err, const char *nspath)
 	    err == -ECANCELED ? "the daemon ends or was replaced; ask again" : strerror(-err));
 }
 
-char *ctl_fs_path(struct ctl_cmd *cmd)
+char *ctl_fs_plain(const char *given)
 {
-	const char *given = json_get_text(cmd->rq.args, "path", "");
-	char *out;
+	char *out = malloc(strlen(given) + 1);
 	size_t n = 0;
 
-	if (given[0] != '/') {
-		ctl_fail(cmd, -EINVAL, "%s: a namespace path begins with \"/\"", given);
+	if (out == NULL)
 		return NULL;
-	}
-	out = malloc(strlen(given) + 1);
-	if (out == NULL) {
-		ctl_fail(cmd, -ENOMEM, "out of memory");
-		return NULL;
-	}
 	for (const char *p = given; *p != '\0'; p++)
 		if (*p != '/' || n == 0 || out[n - 1] != '/')
 			out[n++] = *p;
 	if (n > 1 && out[n - 1] == '/')
 		n--;
 	out[n] = '\0';
+	return out;
+}
+
+char *ctl_fs_path(struct ctl_cmd *cmd)
+{
+	const char *given = json_get_text(cmd->rq.args, "path", "");
+	char *out;
+
+	if (given[0] != '/') {
+		ctl_fail(cmd, -EINVAL, "%s: a namespace path begins with \"/\"", given);
+		return NULL;
+	}
+	out = ctl_fs_plain(given);
+	if (out == NULL)
+		ctl_fail(cmd, -ENOMEM, "out of memory");
 	return out;
 }
 
@@ -67,14 +74,16 @@ void ctl_fs_put_entry(struct json_out *o, const struct ctl_fs_entry *e)
 	if (at->kind == UFS_DIR) {
 		json_add_null(o, "cached_bytes");
 		json_add_null(o, "cached_percent");
+		json_add_null(o, "stored_bytes");
 		return;
 	}
 	cached = e->blob != NULL ? cache_blob_cached(e->blob) : 0;
 	json_add_u64(o, "cached_bytes", cached);
 	json_add_u64(o, "cached_percent", at->size == 0 ? 100 : cached * 100 / at->size);
+	json_add_u64(o, "stored_bytes", e->blob != NULL ? cache_blob_stored(e->blob) : 0);
 }
 
-/* --- fs stat */
+/* --- fs stat, fs explain */
 
 struct fs_stat {
 	struct task task;
@@ -84,6 +93,7 @@ struct fs_stat {
 	struct ctl_fs_entry entry;
 	struct blob *blob;
 	struct cache_loaded loaded;
+	bool explain;
 };
 
 enum { ST_ASK, ST_LOAD, ST_ANSWER };
@@ -140,6 +150,31 @@ static enum task_next st_load(struct task *t)
 	return task_wait(t, ST_ANSWER, NULL);
 }
 
+static void ex_put(struct json_out *o, struct fs_stat *st)
+{
+	struct ufs_health health;
+	struct cache_status cs;
+	struct cache_where at;
+
+	/* Without the write cache no rule decides anything. */
+	json_add_null(o, "rule");
+	json_add_text(o, "policy", "NO_CACHE");
+	json_add_u64(o, "retries", 0);
+	ufs_health(st->entry.ufs, &health);
+	json_add_bool(o, "storage_ok", health.ok || health.since_ns == 0);
+	json_add_text(o, "last_storage_error", health.last_error);
+	cache_status(st->cmd->d->cache, &cs);
+	json_add_text(o, "cache_dir", cs.dir);
+	json_add_text(o, "cache_error", cs.error);
+	memset(&at, 0, sizeof(at));
+	if (st->blob != NULL)
+		cache_blob_where(st->blob, &at);
+	json_add_u64(o, "pages", at.pages);
+	json_add_u64(o, "pages_on_disk", at.pages_on_disk);
+	json_add_u64(o, "memory_bytes", at.memory);
+	json_add_text(o, "cache_file", at.file);
+}
+
 static void st_put(struct json_out *o, struct fs_stat *st)
 {
 	const struct ufs_attr *at = &st->rq.attr;
@@ -155,6 +190,8 @@ static void st_put(struct json_out *o, struct fs_stat *st)
 		json_add_u64(o, "uid", at->uid);
 		json_add_u64(o, "gid", at->gid);
 	}
+	if (st->explain)
+		ex_put(o, st);
 	json_close_object(o);
 }
 
@@ -198,7 +235,7 @@ static void st_cancel(struct ctl_cmd *cmd)
 	task_cancel(&st->task, -ECANCELED);
 }
 
-void ctl_fs_stat(struct ctl_cmd *cmd)
+static void st_start(struct ctl_cmd *cmd, bool explain)
 {
 	struct fs_stat *st;
 	char *nspath = ctl_fs_path(cmd);
@@ -213,7 +250,18 @@ void ctl_fs_stat(struct ctl_cmd *cmd)
 	}
 	st->cmd = cmd;
 	st->nspath = nspath;
+	st->explain = explain;
 	cmd->priv = st;
 	cmd->cancel = st_cancel;
 	task_start(&st->task, cmd->ctl->loop, &st_kind);
+}
+
+void ctl_fs_stat(struct ctl_cmd *cmd)
+{
+	st_start(cmd, false);
+}
+
+void ctl_fs_explain(struct ctl_cmd *cmd)
+{
+	st_start(cmd, true);
 }

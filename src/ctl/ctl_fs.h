@@ -14,6 +14,9 @@ struct daemon;
  * none at the end but for "/".  NULL: the command was failed. */
 char *ctl_fs_path(struct ctl_cmd *cmd);
 
+/* The same of any text that begins with a slash; NULL: out of memory. */
+char *ctl_fs_plain(const char *given);
+
 struct ctl_fs_entry {
 	const char *nspath;	/* namespace path, for people */
 	struct ufs *ufs;

@@ -141,6 +141,9 @@ void ctl_conf_list(struct ctl_cmd *cmd);
 void ctl_conf_set(struct ctl_cmd *cmd);
 void ctl_fs_ls(struct ctl_cmd *cmd);
 void ctl_fs_stat(struct ctl_cmd *cmd);
+void ctl_fs_explain(struct ctl_cmd *cmd);
+void ctl_fs_load(struct ctl_cmd *cmd);
+void ctl_fs_free(struct ctl_cmd *cmd);
 void ctl_upgrade(struct ctl_cmd *cmd);
 /* We exit before it ended: nobody waits for its outcome any more. */
 void ctl_upgrade_forget(struct ctl *c);

@@ -269,7 +269,44 @@ struct blob *cache_blob_get(struct cache *c, const struct blob_id *id)
 uint64_t cache_blob_cached(const struct blob *b)
 {
 	(void)b;
-	return 50;
+	return fake.dropped > 0 ? 0 : 50;
+}
+
+uint64_t cache_blob_stored(const struct blob *b)
+{
+	(void)b;
+	return 40;
+}
+
+void cache_blob_where(const struct blob *b, struct cache_where *out)
+{
+	(void)b;
+	*out = (struct cache_where){.pages = 2, .pages_on_disk = 1, .file = "/cache/blobs/x"};
+}
+
+bool cache_blob_drop(struct blob *b, uint64_t *from, unsigned max)
+{
+	(void)b;
+	cr_assert_gt(max, 0);
+	fake.dropped++;
+	return (*from)++ == 0;
+}
+
+void cache_load_start(struct cache_load *l, struct blob *b, void (*done)(struct cache_load *l,
+    int err))
+{
+	memset(l, 0, sizeof(*l));
+	l->blob = b;
+	l->done = done;
+	cr_assert_lt(fake.nloading, ARRAY_LEN(fake.loading));
+	fake.loading[fake.nloading++] = l;
+}
+
+void cache_load_abort(struct cache_load *l)
+{
+	for (unsigned i = 0; i < fake.nloading; i++)
+		if (fake.loading[i] == l)
+			fake.loading[i] = fake.loading[--fake.nloading];
 }
 
 void cache_blob_put(struct blob **bp)
@@ -325,6 +362,7 @@ void fake_fini(void)
 	cr_assert_eq(task_count(fake.d.loop), 0);
 	cr_assert_eq(fake.running, 0, "storage requests are left");
 	cr_assert_eq(fake.blobs, 0, "blobs are left");
+	cr_assert_eq(fake.nloading, 0, "loads are left");
 	pool_free(&fake.d.pool);
 	loop_free(&fake.d.loop);
 	config_free(&fake.d.cfg);

@@ -28,6 +28,8 @@ struct fake {
 	int fail_list; /* the n-th listing fails with EIO; 0: none */
 	unsigned lists, running;
 	unsigned blobs, loads_running;
+	struct cache_load *loading[16]; /* the test ends them */
+	unsigned nloading, dropped;
 
 	char kept[256]; /* "name=value" of daemon_keep_setting() */
 	int keep_err;

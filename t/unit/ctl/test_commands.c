@@ -7,7 +7,9 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "cache/cache.h"
 #include "fake.h"
+#include "reactor/task.h"
 
 TestSuite(ctl_commands, .init = fake_init, .fini = fake_fini);
 
@@ -191,7 +193,7 @@ Test(ctl_commands, ls)
 	fake_line_has(1, "{\"progress\":{\"path\":\"/sub\",\"kind\":\"directory\"");
 	fake_line(3, "{\"progress\":{\"path\":\"/file-000000\",\"kind\":\"file\",\"size\":100,"
 		     "\"mtime\":0,\"persistence\":\"PERSISTED\",\"cached_bytes\":50,"
-		     "\"cached_percent\":50}}");
+		     "\"cached_percent\":50,\"stored_bytes\":40}}");
 }
 
 Test(ctl_commands, ls_of_a_file_and_odd_slashes)
@@ -295,6 +297,72 @@ Test(ctl_commands, stat)
 	fake_line_has(2, "\"kind\":\"directory\"");
 	fake_line_has(2, "\"cached_percent\":null");
 	fake_line_has(3, "/nope: No such file or directory");
+}
+
+Test(ctl_commands, explain)
+{
+	fake_connect(NULL);
+	fake_say("{\"command\":\"fs explain\",\"args\":{\"path\":\"/file\"}}\n");
+	fake_line_has(1, "\"policy\":\"NO_CACHE\"");
+	fake_line_has(1, "\"pages_on_disk\":1");
+	fake_line_has(1, "\"cache_file\":\"/cache/blobs/x\"");
+}
+
+static void turn_until_loading(unsigned n)
+{
+	while (fake.nloading < n)
+		loop_turn(fake.d.loop, true);
+}
+
+static void end_load(int err)
+{
+	struct cache_load *l = fake.loading[--fake.nloading];
+
+	l->done(l, err);
+}
+
+Test(ctl_commands, load)
+{
+	fake_connect(NULL);
+	fake_say("{\"command\":\"fs load\",\"args\":{\"paths\":[\"//file/\",\"/file\",\"/sub\","
+		 "\"/nope\"]}}\n");
+	fake_line_has(1, "Is a directory");
+	fake_line_has(2, "{\"progress\":{\"path\":\"/nope\"");
+	turn_until_loading(2);
+	end_load(0);
+	fake_line_has(3, "\"ok\":true");
+	end_load(-ENOSPC);
+	fake_line_has(4, "did not take all of it");
+	fake_line(5, "{\"result\":{\"done\":1,\"failed\":3}}");
+}
+
+/* More files than go side by side, and then the client leaves. */
+Test(ctl_commands, a_load_ends_with_its_client)
+{
+	fake_connect(NULL);
+	fake_say("{\"command\":\"fs load\",\"args\":{\"paths\":[\"/file\",\"/file\",\"/file\","
+		 "\"/file\",\"/file\",\"/file\",\"/file\",\"/file\",\"/file\",\"/file\"]}}\n");
+	turn_until_loading(8);
+	end_load(0);
+	turn_until_loading(8);
+	close(fake.client);
+	fake.client = -1;
+	while (task_count(fake.d.loop) > 0)
+		loop_turn(fake.d.loop, true);
+	cr_assert_eq(fake.nloading, 0);
+}
+
+Test(ctl_commands, free)
+{
+	fake_connect(NULL);
+	fake_say("{\"command\":\"fs free\",\"args\":{\"paths\":[\"/file\"]}}\n"
+		 "{\"command\":\"fs free\",\"args\":{\"paths\":[]}}\n"
+		 "{\"command\":\"fs free\",\"args\":{\"paths\":[1]}}\n");
+	fake_line_has(1, "\"ok\":true");
+	fake_line(2, "{\"result\":{\"done\":1,\"failed\":0}}");
+	fake_line(3, "{\"result\":{\"done\":0,\"failed\":0}}");
+	fake_line_has(4, "begins with");
+	cr_assert_eq(fake.dropped, 2);
 }
 
 Test(ctl_commands, upgrade)
