@@ -58,7 +58,7 @@ static int connect_manager(const char *name)
 	return fd;
 }
 
-int notify_send(const char *message, const int *fds, int nfds)
+static int notify_within(const char *message, const int *fds, int nfds, int wait_ms)
 {
 	struct iovec iov = { .iov_base = (char *)(uintptr_t)message, .iov_len = strlen(message) };
 	const char *name = socket_name();
@@ -71,10 +71,20 @@ int notify_send(const char *message, const int *fds, int nfds)
 	if (p.fd < 0)
 		return p.fd;
 	n = sock_send(p.fd, &iov, 1, fds, nfds);
-	if (n == -EAGAIN && poll(&p, 1, NOTIFY_WAIT_MS) == 1)
+	if (n == -EAGAIN && wait_ms > 0 && poll(&p, 1, wait_ms) == 1)
 		n = sock_send(p.fd, &iov, 1, fds, nfds);
 	close(p.fd);
 	return n < 0 ? (int)n : 0;
+}
+
+int notify_send(const char *message, const int *fds, int nfds)
+{
+	return notify_within(message, fds, nfds, NOTIFY_WAIT_MS);
+}
+
+int notify_try(const char *message)
+{
+	return notify_within(message, NULL, 0, 0);
 }
 
 static bool env_number(const char *name, long *out)

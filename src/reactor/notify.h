@@ -15,6 +15,8 @@
  * with descriptors.  0, -ENOTCONN if nobody listens (the variable is not set), or
  * negative errno; -EAGAIN: the manager's queue stayed full for NOTIFY_WAIT_MS. */
 int notify_send(const char *message, const int *fds, int nfds);
+/* The same without waiting and without descriptors, for what is said again anyway. */
+int notify_try(const char *message);
 bool notify_available(void);
 
 struct notify_fd {
