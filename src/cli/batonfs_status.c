@@ -13,11 +13,18 @@ static void row(const char *label, const char *fmt, ...)
 {
 	va_list ap;
 
-	printf("%10s: ", label);
+	/* Without a label it goes on with the row above. */
+	printf("%10s%s ", label, label[0] != '\0' ? ":" : " ");
 	va_start(ap, fmt);
 	vprintf(fmt, ap);
 	va_end(ap);
 	putchar('\n');
+}
+
+static char *count(uint64_t n, const char *one, const char *many, char *buf, size_t len)
+{
+	snprintf(buf, len, "%" PRIu64 " %s", n, n == 1 ? one : many);
+	return buf;
 }
 
 static void print_storage(const struct json *v)
@@ -67,7 +74,7 @@ static void print_takeover(const struct json *v)
 	const char *kind = json_get_text(t, "kind", "none");
 	const char *failure = json_get_text(t, "failure", "");
 	uint64_t pid = json_get_u64(t, "from_pid", 0);
-	char when[40], from[128] = "";
+	char when[40], from[128] = "", handles[40], held[40];
 
 	/* After a crash there was nobody left to give a name. */
 	if (pid != 0)
@@ -81,9 +88,11 @@ static void print_takeover(const struct json *v)
 		    cli_time(json_get_u64(t, "time", 0), when, sizeof(when)), from,
 		    json_get_double(t, "pause_ms", 0));
 	if (strcmp(kind, "none") != 0)
-		row("", "moved: %" PRIu64 " open handles, %" PRIu64 " requests held, %" PRIu64
-			" resumed",
-		    json_get_u64(moved, "handles", 0), json_get_u64(moved, "requests_held", 0),
+		row("", "moved: %s, %s held, %" PRIu64 " resumed",
+		    count(json_get_u64(moved, "handles", 0), "open handle", "open handles", handles,
+			sizeof(handles)),
+		    count(json_get_u64(moved, "requests_held", 0), "request", "requests", held,
+			sizeof(held)),
 		    json_get_u64(moved, "requests_resumed", 0));
 	if (failure[0] != '\0')
 		row("", "last failure at %s: %s",
@@ -94,7 +103,8 @@ static void print_status(const struct json *v)
 {
 	uint64_t up = json_get_u64(v, "uptime_seconds", 0);
 	const struct json *warnings = json_get(v, "warnings");
-	char span[40], since[40];
+	const char *backend = json_get_text(json_get(v, "metadata"), "backend", "?");
+	char span[40], since[40], files[40], dirs[40], nodes[40];
 
 	printf("batonfs %s on %s\n", json_get_text(v, "version", "?"),
 	    json_get_text(v, "mountpoint", "?"));
@@ -103,13 +113,19 @@ static void print_status(const struct json *v)
 	    cli_span(up, span, sizeof(span)),
 	    json_get_bool(v, "keeper", false) ? "watched by a keeper" : "without a keeper");
 	print_storage(v);
-	row("Metadata", "%s", json_get_text(json_get(v, "metadata"), "backend", "?"));
+	if (strcmp(backend, "none") != 0)
+		row("Metadata", "%s", backend);
 	print_cache(v);
-	row("Open", "%" PRIu64 " files, %" PRIu64 " directories; %" PRIu64 " names known",
-	    json_get_u64(v, "files_open", 0), json_get_u64(v, "directories_open", 0),
-	    json_get_u64(v, "nodes", 0));
+	row("Open", "%s, %s; %s known",
+	    count(json_get_u64(v, "files_open", 0), "file", "files", files, sizeof(files)),
+	    count(json_get_u64(v, "directories_open", 0), "directory", "directories", dirs,
+		sizeof(dirs)),
+	    count(json_get_u64(v, "nodes", 0), "name", "names", nodes, sizeof(nodes)));
 	row("Requests", "%" PRIu64 " running", json_get_u64(v, "requests_running", 0));
-	row("Persist", "%" PRIu64 " files wait", json_get_u64(v, "persist_queue", 0));
+	if (json_get_u64(v, "persist_queue", 0) > 0)
+		row("Persist", "%s not in the storage yet",
+		    count(json_get_u64(v, "persist_queue", 0), "file", "files", files,
+			sizeof(files)));
 	print_takeover(v);
 	for (const struct json *w = warnings != NULL ? warnings->first : NULL; w != NULL;
 	     w = w->next)
