@@ -161,8 +161,9 @@ if [ "$most" = 0 ] || [ "$most" -gt $((16 * 1024 * 1024)) ]; then
 fi
 ok "48 readers with 16 MiB of buffers: all bytes right, at most $most bytes in use"
 peak=$(awk '$1 == "VmHWM:" { print $2 }' "/proc/$(daemon_pid)/status")
-if ! batonfsd --version | grep -q sanitizers; then
-	[ $((peak - base)) -le $((24 * 1024)) ] || die "the daemon grew by $((peak - base)) KiB"
+# 72 MB were read.  A sanitizer keeps what was freed for a while.
+if ! grep -q __asan_init "$BATONFS_BUILD/batonfsd"; then
+	[ $((peak - base)) -le $((40 * 1024)) ] || die "the daemon grew by $((peak - base)) KiB"
 	ok "the process grew by $((peak - base)) KiB"
 fi
 stop
