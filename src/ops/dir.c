@@ -365,7 +365,7 @@ static void dir_fini(struct task *t)
 
 	/* The page outlives the operation, its path does not. */
 	rd->h->page.list.path = NULL;
-	rd->h->page.busy = false;
+	rd->h->page.busy = NULL;
 	handle_unuse(rd->op.fs, rd->h);
 	op_free(&rd->op);
 }
@@ -406,8 +406,12 @@ static void readdir_common(
 
 	if (err == 0 && off < 0)
 		err = -EINVAL;
-	if (err == 0 && h->page.busy)
-		err = -EBUSY; /* the kernel lets one READDIR a handle run */
+	/* The kernel lets one READDIR a handle run, so this is the same one, which it was
+	 * asked to send again while it ran here. */
+	if (err == 0 && h->page.busy != NULL) {
+		op_replace(h->page.busy, req);
+		return;
+	}
 	if (err != 0) {
 		fuse_reply_err(req, op_errno(err));
 		return;
@@ -421,7 +425,7 @@ static void readdir_common(
 	rd->plus = plus;
 	rd->size = size;
 	rd->off = (uint64_t)off;
-	h->page.busy = true;
+	h->page.busy = &rd->op;
 	handle_use(h);
 	op_run(&rd->op, &dir_kind);
 }

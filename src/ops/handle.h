@@ -14,11 +14,13 @@
 
 #include "ops/node.h"
 
+struct op;
+
 /* A page of the listing, kept between two READDIRs. */
 struct dir_page {
 	struct ufs_list list;
 	bool valid;	/* list holds what follows the cookie `from` */
-	bool busy;	/* a request is filling it */
+	struct op *busy; /* the request that fills it, or NULL */
 	uint64_t from;
 	uint64_t first; /* cookie of the page's first entry */
 	uint64_t next;	/* first cookie not given to an entry yet; 0: not known */

@@ -102,6 +102,26 @@ static void op_interrupted(fuse_req_t req, void *data)
 		watch_caller(op);
 }
 
+void op_replace(struct op *op, fuse_req_t req)
+{
+	struct held_req *was_raw = op->raw;
+	fuse_req_t was = op->req;
+
+	CHECK_OBJ(op, OP_MAGIC);
+	/* Answered or held this very moment: nobody is left to answer req. */
+	if (was == NULL) {
+		fuse_reply_err(req, EBUSY);
+		return;
+	}
+	if (op_prepare(op, op->fs, req) != 0) {
+		op->raw = was_raw;
+		return;
+	}
+	free(was_raw);
+	fuse_reply_none(was);
+	fuse_req_interrupt_func(req, op_interrupted, op);
+}
+
 void op_run(struct op *op, const struct task_kind *kind)
 {
 	struct fs *fs = op->fs;

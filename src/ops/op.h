@@ -39,6 +39,8 @@ static inline void *op_check(struct task *t)
 void *op_new(struct fs *fs, fuse_req_t req, size_t size);
 /* The same for a zeroed struct that the caller has: 0 or -ENOMEM (answered). */
 int op_prepare(struct op *op, struct fs *fs, fuse_req_t req);
+/* The kernel sent the running request again, and takes no answer but to this one. */
+void op_replace(struct op *op, fuse_req_t req);
 void op_run(struct op *op, const struct task_kind *kind);
 /* For a kind's fini, last: the request must have been answered or held. */
 void op_free(struct op *op);

@@ -557,6 +557,29 @@ Test(fs, running_listing_is_handed_over)
 	cr_assert_eq(rig_wait(&r, pid), 0);
 }
 
+/* After the end of an old daemon the kernel sends again what runs here, too, and takes
+ * no answer but to what it sent last. */
+Test(fs, running_listing_is_sent_again)
+{
+	uint64_t resent;
+	pid_t pid;
+
+	begin(LONG_OPTS);
+	add_many(300);
+	cr_assert_eq(run_stat("many"), 0);
+	r.ufs.page = 50;
+	r.ufs.stall = true;
+	pid = rig_start(&r, c_list, &(unsigned){300});
+	rig_until_waiting(&r, 1);
+	if (fuse_chan_resend(r.chan) == 0) {
+		resent = loop_counters(r.loop)->v[CTR_FUSE_RESENT];
+		while (loop_counters(r.loop)->v[CTR_FUSE_RESENT] == resent)
+			loop_turn(r.loop, true);
+	}
+	fake_release(&r.ufs);
+	cr_assert_eq(rig_wait(&r, pid), 0);
+}
+
 /* The successor failed: what was held is done here. */
 Test(fs, handover_is_undone)
 {
