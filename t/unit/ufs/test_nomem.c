@@ -172,3 +172,33 @@ Test(nomem, parser_and_attaching)
 	cr_assert_gt(n, 5);
 	ufs_fix_fini(&f);
 }
+
+/* STS's answer: the whole, or -ENOMEM and nothing of it.  (Not the JSON of others: yajl
+ * 2.1 itself crashes when its memory is refused.) */
+Test(nomem, credentials)
+{
+	static const char answer[] = "<R><Credentials><AccessKeyId>a</AccessKeyId>"
+		"<SecretAccessKey>s</SecretAccessKey><SessionToken>t</SessionToken>"
+		"<Expiration>2020-01-02T03:04:05Z</Expiration></Credentials></R>";
+	bool fired = true;
+	unsigned n;
+
+	for (n = 1; fired; n++) {
+		struct errtext et = { "" };
+		struct s3_cred c;
+		int err;
+
+		nth_arm(n);
+		err = s3_answer_sts(&c, answer, strlen(answer), &et);
+		nth_disarm();
+		fired = nth_fired();
+		if (err == 0)
+			cr_assert(strcmp(c.access, "a") == 0 && strcmp(c.secret, "s") == 0 &&
+			    c.token != NULL && c.expires == 1577934245, "%u", n);
+		else
+			cr_assert(fired && err == -ENOMEM && c.access == NULL && c.secret == NULL &&
+			    c.token == NULL, "%u: %d %s", n, err, et.s);
+		s3_cred_fini(&c);
+	}
+	cr_assert_gt(n, 3);
+}
