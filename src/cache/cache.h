@@ -93,7 +93,10 @@ struct cache_loaded {
 void cache_when_loaded(struct cache *c, struct cache_loaded *w,
     void (*done)(struct cache_loaded *w));
 
-/* --- Readahead state of one file handle; zero it to begin. */
+/* --- Readahead state of one file handle; zero it to begin.  Several readers may go
+ * through the file side by side on one handle: further ones get a stream of their own,
+ * which hangs on the handle's. */
+#define STREAM_MORE 3
 struct stream {
 	uint64_t next;	 /* offset after the last read */
 	uint64_t window; /* bytes to have in flight or in cache ahead of `next` */
@@ -102,6 +105,8 @@ struct stream {
 	/* private */
 	TAILQ_ENTRY(stream) link; /* on the readahead queue */
 	unsigned fetches;	  /* GETs in flight for it */
+	struct stream *more[STREAM_MORE];
+	uint64_t turn; /* of its last read, among those of the handle */
 };
 /* The handle goes away: its readahead, queued or in flight, is dropped.  No read
  * with this stream may be running. */

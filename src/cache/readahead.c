@@ -3,8 +3,10 @@
  * Readahead of one handle: the window doubles while reads go forward and halves
  * when they do not; it is kept full by GETs of up to a part each, several at a
  * time.  What was fetched ahead and not read yet takes a share of memory.limit.
+ * Reads that go forward at several places have a window each.
  */
 #include <errno.h>
+#include <stdlib.h>
 
 #include "cache/cache_priv.h"
 
@@ -85,29 +87,87 @@ void readahead_want(struct blob *b, struct stream *s, uint64_t next, uint64_t wi
 	enqueue(b, s);
 }
 
+/* Does the read go on where the stream is? */
+static bool follows(const struct stream *s, const struct cache_read *r)
+{
+	if (s->next == 0 && s->window == 0)
+		return r->off == 0;
+	return r->off <= s->next + SLACK && r->off + SLACK >= s->next;
+}
+
+static uint64_t distance(const struct stream *s, const struct cache_read *r)
+{
+	return r->off > s->next ? r->off - s->next : s->next - r->off;
+}
+
+/* A read that follows nothing: all windows shrink, and it takes the place of the
+ * stream that was not read for longest. */
+static struct stream *stray(struct cache *c, struct stream *head)
+{
+	struct stream *old = head;
+
+	head->window /= 2;
+	for (unsigned i = 0; i < STREAM_MORE; i++) {
+		struct stream *s = head->more[i];
+
+		if (s == NULL) {
+			s = head->more[i] = calloc(1, sizeof(*s));
+			if (s == NULL)
+				break;
+		}
+		s->window /= 2;
+		if (s->turn < old->turn)
+			old = s;
+	}
+	dequeue(c, old);
+	old->window = 0;
+	old->ahead = 0;
+	return old;
+}
+
+/* The stream that the read belongs to: of several that it follows the nearest. */
+static struct stream *stream_of(struct cache *c, struct cache_read *r, bool *on)
+{
+	struct stream *head = r->stream, *best = NULL;
+	uint64_t turn = head->turn;
+
+	for (unsigned i = 0; i <= STREAM_MORE; i++) {
+		struct stream *s = i == 0 ? head : head->more[i - 1];
+
+		if (s == NULL)
+			continue;
+		turn = MAX(turn, s->turn);
+		if (follows(s, r) && (best == NULL || distance(s, r) < distance(best, r)))
+			best = s;
+	}
+	*on = best != NULL;
+	if (best == NULL)
+		best = stray(c, head);
+	best->turn = turn + 1;
+	return best;
+}
+
 void readahead_note(struct cache_read *r)
 {
-	struct stream *s = r->stream;
 	struct blob *b = r->blob;
 	struct cache *c = b->cache;
-	uint64_t end = r->off + r->len, max;
-	bool first = s->next == 0 && s->window == 0;
+	uint64_t end = r->off + r->len;
+	struct stream *s;
+	bool on;
 
 	if (r->len == 0)
 		return;
-	max = window_max(c);
-	if (first ? r->off == 0 : r->off <= s->next + SLACK && r->off + SLACK >= s->next) {
-		if (s->window == 0)
-			s->window = MAX(4 * (uint64_t)r->len, 2 * (uint64_t)c->page_size);
-		else if (end > s->next)
-			s->window *= 2;
-		s->next = MAX(s->next, end);
-	} else {
-		s->window /= 2;
+	s = r->stream = stream_of(c, r, &on);
+	if (!on) {
 		s->next = end;
-		s->ahead = 0;
+		return;
 	}
-	s->window = MIN(s->window, max);
+	if (s->window == 0)
+		s->window = MAX(4 * (uint64_t)r->len, 2 * (uint64_t)c->page_size);
+	else if (end > s->next)
+		s->window *= 2;
+	s->next = MAX(s->next, end);
+	s->window = MIN(s->window, window_max(c));
 	if (s->window < c->page_size)
 		s->window = 0;
 	enqueue(b, s);
@@ -187,9 +247,21 @@ void readahead_pump(struct cache *c)
 	}
 }
 
+static void stream_end(struct cache *c, struct stream *s)
+{
+	dequeue(c, s);
+	fetch_stream_end(c, s);
+}
+
 void cache_stream_end(struct cache *c, struct stream *s)
 {
 	CHECK_OBJ(c, CACHE_MAGIC);
-	dequeue(c, s);
-	fetch_stream_end(c, s);
+	stream_end(c, s);
+	for (unsigned i = 0; i < STREAM_MORE; i++) {
+		if (s->more[i] == NULL)
+			continue;
+		stream_end(c, s->more[i]);
+		free(s->more[i]);
+		s->more[i] = NULL;
+	}
 }

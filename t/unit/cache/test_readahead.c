@@ -70,6 +70,49 @@ Test(cache_readahead, random_reads_shut_the_window)
 	cache_blob_put(&b);
 }
 
+/* Four readers of one handle, none of which begins at the start of the file. */
+Test(cache_readahead, readers_side_by_side_on_one_handle_have_a_window_each)
+{
+	struct blob *b = rig_blob(&g, "f", "v1", 1000 * MIB);
+	struct stream s = {0};
+	uint64_t before;
+
+	for (uint64_t off = 0; off < 4 * MIB; off += 128 * KIB) {
+		for (uint64_t at = 1; at <= 4; at++)
+			cr_assert_eq(rig_read(&g, b, &s, at * 200 * MIB + off, 128 * KIB), 0);
+	}
+	rig_settle(&g);
+	cr_assert_gt(s.window, MIB);
+	for (unsigned i = 0; i < STREAM_MORE; i++)
+		cr_assert_gt(s.more[i]->window, MIB);
+	before = rig_counter(&g, CTR_CACHE_MISS_BYTES);
+	for (uint64_t at = 1; at <= 4; at++)
+		cr_assert_eq(rig_read(&g, b, &s, at * 200 * MIB + 4 * MIB, 128 * KIB), 0);
+	cr_assert_eq(rig_counter(&g, CTR_CACHE_MISS_BYTES), before);
+	cache_stream_end(g.cache, &s);
+	cache_blob_put(&b);
+}
+
+/* Whatever was read before, reads here and there fetch what they ask for. */
+Test(cache_readahead, random_reads_waste_nothing)
+{
+	struct blob *b = rig_blob(&g, "f", "v1", 10000 * MIB);
+	struct stream s = {0};
+	uint64_t asked = 0;
+	unsigned seed = 7;
+
+	for (unsigned i = 0; i < 300; i++) {
+		uint64_t no = (uint64_t)rand_r(&seed) % (10000 * 16);
+
+		asked += RIG_PAGE;
+		cr_assert_eq(rig_read(&g, b, &s, no * RIG_PAGE + 4096, 4096), 0);
+	}
+	rig_settle(&g);
+	cr_assert_leq(g.ufs->bytes, asked + asked / 8);
+	cache_stream_end(g.cache, &s);
+	cache_blob_put(&b);
+}
+
 Test(cache_readahead, off_when_told)
 {
 	struct blob *b = rig_blob(&g, "f", "v1", 10 * MIB);
