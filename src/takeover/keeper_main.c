@@ -217,7 +217,8 @@ static void keeper_main_ended(struct keeper *k)
 
 	end_text(k, text, sizeof(text));
 	keeper_unwatch(k);
-	if (k->store.n > 0 && !k->quitting && !k->stopping) {
+	/* Told to end, too: who unmounts in order takes the descriptors out first. */
+	if (k->store.n > 0 && !k->stopping) {
 		keeper_try_again(k, pid, text);
 		return;
 	}
@@ -277,8 +278,7 @@ void keeper_too_slow(struct timer *t)
 	    (unsigned long long)(QUIT_LIMIT / NS_PER_S));
 	if (k->pid != 0)
 		kill(k->pid, SIGKILL);
-	else
-		keeper_end(k, 1);
+	keeper_end(k, 1);
 }
 
 void keeper_quit(struct keeper *k)
