@@ -10,8 +10,37 @@ mkdir -p "$S/d"
 pattern gen "$S/d/a.30000000" "$S/d/b.3000001" "$S/d/c.4096" "$S/d/d.100003"
 FILES="$M/d/a.30000000 $M/d/b.3000001 $M/d/c.4096 $M/d/d.100003"
 
+# 10,000 open handles and a working directory inside the mount.
+cat >"$T/handles.py" <<'PY'
+import os, resource, sys
+n = 10000
+resource.setrlimit(resource.RLIMIT_NOFILE, (n + 100, n + 100))
+source = sys.argv[1]
+os.chdir(sys.argv[2])
+names = sorted(os.listdir('.'))
+fds = [os.open(names[i % len(names)], os.O_RDONLY) for i in range(n)]
+whole = [open(os.path.join(source, name), 'rb').read() for name in names]
+print('ready', flush=True)
+for line in sys.stdin:
+    for i, fd in enumerate(fds):
+        data = whole[i % len(names)]
+        at = i * 4096 % len(data)
+        assert os.pread(fd, 64, at) == data[at:at + 64], (names[i % len(names)], at)
+        assert os.fstat(fd).st_size == len(data)
+    assert sorted(os.listdir('.')) == names
+    assert os.getcwd() == sys.argv[2]
+    print('right', flush=True)
+PY
+
 # No page store: the pages come from storage again and again.
 serve -u "/=file://$S" -s memory.limit=16MiB -o attr_timeout=0.2,entry_timeout=0.2
+coproc HANDLES { python3 "$T/handles.py" "$S/d" "$M/d" 2>"$T/handles.err"; }
+# Further on it is named by number: bash forgets the names when it ends.
+exec 3<&"${HANDLES[0]}" 4>&"${HANDLES[1]}"
+# shellcheck disable=SC2154
+handles=$HANDLES_PID
+read -r -t 60 word <&3 || die "open 10,000 handles: $(cat "$T/handles.err")"
+[ "$word" = ready ] || die "$word"
 readers_start buffered direct mmap reopen list
 ino=$(stat -c %i "$M/d/a.30000000")
 n=0 longest=0
@@ -28,6 +57,13 @@ while [ $n -lt "$ROUNDS" ]; do
 done
 readers_alive
 ok "$ROUNDS upgrades, longest pause $longest ms"
+echo now >&4
+read -r -t 60 word <&3 || die "10,000 handles: $(cat "$T/handles.err")"
+[ "$word" = right ] || die "$word"
+exec 3<&- 4>&-
+kill "$handles"
+wait "$handles" 2>/dev/null || true
+ok "10,000 open handles and a cwd are as they were"
 [ "$(stat -c %i "$M/d/a.30000000")" = "$ino" ] || die "st_ino has changed"
 ok "st_ino is the same"
 batonfs -m "$M" conf set readahead.max 3MiB
