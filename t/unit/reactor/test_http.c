@@ -124,7 +124,7 @@ Test(http, restart_in_done)
 	p.start_in_done = &q;
 	http_probe_start(&p);
 	http_probe_run(&p, 2);
-	cr_assert_geq(q.dones, 1);
+	http_probe_run(&q, 1); /* over another connection: it may come later */
 	http_probe_expect(&q, HTTP_OK);
 	cr_assert_eq(p.got, 2);
 }
