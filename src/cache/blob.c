@@ -369,6 +369,9 @@ struct sums *sums_find(struct blob *b, uint64_t no)
 	if (s == NULL)
 		return NULL;
 	b->used = true;
+	if (s->ahead)
+		COUNT(c->env.loop, CACHE_AHEAD_USED_BYTES, blob_page_len(b, no));
+	s->ahead = false;
 	/* A reader comes to a page several times on its way through: that is one use. */
 	if (s->when == 0 || now - s->when > REUSE_AFTER) {
 		s->when = MAX(now, 1);

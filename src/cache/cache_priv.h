@@ -191,6 +191,7 @@ struct sums {
 	UT_hash_handle hh;
 	TAILQ_ENTRY(sums) lru;
 	bool hot;
+	bool ahead; /* fetched ahead, and not read before it was stored */
 	uint64_t when; /* last use; 0: before the blob was loaded */
 	uint32_t n;
 	uint32_t crc[];

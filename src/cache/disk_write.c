@@ -107,6 +107,7 @@ static void page_end(struct cache_page *pg, int err)
 	if (err == 0) {
 		blob_set(b, pg->no);
 		pg->op->sums->when = MAX(loop_now(c->env.loop), 1);
+		pg->op->sums->ahead = pg->ahead;
 		sums_insert(b, pg->no, pg->op->sums);
 		b->used = true;
 		store_op_add(c, pg->op);

@@ -88,6 +88,8 @@ void page_pin(struct cache_page *pg)
 {
 	CHECK_OBJ(pg, PAGE_MAGIC);
 	pg->pins++;
+	if (pg->ahead)
+		COUNT(pg->blob->cache->env.loop, CACHE_AHEAD_USED_BYTES, pg->len);
 	not_ahead(pg);
 	unpark(pg);
 }

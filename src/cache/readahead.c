@@ -211,6 +211,7 @@ static bool ahead_one(struct cache *c, struct stream *s)
 		return false;
 	while (n < want && no < to && !blob_has(b, no) && page_find(b, no) == NULL &&
 	       reserve(b, no, 1) && (pages[n] = page_new(b, no)) != NULL) {
+		COUNT(c->env.loop, CACHE_AHEAD_BYTES, pages[n]->len);
 		pages[n++]->ahead = true;
 		c->nahead++;
 		no++;

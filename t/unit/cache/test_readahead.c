@@ -46,6 +46,9 @@ Test(cache_readahead, each_byte_is_fetched_once)
 	rig_settle(&g);
 	cr_assert_eq(g.ufs->bytes, 90 * MIB + 17);
 	cr_assert_leq(g.ufs->started, 90 * 4 + 20);
+	cr_assert_gt(rig_counter(&g, CTR_CACHE_AHEAD_BYTES), 80 * MIB);
+	cr_assert_eq(rig_counter(&g, CTR_CACHE_AHEAD_USED_BYTES),
+	    rig_counter(&g, CTR_CACHE_AHEAD_BYTES));
 	cache_stream_end(g.cache, &s);
 	cache_blob_put(&b);
 }
@@ -139,6 +142,8 @@ Test(cache_readahead, the_end_of_the_handle_ends_what_is_ahead)
 	cr_assert_gt(g.ufs->now, 0);
 	cache_stream_end(g.cache, &s);
 	cr_assert_eq(g.ufs->now, 0);
+	cr_assert_lt(rig_counter(&g, CTR_CACHE_AHEAD_USED_BYTES),
+	    rig_counter(&g, CTR_CACHE_AHEAD_BYTES));
 	cr_assert_eq(s.fetches, 0);
 	cr_assert_null(s.blob);
 	g.hold = false;
@@ -198,6 +203,9 @@ Test(cache_readahead, with_a_disk_memory_is_given_back)
 		cr_assert_eq(rig_read(&d, b, &s, off, MIB), 0);
 	rig_settle(&d);
 	cr_assert_eq(d.ufs->bytes, 60 * MIB);
+	cr_assert_gt(rig_counter(&d, CTR_CACHE_AHEAD_BYTES), 0);
+	cr_assert_eq(rig_counter(&d, CTR_CACHE_AHEAD_USED_BYTES),
+	    rig_counter(&d, CTR_CACHE_AHEAD_BYTES));
 	cr_assert_leq(arena_used(d.cache->arena) + cache_blob_cached(b), 75 * MIB);
 	/* Pages that found too many others on their way to the disk stay a while. */
 	for (int i = 0; i < 4; i++)
