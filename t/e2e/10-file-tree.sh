@@ -20,7 +20,8 @@ mkdir "$S/many/dir" && : >"$S/many/dir/x" && : >"$S/many/dir-" && : >"$S/many/di
 
 serve -u "/=file://$S" -s worker.page.store.dir="$T/cache"
 
-expect "ls -lR works" ls -lR "$M" >/dev/null
+ls -lR "$M" >/dev/null || die "ls -lR"
+ok "ls -lR works"
 [ "$(cd "$S" && find . | sort)" = "$(cd "$M" && find . | sort)" ] || die "find differs"
 ok "find lists the same names"
 [ "$(sums "$S")" = "$(sums "$M")" ] || die "checksums differ"
@@ -36,7 +37,7 @@ ok "size, mode and mtime agree"
 ino=$(stat -c %i "$M/sub/small.4097")
 [ "$(find "$M/sub" -maxdepth 1 -name 'small*' -printf %i)" = "$ino" ] || die "d_ino is not st_ino"
 ok "d_ino is st_ino"
-expect "statfs answers" df "$M" >/dev/null
+expect "statfs answers" df "$M"
 expect "tail of a file" test "$(tail -c 5 "$M/sub/deep/er/hello.txt")" = "ello"
 expect "dd skips" cmp <(dd if="$M/big.20000001" bs=4097 skip=1000 count=3 status=none) <(dd if="$S/big.20000001" bs=4097 skip=1000 count=3 status=none)
 

@@ -49,7 +49,8 @@ ARGS="-s s3.endpoint=$RGW_ENDPOINT -s ufs.timeout=20s -o attr_timeout=0.5,entry_
 	serve -u /=s3://data $ARGS -s worker.page.store.dir="$T/cache"
 }
 
-expect "ls -lR works" ls -lR "$M" >/dev/null
+ls -lR "$M" >/dev/null || die "ls -lR"
+ok "ls -lR works"
 [ "$(cd "$S" && find . -type f | sort)" = "$(cd "$M" && find ./train ./many -type f | sort)" ] || die "find differs"
 ok "find lists the same names"
 [ "$(sums "$S/train")" = "$(sums "$M/train")" ] || die "checksums differ"
@@ -66,7 +67,7 @@ expect "the directory wins over the object of its name" test "$(cat "$M/both/inn
 ok "keys that no path can name are hidden"
 [ "$(batonfs -m "$M" --json status | jq '.counters["ufs.hidden"]')" -gt 0 ] || die "and not counted"
 ok "and counted"
-expect "fs ls over the control socket" batonfs -m "$M" fs ls /train >/dev/null
+expect "fs ls over the control socket" batonfs -m "$M" fs ls /train
 [ "$(batonfs -m "$M" --json fs ls -R /many | jq '.entries | length')" = 1500 ] || die "fs ls -R"
 ok "fs ls -R --json has every entry"
 [ "$(batonfs -m "$M" --json fs stat /train/big.40000000 | jq .size)" = 40000000 ] || die "fs stat"
@@ -106,11 +107,23 @@ ok "kill -9 while reading the bucket"
 # The gateway hangs for less than ufs.timeout: readers wait, and an upgrade works.
 rgw=$(awk '$1 == "rgw" { print $2 }' "$T/rgw/pids")
 kill -STOP "$rgw"
-expect "upgrade while the storage hangs" timeout 15 batonfs -m "$M" upgrade >/dev/null
+expect "upgrade while the storage hangs" timeout 15 batonfs -m "$M" upgrade
 kill -CONT "$rgw"
 pattern check "$M/train/part.8388608"
 readers_alive
-ok "storage that vanishes in mid-read and comes back"
+ok "storage that hangs in mid-read and comes back"
+
+# The gateway dies with requests in it, and is started again.
+kill -9 "$rgw"
+cat "$M/train/part.8388608" >"$T/during" &
+during=$!
+"$BATONFS_SRC/t/lib/rgw.sh" gateway "$T/rgw" || die "the gateway did not start again"
+rgw=$(awk '$1 == "rgw" { print $2 }' "$T/rgw/pids")
+wait $during || die "a read begun while the gateway was dead failed"
+expect "a read begun while the gateway was dead is right" cmp "$T/during" "$S/train/part.8388608"
+expect "and so are the files" pattern check "$M/train/big.40000000" "$M/train/small.4097"
+readers_alive
+ok "storage that dies in mid-read and comes back"
 readers_stop
 ok "no reader saw an error or a wrong byte"
 

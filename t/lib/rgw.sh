@@ -3,8 +3,9 @@
 # A throw-away Ceph radosgw on 127.0.0.1, everything under DIR.
 #
 #	t/lib/rgw.sh start DIR	starts it; DIR must not exist or be one of ours
+#	t/lib/rgw.sh gateway DIR	the gateway again, after it was killed
 #	t/lib/rgw.sh stop DIR	kills it; DIR stays, with its logs
-# or source it and call rgw_start DIR, rgw_stop DIR.
+# or source it and call rgw_start DIR, rgw_gateway DIR, rgw_stop DIR.
 #
 # After the start DIR/env holds RGW_ENDPOINT, AWS_ACCESS_KEY_ID and
 # AWS_SECRET_ACCESS_KEY for `. DIR/env`.  Ports: RGW_PORT and RGW_MON_PORT, free
@@ -105,11 +106,21 @@ rgw_begin() { # DIR: one attempt with one choice of ports
 	timeout 60 radosgw-admin -n client.rgw user create --uid=test --display-name=test \
 		--access-key="${RGW_ACCESS_KEY:-testaccess}" \
 		--secret-key="${RGW_SECRET_KEY:-testsecretkey0123456789}" >"$dir/user.json" || return 1
-	rgw_daemon "$dir" rgw radosgw -n client.rgw -f
-	name=$!
+	rgw_gateway "$dir"
+}
+
+# The gateway alone, on the port it had: also after it was killed, with its data
+# still in the other two.
+rgw_gateway() { # DIR
+	local -x CEPH_CONF=$1/ceph.conf
+	local endpoint pid
+	endpoint=$(sed -n 's/^export RGW_ENDPOINT=//p' "$1/env")
+	sed -i '/^rgw /d' "$1/pids"
+	rgw_daemon "$1" rgw radosgw -n client.rgw -f
+	pid=$!
 	for _ in $(seq 600); do
-		kill -0 "$name" 2>/dev/null || return 1
-		curl -s -o /dev/null "http://127.0.0.1:$rgw_port/" && return 0
+		kill -0 "$pid" 2>/dev/null || return 1
+		curl -s -o /dev/null "$endpoint/" && return 0
 		sleep 0.05
 	done
 	return 1
@@ -152,7 +163,8 @@ rgw_stop() { # DIR
 if [ "${BASH_SOURCE[0]}" = "$0" ]; then
 	case ${1:-} in
 	start) [ -n "${2:-}" ] && rgw_start "$2" ;;
+	gateway) [ -n "${2:-}" ] && rgw_gateway "$2" ;;
 	stop) [ -n "${2:-}" ] && rgw_stop "$2" ;;
-	*) echo "usage: rgw.sh start|stop DIR" >&2; exit 2 ;;
+	*) echo "usage: rgw.sh start|gateway|stop DIR" >&2; exit 2 ;;
 	esac
 fi
