@@ -138,6 +138,24 @@ expect_exit 1 "No such file" "entry_timeout=0: gone at once" stat "$M/train/late
 echo later >"$T/a/train/later"
 same "and back at once" later "$(cat "$M/train/later")"
 
+# --- A state database that gets full in the middle of a listing.
+stop
+mkdir "$T/many" "$T/st"
+(cd "$T/many" && seq -f 'file-%07.0f' 20000 | xargs touch)
+mount -t tmpfs -o size=3m none "$T/st"
+mkdir -m 0700 "$T/st/s"
+serve -u "/=file://$T/many" -s "state.dir=$T/st/s" -o attr_timeout=600,entry_timeout=600
+exec 7<"$M/file-0000001"
+same "all names are listed" 20000 "$(find "$M" -mindepth 1 -printf . 2>/dev/null | wc -c)"
+expect "what is not known cannot be looked up, and says why" bash -c \
+	"find '$M' -size +1 2>'$T/errors'; grep -q 'No space left' '$T/errors' && ! grep -v 'No space left' '$T/errors'"
+expect "an open file is still there" test -r /dev/fd/7
+same "and the daemon" "$T/st/s" "$(dirname "$(find "$T/st/s" -name data.mdb)")"
+exec 7<&-
+stop
+umount "$T/st"
+serve -u "/=file://$T/a" -o attr_timeout=0,entry_timeout=0
+
 # --- A file:// tree with what a bucket does not have.
 O=$T/a/odd
 mkdir "$O"
