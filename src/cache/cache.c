@@ -155,6 +155,7 @@ void cache_free(struct cache **cp)
 	loop_undefer(c->env.loop, &c->ready_run);
 	loop_undefer(c->env.loop, &c->mem_run);
 	loop_undefer(c->env.loop, &c->close_run);
+	loop_undefer(c->env.loop, &c->settle_run);
 	loop_undefer(c->env.loop, &c->loads_run);
 	dir_close(c);
 	free(c->evict);

@@ -64,6 +64,13 @@ void cache_index_open(struct cache *c);
  * durable if `sync`, closes it, then calls done on the loop (never inline).
  * Reads that need the disk afterwards end with -ECANCELED. */
 void cache_index_close(struct cache *c, bool sync, void (*done)(void *arg), void *arg);
+/* Before a hand-over, while requests are still served: begins no further batch of
+ * index changes and calls done on the loop (never inline) when none is being written,
+ * so that the close that follows has no fsync to wait for.  What has gathered goes
+ * with that close. */
+void cache_index_settle(struct cache *c, void (*done)(void *arg), void *arg);
+/* No hand-over after all: batches go on, and done is not called any more. */
+void cache_index_unsettle(struct cache *c);
 
 /* --- Blobs */
 struct blob_id {

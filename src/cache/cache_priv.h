@@ -94,6 +94,10 @@ struct cache {
 	struct index_ops ops;
 	unsigned nops;
 	bool flushing, flush_again;
+	bool settling; /* cache_index_settle(): no further flush */
+	void (*settled)(void *arg);
+	void *settled_arg;
+	struct deferred settle_run;
 	struct pool_job flush_job;
 	struct index_ops flush_ops;
 	struct pool_job index_job; /* opens or closes the index */

@@ -48,7 +48,7 @@ void store_op_add(struct cache *c, struct index_op *op)
 {
 	STAILQ_INSERT_TAIL(&c->ops, op, link);
 	c->nops++;
-	if (c->state != STORE_OPEN || c->flushing)
+	if (c->state != STORE_OPEN || c->flushing || c->settling)
 		return;
 	if (c->nops >= STORE_OPS_MANY)
 		store_flush(c);
@@ -83,6 +83,23 @@ static void flush_work(struct pool_job *job)
 	}
 }
 
+static void settle_run(struct deferred *d)
+{
+	struct cache *c = container_of(d, struct cache, settle_run);
+	void (*settled)(void *arg) = c->settled;
+
+	c->settled = NULL;
+	if (settled != NULL)
+		settled(c->settled_arg);
+}
+
+/* Opening may have the tail of a hand-over to make durable: a commit too. */
+static void settle_check(struct cache *c)
+{
+	if (c->settled != NULL && !c->flushing && c->state != STORE_OPENING)
+		loop_defer(c->env.loop, &c->settle_run, settle_run);
+}
+
 static void flush_done(struct pool_job *job)
 {
 	struct cache *c = container_of(job, struct cache, flush_job);
@@ -90,6 +107,7 @@ static void flush_done(struct pool_job *job)
 	struct index_op *op;
 
 	c->flushing = false;
+	settle_check(c);
 	STAILQ_FOREACH(op, &c->flush_ops, link) {
 		if (op->verb != INDEX_DEL_BLOB)
 			continue;
@@ -104,7 +122,8 @@ static void flush_done(struct pool_job *job)
 	ops_free(&c->flush_ops);
 	if (c->flush_again || c->nops >= STORE_OPS_MANY)
 		store_flush(c);
-	else if (!STAILQ_EMPTY(&c->ops) && !timer_armed(&c->sync) && c->state == STORE_OPEN)
+	else if (!STAILQ_EMPTY(&c->ops) && !timer_armed(&c->sync) && c->state == STORE_OPEN &&
+		 !c->settling)
 		timer_arm(&c->sync, c->env.cfg->page_store_sync_period);
 	while (evicted-- > 0)
 		evict_one_done(c);
@@ -114,7 +133,7 @@ static void flush_done(struct pool_job *job)
 void store_flush(struct cache *c)
 {
 	c->flush_again = c->flushing;
-	if (c->flushing || STAILQ_EMPTY(&c->ops) || c->state != STORE_OPEN)
+	if (c->flushing || c->settling || STAILQ_EMPTY(&c->ops) || c->state != STORE_OPEN)
 		return;
 	timer_cancel(&c->sync);
 	c->flushing = true;
@@ -268,6 +287,7 @@ static void open_done(struct pool_job *job)
 	}
 	resume_all(c);
 	evict_kick(c);
+	settle_check(c);
 	cache_job_done(c);
 }
 
@@ -365,6 +385,9 @@ void cache_index_close(struct cache *c, bool sync, void (*done)(void *arg), void
 	c->closed = done;
 	c->closed_arg = arg;
 	c->close_sync = sync;
+	c->settling = false;
+	c->settled = NULL;
+	loop_undefer(c->env.loop, &c->settle_run);
 	timer_cancel(&c->sync);
 	timer_cancel(&c->retry);
 	load_kick(c);
@@ -377,4 +400,25 @@ void cache_index_close(struct cache *c, bool sync, void (*done)(void *arg), void
 	if (c->state == STORE_FAILED)
 		c->state = STORE_CLOSED;
 	loop_defer(c->env.loop, &c->close_run, store_run_closed);
+}
+
+void cache_index_settle(struct cache *c, void (*done)(void *arg), void *arg)
+{
+	CHECK_OBJ(c, CACHE_MAGIC);
+	c->settling = true;
+	c->settled = done;
+	c->settled_arg = arg;
+	timer_cancel(&c->sync);
+	settle_check(c);
+}
+
+void cache_index_unsettle(struct cache *c)
+{
+	CHECK_OBJ(c, CACHE_MAGIC);
+	if (!c->settling)
+		return;
+	c->settling = false;
+	c->settled = NULL;
+	loop_undefer(c->env.loop, &c->settle_run);
+	store_flush(c);
 }

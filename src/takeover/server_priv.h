@@ -57,7 +57,7 @@ struct session {
 	bool keeper_left; /* our own keeper holds nothing any more */
 	char build[32];
 	/* how far it went */
-	bool offered, stopped, quiesced, closed, index_closed, committed, ended_reads;
+	bool offered, settled, stopped, quiesced, closed, index_closed, committed, ended_reads;
 	uint64_t stopped_at;
 	uint64_t claim_until;
 	struct held_list held;
@@ -96,6 +96,7 @@ int session_send_state(struct session *s);
 /* --- server_steps.c */
 void session_start(struct session *s);
 /* From fs and cache, whatever session there is now. */
+void server_settled(void *arg);
 void server_quiesced(void *arg);
 void server_index_closed(void *arg);
 void server_idle(void *arg);

@@ -155,10 +155,21 @@ static enum task_next s_state(struct task *t)
 		return task_goto(t, S_END);
 	s->offered = true;
 	session_limit(s, READY_LIMIT);
+	cache_index_settle(s->ts->d->cache, server_settled, s->ts);
 	return session_wait(s, S_READY);
 }
 
 /* --- READY: stop, let what runs end, close the databases */
+
+void server_settled(void *arg)
+{
+	struct takeover_server *ts = arg;
+
+	if (ts->session != NULL) {
+		ts->session->settled = true;
+		session_wake(ts->session);
+	}
+}
 
 void server_quiesced(void *arg)
 {
@@ -207,6 +218,10 @@ static enum task_next s_ready(struct task *t)
 		session_limit(s, link_limit(d->cfg));
 		return session_wait(s, S_READY);
 	}
+	/* What begins below stops requests and waits for the disk: let an index commit
+	 * end before, while they are still served. */
+	if (!s->settled)
+		return session_wait(s, S_READY);
 	session_next_msg(s);
 	err = FAULT("takeover.old.ready");
 	if (err != 0) {
@@ -476,6 +491,7 @@ static enum task_next s_rollback(struct task *t)
 		log_error("%s: go on serving: %s", d->args.mountpoint, et.s);
 		return task_goto(t, S_LOST);
 	}
+	cache_index_unsettle(d->cache);
 	if (s->stopped)
 		session_resume_service(s);
 	if (!s->check_only)

@@ -103,6 +103,50 @@ Test(cache_disk, a_handover_without_sync_forgets_nothing)
 	cache_blob_put(&b);
 }
 
+static void note_settled(void *arg)
+{
+	++*(int *)arg;
+}
+
+/* Between the offer of a hand-over and its end nothing may begin that the close would
+ * have to wait for, and nothing may be lost. */
+Test(cache_disk, a_settled_index_begins_no_batch)
+{
+	struct blob *b = rig_blob(&g, "f", "v1", 2 * MIB);
+	int settled = 0;
+
+	read_all(b);
+	store_flush(g.cache);
+	cr_assert(g.cache->flushing);
+	cache_index_settle(g.cache, note_settled, &settled);
+	cr_assert_eq(settled, 0, "a batch is being written");
+	rig_settle(&g);
+	cr_assert_eq(settled, 1);
+	cr_assert(!g.cache->flushing);
+
+	cache_blob_put(&b);
+	b = rig_blob(&g, "h", "v1", 2 * MIB);
+	read_all(b);
+	cr_assert(!STAILQ_EMPTY(&g.cache->ops));
+	test_clock_advance(&g.clock, 10 * g.cfg->page_store_sync_period);
+	store_flush(g.cache);
+	cr_assert(!g.cache->flushing);
+	rig_settle(&g);
+	cr_assert(!STAILQ_EMPTY(&g.cache->ops), "kept for the close");
+
+	cache_index_unsettle(g.cache);
+	cr_assert(g.cache->flushing);
+	rig_settle(&g);
+	cr_assert(STAILQ_EMPTY(&g.cache->ops));
+	cr_assert_eq(settled, 1);
+
+	cache_index_settle(g.cache, note_settled, &settled);
+	cache_index_unsettle(g.cache);
+	rig_settle(&g);
+	cr_assert_eq(settled, 1, "taken back before it was called");
+	cache_blob_put(&b);
+}
+
 Test(cache_disk, close_then_cancelled_then_reopened)
 {
 	struct blob *b = rig_blob(&g, "f", "v1", 2 * MIB), *n;
