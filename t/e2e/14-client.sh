@@ -38,7 +38,7 @@ expect "-s wins over the file, the last one over the others" test "$(batonfs -m 
 expect "a name with another system's prefix" test "$(batonfs -m "$M" conf get ufs.connect.timeout)" = 3s
 
 # --- members that scripts may rely on; nulls and empty lists included
-entry="path kind size mtime persistence cached_bytes cached_percent"
+entry="path kind size mtime persistence cached_bytes cached_percent stored_bytes"
 batonfs -m "$M" --json status >"$T/status"
 jq -e '(keys_unsorted == ["version", "pid", "uptime_seconds", "mountpoint", "mount_id", "keeper",
 	"storage", "metadata", "cache", "files_open", "directories_open", "nodes",
