@@ -67,7 +67,7 @@ static int write_run(struct blob_lane *bl, struct cache_page *pg, struct cache_p
 
 static int write_runs(struct blob_lane *bl)
 {
-	struct cache_page *pg = TAILQ_FIRST(&bl->pages), *next;
+	struct cache_page *pg = TAILQ_FIRST(&bl->pages), *next = NULL;
 	struct cache *c = pg->blob->cache;
 	int err = 0;
 

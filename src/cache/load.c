@@ -220,11 +220,12 @@ bool cache_blob_drop(struct blob *b, uint64_t *from, unsigned max)
 
 void cache_blob_where(const struct blob *b, struct cache_where *out)
 {
-	const struct cache *c = b->cache;
 	const struct cache_page *pg;
 	char name[DISK_NAME_MAX];
+	const struct cache *c;
 
 	CHECK_OBJ(b, BLOB_MAGIC);
+	c = b->cache;
 	memset(out, 0, sizeof(*out));
 	for (pg = b->pages; pg != NULL; pg = pg->hh.next)
 		out->memory += pg->fill;

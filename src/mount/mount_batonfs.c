@@ -59,8 +59,8 @@ static int option(struct mount_args *ma, int opt)
 		return -1;
 	case 'o':
 		if (ma->noptions == MOUNT_OPTIONS_MAX) {
-			fprintf(stderr, "mount.batonfs: -o: more than %u of them\n",
-			    MOUNT_OPTIONS_MAX);
+			fprintf(stderr, "mount.batonfs: -o: more than %d of them\n",
+			    (int)MOUNT_OPTIONS_MAX);
 			return MOUNT_USAGE;
 		}
 		ma->options[ma->noptions++] = optarg;

@@ -104,10 +104,12 @@ static void op_interrupted(fuse_req_t req, void *data)
 
 void op_replace(struct op *op, fuse_req_t req)
 {
-	struct held_req *was_raw = op->raw;
-	fuse_req_t was = op->req;
+	struct held_req *was_raw;
+	fuse_req_t was;
 
 	CHECK_OBJ(op, OP_MAGIC);
+	was_raw = op->raw;
+	was = op->req;
 	/* Answered or held this very moment: nobody is left to answer req. */
 	if (was == NULL) {
 		fuse_reply_err(req, EBUSY);

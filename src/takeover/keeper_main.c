@@ -84,7 +84,7 @@ int keeper_start(struct keeper *k)
 	char list[STORE_MAX * (STORE_NAME_MAX + 1)];
 	char *own[4], **env;
 	size_t n = 0;
-	pid_t pid;
+	pid_t pid = 0;
 	int err;
 
 	snprintf(sock, sizeof(sock), "NOTIFY_SOCKET=%s", k->path);

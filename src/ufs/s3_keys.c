@@ -192,10 +192,11 @@ static void fetch(struct s3_keys *k)
 
 int s3_keys_get(struct s3_keys *k, struct s3_keys_wait *w)
 {
-	uint64_t now = loop_now(k->env.loop);
+	uint64_t now;
 
 	CHECK_OBJ(k, KEYS_MAGIC);
 	assert(!w->queued);
+	now = loop_now(k->env.loop);
 	if (k->have && k->stale_at != 0 && now >= k->stale_at)
 		k->have = false;
 	if (k->have) {

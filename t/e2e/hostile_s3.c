@@ -217,7 +217,7 @@ static void put_more(FILE *f, const char *token)
 static void bomb(FILE *f)
 {
 	(void)fputs("<?xml version=\"1.0\"?><!DOCTYPE r [<!ENTITY a \"aaaaaaaaaaaaaaaa\">", f);
-	for (char c = 'b'; c < 'n'; c++) {
+	for (int c = 'b'; c < 'n'; c++) {
 		(void)fprintf(f, "<!ENTITY %c \"", c);
 		for (int i = 0; i < 16; i++)
 			(void)fprintf(f, "&%c;", c - 1);
