@@ -47,6 +47,8 @@ Wants=
 EnvironmentFile=
 Environment=UFS=file://$S
 Environment="OPTIONS=-s worker.page.store.dir=$T/cache"
+# ProtectProc= and the like leave the leak checker nothing to look at.
+Environment=ASAN_OPTIONS=detect_leaks=0
 WatchdogSec=3s
 StandardError=append:$LOG
 CONF
