@@ -3,7 +3,9 @@
 
 #include <criterion/criterion.h>
 #include <errno.h>
+#include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -212,4 +214,19 @@ void rig_until_waiting(struct rig *r, unsigned n)
 {
 	while (fake_waiting(&r->ufs) < n)
 		loop_turn(r->loop, true);
+}
+
+const char *rig_at(const struct tmp_mount *tm, const char *name)
+{
+	static char path[256];
+
+	snprintf(path, sizeof(path), "%s/%s", tm->mnt, name);
+	return path;
+}
+
+int rig_stat(const struct tmp_mount *tm, void *arg)
+{
+	struct stat st;
+
+	return stat(rig_at(tm, arg), &st) == 0 ? 0 : errno;
 }

@@ -36,7 +36,14 @@ void rig_free(struct rig *r);
 /* Closes the state database and opens it again in a new struct fs: a new daemon. */
 void rig_restart(struct rig *r);
 
+/* What runs in a child, over the mount: 0, an errno, or WRONG and more for an answer
+ * that is no error and not right. */
 typedef int rig_client(const struct tmp_mount *tm, void *arg);
+#define WRONG 200
+/* The path of a name on the mount; one at a time. */
+const char *rig_at(const struct tmp_mount *tm, const char *name);
+/* arg: the name; what stat(2) says. */
+int rig_stat(const struct tmp_mount *tm, void *arg);
 pid_t rig_start(struct rig *r, rig_client *fn, void *arg);
 /* Serves until the client ends; its exit status. */
 int rig_wait(struct rig *r, pid_t pid);

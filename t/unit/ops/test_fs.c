@@ -38,27 +38,9 @@ TestSuite(fs, .fini = finish, .timeout = 60);
 
 /* --- Clients: run in a child; 0 or what went wrong. */
 
-#define WRONG 200
-
-static const char *at(const struct tmp_mount *tm, const char *name)
-{
-	static char path[256];
-
-	snprintf(path, sizeof(path), "%s/%s", tm->mnt, name);
-	return path;
-}
-
-/* arg: the name; the result of stat. */
-static int c_stat(const struct tmp_mount *tm, void *arg)
-{
-	struct stat st;
-
-	return stat(at(tm, arg), &st) == 0 ? 0 : errno;
-}
-
 static int c_open(const struct tmp_mount *tm, void *arg)
 {
-	return open(at(tm, arg), O_RDONLY) >= 0 ? 0 : errno;
+	return open(rig_at(tm, arg), O_RDONLY) >= 0 ? 0 : errno;
 }
 
 struct want {
@@ -85,7 +67,7 @@ static int read_all(int fd, const struct want *w)
 static int c_read(const struct tmp_mount *tm, void *arg)
 {
 	const struct want *w = arg;
-	int fd = open(at(tm, w->name), O_RDONLY);
+	int fd = open(rig_at(tm, w->name), O_RDONLY);
 
 	return fd < 0 ? errno : read_all(fd, w);
 }
@@ -96,7 +78,7 @@ static int c_list(const struct tmp_mount *tm, void *arg)
 	unsigned n = 0, want = *(unsigned *)arg, no;
 	char seen[FAKE_FILES] = {0};
 	struct dirent *de;
-	DIR *d = opendir(at(tm, "many"));
+	DIR *d = opendir(rig_at(tm, "many"));
 
 	if (d == NULL)
 		return errno;
@@ -126,7 +108,7 @@ static void add_many(unsigned n)
 
 static int run_stat(const char *name)
 {
-	return rig_run(&r, c_stat, (void *)(uintptr_t)name);
+	return rig_run(&r, rig_stat, (void *)(uintptr_t)name);
 }
 
 /* --- Names and attributes */
@@ -137,16 +119,16 @@ static int c_attrs(const struct tmp_mount *tm, void *arg)
 	struct stat st, dot;
 
 	(void)arg;
-	if (stat(at(tm, "d/small"), &st) != 0)
+	if (stat(rig_at(tm, "d/small"), &st) != 0)
 		return errno;
 	if (!S_ISREG(st.st_mode) || (st.st_mode & 0777) != 0644 || st.st_size != 5 ||
 	    st.st_nlink != 1 || st.st_mtime != 1000 || st.st_uid != geteuid() || st.st_ino <= 1)
 		return WRONG;
-	if (stat(at(tm, "d"), &st) != 0 || !S_ISDIR(st.st_mode) || (st.st_mode & 0777) != 0755)
+	if (stat(rig_at(tm, "d"), &st) != 0 || !S_ISDIR(st.st_mode) || (st.st_mode & 0777) != 0755)
 		return WRONG + 1;
-	if (stat(at(tm, ""), &dot) != 0 || dot.st_ino != 1 || !S_ISDIR(dot.st_mode))
+	if (stat(rig_at(tm, ""), &dot) != 0 || dot.st_ino != 1 || !S_ISDIR(dot.st_mode))
 		return WRONG + 2;
-	if (stat(at(tm, "d/."), &dot) != 0 || dot.st_ino != st.st_ino)
+	if (stat(rig_at(tm, "d/."), &dot) != 0 || dot.st_ino != st.st_ino)
 		return WRONG + 3;
 	if (statvfs(tm->mnt, &sv) != 0 || sv.f_blocks * sv.f_frsize != 1 << 30)
 		return WRONG + 4;
@@ -225,23 +207,23 @@ Test(fs, reads_whole_files)
 static int c_denied(const struct tmp_mount *tm, void *arg)
 {
 	(void)arg;
-	if (open(at(tm, "big"), O_WRONLY) >= 0 || errno != EROFS)
+	if (open(rig_at(tm, "big"), O_WRONLY) >= 0 || errno != EROFS)
 		return WRONG;
-	if (open(at(tm, "big"), O_RDONLY | O_TRUNC) >= 0 || errno != EROFS)
+	if (open(rig_at(tm, "big"), O_RDONLY | O_TRUNC) >= 0 || errno != EROFS)
 		return WRONG + 1;
-	if (open(at(tm, "new"), O_RDWR | O_CREAT, 0600) >= 0 || errno != EROFS)
+	if (open(rig_at(tm, "new"), O_RDWR | O_CREAT, 0600) >= 0 || errno != EROFS)
 		return WRONG + 2;
-	if (mkdir(at(tm, "new"), 0700) == 0 || errno != EROFS)
+	if (mkdir(rig_at(tm, "new"), 0700) == 0 || errno != EROFS)
 		return WRONG + 3;
-	if (unlink(at(tm, "big")) == 0 || errno != EROFS)
+	if (unlink(rig_at(tm, "big")) == 0 || errno != EROFS)
 		return WRONG + 4;
-	if (rmdir(at(tm, "d")) == 0 || errno != EROFS)
+	if (rmdir(rig_at(tm, "d")) == 0 || errno != EROFS)
 		return WRONG + 5;
-	if (chmod(at(tm, "big"), 0) == 0 || errno != EROFS)
+	if (chmod(rig_at(tm, "big"), 0) == 0 || errno != EROFS)
 		return WRONG + 6;
-	if (truncate(at(tm, "big"), 0) == 0 || errno != EROFS)
+	if (truncate(rig_at(tm, "big"), 0) == 0 || errno != EROFS)
 		return WRONG + 7;
-	if (symlink("x", at(tm, "new")) == 0 || errno != EROFS)
+	if (symlink("x", rig_at(tm, "new")) == 0 || errno != EROFS)
 		return WRONG + 8;
 	return 0;
 }
@@ -303,7 +285,7 @@ static int c_replaced(const struct tmp_mount *tm, void *arg)
 	struct want w = {"big", 6 << 20, 'n'};
 	struct stat before, after, old;
 	char first[8];
-	int fd = open(at(tm, "big"), O_RDONLY), err;
+	int fd = open(rig_at(tm, "big"), O_RDONLY), err;
 
 	(void)arg;
 	if (fd < 0 || fstat(fd, &before) != 0 || pread(fd, first, 8, 0) != 8 || first[0] != 'b')
@@ -312,7 +294,7 @@ static int c_replaced(const struct tmp_mount *tm, void *arg)
 	err = c_read(tm, &w);
 	if (err != 0)
 		return err;
-	if (stat(at(tm, "big"), &after) != 0)
+	if (stat(rig_at(tm, "big"), &after) != 0)
 		return errno;
 	if (after.st_size != 6 << 20 || after.st_ino != before.st_ino)
 		return WRONG + 1;
@@ -362,16 +344,16 @@ Test(fs, replaced_file_with_a_long_entry_timeout)
 
 static int c_vanished(const struct tmp_mount *tm, void *arg)
 {
-	int fd = open(at(tm, "d/small"), O_RDONLY);
+	int fd = open(rig_at(tm, "d/small"), O_RDONLY);
 	struct stat st;
 
 	(void)arg;
 	if (fd < 0)
 		return errno;
 	child_pause();
-	if (open(at(tm, "d/small"), O_RDONLY) >= 0 || errno != ENOENT)
+	if (open(rig_at(tm, "d/small"), O_RDONLY) >= 0 || errno != ENOENT)
 		return WRONG;
-	if (stat(at(tm, "d/small"), &st) == 0 || errno != ENOENT)
+	if (stat(rig_at(tm, "d/small"), &st) == 0 || errno != ENOENT)
 		return WRONG + 1;
 	return fstat(fd, &st) == 0 && st.st_size == 5 ? 0 : WRONG + 2;
 }
@@ -419,7 +401,7 @@ static int c_seek(const struct tmp_mount *tm, void *arg)
 	static long pos[600];
 	struct dirent *de;
 	unsigned n = 0, i;
-	DIR *d = opendir(at(tm, "many"));
+	DIR *d = opendir(rig_at(tm, "many"));
 
 	(void)arg;
 	if (d == NULL)
@@ -522,7 +504,7 @@ Test(fs, running_lookup_is_handed_over)
 
 	begin(NO_CACHE_OPTS);
 	r.ufs.stall = true;
-	pid = rig_start(&r, c_stat, (void *)"big");
+	pid = rig_start(&r, rig_stat, (void *)"big");
 	rig_until_waiting(&r, 1);
 	hand_over(false);
 	cr_assert_eq(rig_wait(&r, pid), 0);
@@ -588,7 +570,7 @@ Test(fs, handover_is_undone)
 
 	begin(NO_CACHE_OPTS);
 	r.ufs.stall = true;
-	pid = rig_start(&r, c_stat, (void *)"big");
+	pid = rig_start(&r, rig_stat, (void *)"big");
 	rig_until_waiting(&r, 1);
 	fuse_chan_disarm(r.chan);
 	fs_handover_begin(r.fs, set_flag, &done);
@@ -635,7 +617,7 @@ Test(fs, killed_caller_is_let_go)
 
 	begin(NO_CACHE_OPTS);
 	r.ufs.stall = true;
-	pid = rig_start(&r, c_stat, (void *)"big");
+	pid = rig_start(&r, rig_stat, (void *)"big");
 	rig_until_waiting(&r, 1);
 	kill(pid, SIGKILL);
 	cr_assert_eq(rig_wait(&r, pid), -1);
@@ -656,7 +638,7 @@ static int c_signalled(const struct tmp_mount *tm, void *arg)
 
 	sigaction(SIGUSR1, &sa, NULL);
 	child_pause();
-	return c_stat(tm, arg);
+	return rig_stat(tm, arg);
 }
 
 /* A handled signal must not show as EINTR, though the kernel sends INTERRUPT. */
@@ -714,7 +696,7 @@ Test(fs, cancel_all_ends_requests)
 
 	begin(NO_CACHE_OPTS);
 	r.ufs.stall = true;
-	pid = rig_start(&r, c_stat, (void *)"big");
+	pid = rig_start(&r, rig_stat, (void *)"big");
 	rig_until_waiting(&r, 1);
 	fs_cancel_all(r.fs, -ENOTCONN);
 	cr_assert_eq(rig_wait(&r, pid), ENOTCONN);

@@ -20,8 +20,6 @@
 #include "ops/handle.h"
 #include "ops_rig.h"
 
-#define WRONG 200
-
 static struct rig r;
 
 static void finish(void)
@@ -45,26 +43,11 @@ static void begin(void)
 
 /* --- Clients: 0, an errno or WRONG */
 
-static const char *at(const struct tmp_mount *tm, const char *name)
-{
-	static char path[256];
-
-	snprintf(path, sizeof(path), "%s/%s", tm->mnt, name);
-	return path;
-}
-
-static int c_stat(const struct tmp_mount *tm, void *arg)
-{
-	struct stat st;
-
-	return stat(at(tm, arg), &st) == 0 ? 0 : errno;
-}
-
 static int c_list(const struct tmp_mount *tm, void *arg)
 {
 	unsigned n = 0;
 	struct dirent *de;
-	DIR *d = opendir(at(tm, arg));
+	DIR *d = opendir(rig_at(tm, arg));
 
 	if (d == NULL)
 		return errno;
@@ -79,7 +62,7 @@ static int c_list(const struct tmp_mount *tm, void *arg)
 static int c_read(const struct tmp_mount *tm, void *arg)
 {
 	static char buf[300001];
-	int fd = open(at(tm, arg), O_RDONLY);
+	int fd = open(rig_at(tm, arg), O_RDONLY);
 	ssize_t n, got = 0;
 
 	if (fd < 0)
@@ -98,7 +81,7 @@ static int c_statfs(const struct tmp_mount *tm, void *arg)
 {
 	struct statvfs sv;
 
-	return statvfs(at(tm, arg), &sv) == 0 ? 0 : errno;
+	return statvfs(rig_at(tm, arg), &sv) == 0 ? 0 : errno;
 }
 
 static void client_over(struct loop_fd *lf, unsigned what)
@@ -151,7 +134,7 @@ static void every(rig_client *fn, const char *name)
 Test(ops_nomem, lookup)
 {
 	begin();
-	every(c_stat, "d/a");
+	every(rig_stat, "d/a");
 }
 
 Test(ops_nomem, listing)
@@ -219,12 +202,12 @@ Test(ops_full, errors_then_all_is_well)
 	/* Rows go into what is left of half-full pages, until none is. */
 	for (unsigned i = 0; err == 0 && i < 500; i++) {
 		snprintf(path, sizeof(path), "f%u", i);
-		err = rig_run(&r, c_stat, path);
+		err = rig_run(&r, rig_stat, path);
 	}
 	cr_assert_eq(err, ENOSPC);
 	cr_assert_eq(r.gone, 0);
 	empty_state(n);
-	cr_assert_eq(rig_run(&r, c_stat, (void *)"f499"), 0);
+	cr_assert_eq(rig_run(&r, rig_stat, (void *)"f499"), 0);
 	cr_assert_eq(rig_run(&r, c_read, (void *)"big"), 0);
 	cr_assert_geq(statedb_count(r.db, STATEDB_NODES), nodes);
 }

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/fuse.h>
+#include <sched.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -11,6 +12,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "base/obj.h"
 #include "base/options.h"
 #include "reactor/fuse_chan.h"
 #include "reactor/loop.h"
@@ -409,6 +411,73 @@ Test(fuse_chan, disarmed_reads_nothing)
 	cr_assert_eq(serve_until(pid), 0);
 }
 
+static int client_missing(const struct tmp_mount *tm, void *arg)
+{
+	char path[128];
+	struct stat st;
+
+	snprintf(path, sizeof(path), "%s/%s", tm->mnt, (const char *)arg);
+	return stat(path, &st) != 0 && errno == ENOENT ? 0 : 255;
+}
+
+/* Device number of the mount, without asking the mount. */
+static bool mount_dev(unsigned *maj, unsigned *min)
+{
+	FILE *f = fopen("/proc/self/mountinfo", "re");
+	bool found = false;
+	char line[512];
+
+	cr_assert_not_null(f);
+	while (!found && fgets(line, sizeof(line), f) != NULL)
+		found = strstr(line, rig.tm.mnt) != NULL &&
+			sscanf(line, "%*u %*u %u:%u", maj, min) == 2;
+	fclose(f);
+	return found;
+}
+
+/* Requests that the kernel has for us; -1: it does not tell (no fusectl). */
+static int waiting(void)
+{
+	unsigned maj, min;
+	char path[128];
+	int n = -1;
+	FILE *f;
+
+	cr_assert(mount_dev(&maj, &min));
+	snprintf(path, sizeof(path), "/sys/fs/fuse/connections/%u/waiting", min);
+	f = fopen(path, "re");
+	if (f == NULL)
+		return -1;
+	cr_assert_eq(fscanf(f, "%d", &n), 1);
+	fclose(f);
+	return n;
+}
+
+Test(fuse_chan, a_wake_stays_within_its_budget)
+{
+	static const char *const names[] = {"a", "b", "c", "d", "e", "f"};
+	pid_t pids[ARRAY_LEN(names)];
+	uint64_t before;
+	unsigned i;
+
+	if (waiting() < 0)
+		cr_skip_test("needs fusectl");
+	cr_assert_eq(config_set(rig.cfg, "fuse.batch.requests", "2", NULL), 0);
+	fuse_chan_disarm(rig.ch);
+	for (i = 0; i < ARRAY_LEN(names); i++)
+		pids[i] = tmp_mount_client(client_missing, &rig.tm, (void *)(uintptr_t)names[i]);
+	while (waiting() < (int)ARRAY_LEN(names))
+		sched_yield();
+	fuse_chan_arm(rig.ch);
+	for (i = 0; i < 2; i++) {
+		before = counter(CTR_FUSE_REQUESTS);
+		loop_turn(rig.loop, true);
+		cr_assert_eq(counter(CTR_FUSE_REQUESTS) - before, 2);
+	}
+	for (i = 0; i < ARRAY_LEN(names); i++)
+		cr_assert_eq(serve_until(pids[i]), 0);
+}
+
 /* Another daemon raised the epoch: nothing is read any more. */
 Test(fuse_chan, passed_epoch_stops_reading)
 {
@@ -435,21 +504,13 @@ Test(fuse_chan, passed_epoch_stops_reading)
 Test(fuse_chan, readahead_is_raised)
 {
 	char path[512], text[32] = "";
+	unsigned maj, min;
 	FILE *f;
 
 	cr_assert_eq(fuse_chan_set_readahead_kb(rig.ch, rig.tm.mnt, 4096), 0);
 	cr_assert_eq(fuse_chan_set_readahead_kb(rig.ch, rig.tm.src, 4096), -ENOENT);
-	f = fopen("/proc/self/mountinfo", "r");
-	cr_assert_not_null(f);
-	while (fgets(path, sizeof(path), f) != NULL) {
-		unsigned maj, min;
-
-		if (strstr(path, rig.tm.mnt) != NULL &&
-		    sscanf(path, "%*u %*u %u:%u", &maj, &min) == 2)
-			snprintf(text, sizeof(text), "%u:%u", maj, min);
-	}
-	fclose(f);
-	snprintf(path, sizeof(path), "/sys/class/bdi/%s/read_ahead_kb", text);
+	cr_assert(mount_dev(&maj, &min));
+	snprintf(path, sizeof(path), "/sys/class/bdi/%u:%u/read_ahead_kb", maj, min);
 	f = fopen(path, "r");
 	cr_assert_not_null(f, "%s", path);
 	cr_assert_not_null(fgets(text, sizeof(text), f));
