@@ -106,7 +106,7 @@ int ufs_path_check(const char *path)
 
 /* --- a request's beginning and end */
 
-static void req_begin(struct ufs *u, struct ufs_req *rq, void (*done)(struct ufs_req *r, int err))
+void ufs_req_begin(struct ufs *u, struct ufs_req *rq, void (*done)(struct ufs_req *r, int err))
 {
 	CHECK_OBJ(u, UFS_MAGIC);
 	rq->magic = UFS_REQ_MAGIC;
@@ -251,7 +251,7 @@ void ufs_stat(struct ufs *u, struct ufs_stat *rq, void (*done)(struct ufs_req *r
 {
 	int err;
 
-	req_begin(u, &rq->req, done);
+	ufs_req_begin(u, &rq->req, done);
 	memset(&rq->attr, 0, sizeof(rq->attr));
 	err = ufs_path_check(rq->path);
 	if (err == 0)
@@ -267,7 +267,7 @@ void ufs_list(struct ufs *u, struct ufs_list *rq, void (*done)(struct ufs_req *r
 	char after[UFS_NAME_MAX + 1];
 	int err;
 
-	req_begin(u, &rq->req, done);
+	ufs_req_begin(u, &rq->req, done);
 	err = ufs_path_check(rq->path);
 	if (rq->after != NULL) {
 		size_t n = strlen(rq->after);
@@ -300,7 +300,7 @@ void ufs_read(struct ufs *u, struct ufs_read *rq, void (*done)(struct ufs_req *r
 {
 	int err;
 
-	req_begin(u, &rq->req, done);
+	ufs_req_begin(u, &rq->req, done);
 	err = *rq->path == '\0' ? -EINVAL : ufs_path_check(rq->path);
 	/* Without a version nothing would tell a mix of two contents. */
 	if (err == 0 && (*rq->version == '\0' || strlen(rq->version) >= UFS_VERSION_MAX))
@@ -317,14 +317,14 @@ void ufs_read(struct ufs *u, struct ufs_read *rq, void (*done)(struct ufs_req *r
 
 void ufs_check(struct ufs *u, struct ufs_check *rq, void (*done)(struct ufs_req *r, int err))
 {
-	req_begin(u, &rq->req, done);
+	ufs_req_begin(u, &rq->req, done);
 	memset(&rq->et, 0, sizeof(rq->et));
 	u->ops->check(u, rq);
 }
 
 void ufs_statfs(struct ufs *u, struct ufs_statfs *rq, void (*done)(struct ufs_req *r, int err))
 {
-	req_begin(u, &rq->req, done);
+	ufs_req_begin(u, &rq->req, done);
 	memset(&rq->space, 0, sizeof(rq->space));
 	u->ops->statfs(u, rq);
 }

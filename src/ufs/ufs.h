@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Under-storage: what a mount reads from (and, later, writes to).  The only
+ * Under-storage: what a mount reads from and writes to.  The only
  * header of this folder that others include; s3_*.c and posix.c implement it.
  *
  * Paths are relative to the attached URI, without leading or trailing slash; ""
@@ -15,8 +15,8 @@
  * Errors: -ENOENT (the thing is not there), -EACCES (refused: 401, 403),
  * -ESTALE (the version asked for is not there any more), -EIO (gave up),
  * -ETIMEDOUT (unreachable or silent for ufs.timeout), -ENAMETOOLONG, -EINVAL
- * (no key can have this path), -ENOMEM, -ENOTDIR, -ENOSPC.  A storage error never
- * becomes -ENOENT.  Details with the storage's request id go to the log.
+ * (no key can have this path), -ENOMEM, -ENOTDIR, -ENOSPC, -EROFS, -EDQUOT.  A storage
+ * error never becomes -ENOENT.  Details with the storage's request id go to the log.
  */
 #ifndef UFS_UFS_H
 #define UFS_UFS_H
@@ -137,6 +137,167 @@ struct ufs_read {
 	void (*on_data)(struct ufs_read *rq, const void *data, size_t len);
 };
 void ufs_read(struct ufs *u, struct ufs_read *rq, void (*done)(struct ufs_req *r, int err));
+
+/* --- Writing.
+ *
+ * A request is repeated after failures that may pass, as reads are; repeating one has
+ * the effect of doing it once.  When one fails with -EIO or -ETIMEDOUT, or is aborted,
+ * it may still take effect: the user looks, or does it again.  Never on a tree: ask
+ * ufs_tree_find() for the storage.  Nothing half-written is ever visible under `path`. */
+
+/* What the storage does by itself. */
+#define UFS_CAN_RENAME 1u  /* ufs_rename() */
+#define UFS_CAN_SETATTR 2u /* mode, owner and times are kept with the file */
+#define UFS_CAN_ABSENT 4u  /* `absent` of ufs_put() holds between clients */
+unsigned ufs_can(const struct ufs *u);
+
+/* Attributes to give to a file; without UFS_CAN_SETATTR they are ignored. */
+#define UFS_SET_MODE 1u
+#define UFS_SET_UID 2u
+#define UFS_SET_GID 4u
+#define UFS_SET_ATIME 8u
+#define UFS_SET_MTIME 16u
+struct ufs_set {
+	unsigned what; /* UFS_SET_* */
+	uint32_t mode, uid, gid;
+	struct timespec atime, mtime;
+};
+
+/* A whole small object from memory.  Without `set`, a file that is replaced keeps
+ * its mode and owner where the storage has those. */
+struct ufs_put {
+	struct ufs_req req;
+	const char *path; /* in */
+	const void *body; /* in: must stay, and not change */
+	size_t len;
+	bool absent;		   /* in: -EEXIST if something is there */
+	const char *if_version;	   /* in: -ESTALE unless this version is there; or NULL */
+	const struct ufs_set *set; /* in, or NULL; must stay */
+	/* out: version and size always; mtime, mode and owner only with UFS_CAN_SETATTR
+	 * (have_mode tells). */
+	struct ufs_attr attr;
+};
+void ufs_put(struct ufs *u, struct ufs_put *rq, void (*done)(struct ufs_req *r, int err));
+
+/* A large object in parts.  The id outlives the process: whoever has it may go on with
+ * the upload, or end it.  Parts of 5 MiB or more but for the last, by numbers from 1,
+ * in any order and side by side; a part sent again replaces the one before. */
+#define UFS_UPLOAD_MAX 1024 /* with the final NUL */
+#define UFS_PART_MIN (UINT64_C(5) << 20)
+#define UFS_PART_MAX (UINT64_C(5) << 30)
+#define UFS_PARTS_MAX 10000u
+
+struct ufs_multi_begin {
+	struct ufs_req req;
+	const char *path;
+	char id[UFS_UPLOAD_MAX]; /* out */
+};
+void ufs_multi_begin(
+    struct ufs *u, struct ufs_multi_begin *rq, void (*done)(struct ufs_req *r, int err));
+
+struct ufs_part {
+	struct ufs_req req;
+	const char *path, *id; /* in */
+	unsigned number;       /* in: 1.. */
+	uint64_t off;	       /* in: of the part in the whole */
+	size_t len;
+	/* in: the bytes, or NULL: copied within the storage from an object's version, which
+	 * may be `path` itself (-ESTALE if it is gone) */
+	const void *body;
+	const char *src_path, *src_version;
+	uint64_t src_off;
+	char etag[UFS_VERSION_MAX]; /* out: for ufs_multi_end() */
+};
+/* -ENOENT: no such upload (ended, or thrown away by the storage). */
+void ufs_part(struct ufs *u, struct ufs_part *rq, void (*done)(struct ufs_req *r, int err));
+
+struct ufs_part_id {
+	unsigned number;
+	uint64_t len;
+	char etag[UFS_VERSION_MAX];
+};
+
+struct ufs_multi_end {
+	struct ufs_req req;
+	const char *path, *id;		 /* in */
+	const struct ufs_part_id *parts; /* in: by rising number, without gaps in the file */
+	unsigned nparts;
+	const char *if_version; /* as ufs_put */
+	bool absent;
+	const struct ufs_set *set;
+	struct ufs_attr attr; /* out, as ufs_put */
+};
+/* The object appears.  -ENOENT: no such upload (and the object is not what it would
+ * have made). */
+void ufs_multi_end(
+    struct ufs *u, struct ufs_multi_end *rq, void (*done)(struct ufs_req *r, int err));
+
+/* Throws an upload away; 0 also if there is none. */
+struct ufs_multi_abort {
+	struct ufs_req req;
+	const char *path, *id;
+};
+void ufs_multi_abort(
+    struct ufs *u, struct ufs_multi_abort *rq, void (*done)(struct ufs_req *r, int err));
+
+/* A copy within the storage, of any size (in parts side by side where it has to be);
+ * what was at dst is replaced at once.  -ENOENT or -ESTALE: the source is not there in
+ * this version.  Lasts as long as it goes on: ufs.timeout is for each of its requests. */
+struct ufs_copy {
+	struct ufs_req req;
+	const char *src, *src_version; /* in */
+	uint64_t size;		       /* in: the source's */
+	const char *dst;
+	struct ufs_attr attr; /* out, as ufs_put */
+};
+void ufs_copy(struct ufs *u, struct ufs_copy *rq, void (*done)(struct ufs_req *r, int err));
+
+/* Files to delete, as many as UFS_DELETE_MAX.  One that is not there counts as
+ * deleted.  done(0) also if some could not be: then errs[i] says why. */
+#define UFS_DELETE_MAX 1000u
+struct ufs_delete {
+	struct ufs_req req;
+	const char *const *paths; /* in: must stay */
+	unsigned n;
+	int *errs; /* out: n of them, the user's memory */
+};
+void ufs_delete(struct ufs *u, struct ufs_delete *rq, void (*done)(struct ufs_req *r, int err));
+
+/* S3: the empty object "path/".  file://: -EEXIST if there is something; -ENOENT without
+ * a parent. */
+struct ufs_mkdir {
+	struct ufs_req req;
+	const char *path;
+	const struct ufs_set *set; /* or NULL */
+	struct ufs_attr attr;	   /* out, as ufs_put */
+};
+void ufs_mkdir(struct ufs *u, struct ufs_mkdir *rq, void (*done)(struct ufs_req *r, int err));
+
+/* S3: deletes "path/" and does not look what is below; 0 also if there is none.
+ * file://: -ENOTEMPTY, -ENOENT. */
+struct ufs_rmdir {
+	struct ufs_req req;
+	const char *path;
+};
+void ufs_rmdir(struct ufs *u, struct ufs_rmdir *rq, void (*done)(struct ufs_req *r, int err));
+
+/* With UFS_CAN_RENAME, as rename(2); elsewhere -EOPNOTSUPP. */
+struct ufs_rename {
+	struct ufs_req req;
+	const char *src, *dst;
+	bool noreplace;	      /* -EEXIST */
+	struct ufs_attr attr; /* out: of the thing under its new name */
+};
+void ufs_rename(struct ufs *u, struct ufs_rename *rq, void (*done)(struct ufs_req *r, int err));
+
+/* With UFS_CAN_SETATTR; elsewhere -EOPNOTSUPP. */
+struct ufs_setattr {
+	struct ufs_req req;
+	const char *path;
+	const struct ufs_set *set;
+	struct ufs_attr attr; /* out: afterwards; a file's version may have changed by this */
+};
+void ufs_setattr(struct ufs *u, struct ufs_setattr *rq, void (*done)(struct ufs_req *r, int err));
 
 /* --- Is it there, and may we read it?  At start and for --check. */
 struct ufs_check {

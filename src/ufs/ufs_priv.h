@@ -23,6 +23,22 @@ struct ufs_ops {
 	void (*read)(struct ufs *u, struct ufs_read *rq);
 	void (*check)(struct ufs *u, struct ufs_check *rq);
 	void (*statfs)(struct ufs *u, struct ufs_statfs *rq);
+	/* Writing: NULL answers -EROFS, and rename and setattr -EOPNOTSUPP where there is
+	 * a put.  Paths, versions, ids, numbers and lengths have been checked, and `attr`
+	 * is zeroed. */
+	void (*put)(struct ufs *u, struct ufs_put *rq);
+	void (*multi_begin)(struct ufs *u, struct ufs_multi_begin *rq);
+	void (*part)(struct ufs *u, struct ufs_part *rq);
+	void (*multi_end)(struct ufs *u, struct ufs_multi_end *rq);
+	void (*multi_abort)(struct ufs *u, struct ufs_multi_abort *rq);
+	void (*copy)(struct ufs *u, struct ufs_copy *rq);
+	/* errs[i] is 0, or what is wrong with that path: leave those alone.  At least
+	 * one is 0. */
+	void (*del)(struct ufs *u, struct ufs_delete *rq);
+	void (*mkdir)(struct ufs *u, struct ufs_mkdir *rq);
+	void (*rmdir)(struct ufs *u, struct ufs_rmdir *rq);
+	void (*rename)(struct ufs *u, struct ufs_rename *rq);
+	void (*setattr)(struct ufs *u, struct ufs_setattr *rq);
 };
 
 struct ufs {
@@ -31,6 +47,7 @@ struct ufs {
 	const struct ufs_ops *ops;
 	struct ufs_env env;
 	char *uri;
+	unsigned can; /* UFS_CAN_*: set by the implementation's _new */
 	struct ufs_health health;
 	unsigned running;
 	/* Requests that found no memory: linked through their priv, so that even
@@ -49,6 +66,8 @@ struct ufs_call {
 	void (*abort)(struct ufs_call *c);
 };
 
+/* What every ufs_*() request begins with. */
+void ufs_req_begin(struct ufs *u, struct ufs_req *rq, void (*done)(struct ufs_req *r, int err));
 /* A zeroed call of `size` bytes attached to rq, or NULL: then rq will be answered
  * with -ENOMEM, and the caller just returns. */
 void *ufs_call_new(struct ufs_req *rq, size_t size, void (*abort)(struct ufs_call *c));
