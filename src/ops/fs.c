@@ -71,6 +71,7 @@ int fs_new(struct fs **out, const struct fs_env *env)
 	fs->attr_ttl_ns = (uint64_t)(env->mo->attr_timeout * (double)NS_PER_S);
 	TAILQ_INIT(&fs->ops);
 	timer_init(&fs->recover, env->loop, state_recover);
+	fs_set_writing(fs, env->meta, env->staging, env->uploads);
 	fs_handover_init(fs);
 	err = config_parse_mode(cfg->dir_mode, &fs->dir_mode);
 	if (err == 0)
@@ -90,6 +91,14 @@ int fs_new(struct fs **out, const struct fs_env *env)
 void fs_set_cache(struct fs *fs, struct cache *cache)
 {
 	fs->env.cache = cache;
+}
+
+void fs_set_writing(struct fs *fs, struct meta *meta, struct staging *staging,
+    struct uploads *uploads)
+{
+	fs->meta = meta;
+	fs->staging = staging;
+	fs->uploads = uploads;
 }
 
 void fs_set_chan(struct fs *fs, struct fuse_chan *ch)

@@ -44,11 +44,18 @@ struct fs_env {
 	const struct config *cfg;
 	struct cache *cache; /* may be NULL: fs_set_cache() before the first request */
 	const struct fs_mount_opts *mo;
+	/* What writing needs; NULL where the mount is read-only.  Not owned. */
+	struct meta *meta;
+	struct staging *staging;
+	struct uploads *uploads;
 };
 
 int fs_new(struct fs **out, const struct fs_env *env);
 /* In a takeover the cache's lock comes after the fs was made. */
 void fs_set_cache(struct fs *fs, struct cache *cache);
+/* The same for what writing needs; before the first request. */
+void fs_set_writing(struct fs *fs, struct meta *meta, struct staging *staging,
+    struct uploads *uploads);
 /* No request may be running.  Does not close the state database. */
 void fs_free(struct fs **fs);
 

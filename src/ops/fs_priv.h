@@ -11,6 +11,7 @@
 #include "cache/cache.h"
 #include "ops/counts.h"
 #include "ops/fs.h"
+#include "ops/pathlock.h"
 #include "reactor/fuse_chan.h"
 #include "reactor/loop.h"
 #include "reactor/statedb.h"
@@ -19,7 +20,11 @@
 #define FS_MAGIC 0xf5000001u
 
 struct handle;
+struct meta;
 struct op;
+struct session;
+struct staging;
+struct uploads;
 
 struct fs {
 	uint32_t magic;
@@ -53,6 +58,19 @@ struct fs {
 	size_t nslots, slots_cap;
 
 	struct handle *handles; /* hash by id: those in memory */
+
+	/* Writing.  All NULL where the mount is read-only. */
+	struct meta *meta;
+	struct staging *staging;
+	struct uploads *uploads;
+	struct session *sessions; /* hash by node id */
+	struct pathlocks locks;
+	/* Grows when a node gets another version or path by a change made here: handles
+	 * that have seen less look at the node's row again. */
+	uint64_t rebinds;
+	uint64_t *answered; /* ledger rows whose replies leave with this turn */
+	size_t nanswered, answered_cap;
+	bool ledger_old; /* there may be rows of before a crash or takeover */
 
 	TAILQ_HEAD(op_list, op) ops;
 	unsigned nops, nreads;

@@ -36,7 +36,9 @@ struct handle {
 	bool closed;	/* freed with the last user */
 	UT_hash_handle hh;
 	/* file */
-	struct blob *blob;
+	bool writes;	   /* open for writing: its node has a session */
+	uint64_t seen;	   /* fs->rebinds when `blob` was looked up */
+	struct blob *blob; /* NULL while it is not known: a node that a session has */
 	struct stream stream;
 	/* directory */
 	struct dir_page page;
@@ -44,6 +46,12 @@ struct handle {
 
 /* A new handle on the node, written to the state database. */
 int handle_open(struct fs *fs, const struct node *n, const char *path, struct handle **out);
+/* The same for writing. */
+int handle_open_writing(
+    struct fs *fs, const struct node *n, const char *path, struct handle **out);
+/* Before a read that no session serves: h->blob is that of the node's version and path
+ * as they are now, which a change made here may have moved.  0 or negative errno. */
+int handle_refresh(struct fs *fs, struct handle *h);
 /* The handle of that number: 0, -EBADF (none, or of the other kind), -ENOMEM or
  * the database's error. */
 int handle_get(struct fs *fs, uint64_t id, enum ufs_kind kind, struct handle **out);

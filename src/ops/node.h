@@ -17,6 +17,10 @@
 
 #define NODE_REPLACED 1u  /* the storage has another version, or none, by now */
 #define NODE_HAVE_MODE 2u /* mode, uid and gid are the storage's own */
+#define NODE_LOCAL 4u	  /* made here, and the storage has not got it yet: its session
+			   * says all that there is; version is "" */
+#define NODE_MARKED 8u	  /* a directory that has its own object, or is kept by the storage:
+			   * it stays when it is empty */
 
 struct node {
 	uint64_t id, parent, st_ino;
@@ -52,6 +56,24 @@ void node_count(struct fs *fs, const struct node *n);
 /* The kernel gives `n` references back. */
 int node_forget(struct fs *fs, uint64_t id, uint64_t n);
 int node_make_root(struct fs *fs);
+
+/* --- Changes made here.  They bump fs->rebinds where handles must look again. */
+
+/* A name that this mount makes (create, mkdir): a new node, NODE_LOCAL for files,
+ * which the name is bound to; what was bound to it is replaced. */
+int node_make(struct fs *fs, uint64_t parent, const char *name, const char *path,
+    const struct ufs_attr *attr, bool local, struct node *n);
+/* The content is now this version of the storage (an upload, a copy, setattr): the id,
+ * st_ino and the kernel's pages stay. */
+int node_set_version(struct fs *fs, uint64_t id, const struct ufs_attr *attr);
+/* The name moves, the id and st_ino stay; what was bound to the new name is replaced.
+ * st_ino of what comes under the old name later is another one. */
+int node_move(struct fs *fs, uint64_t id, uint64_t parent, const char *name);
+/* The name is gone by a change made here; the node lives on as NODE_REPLACED while the
+ * kernel knows it or a handle is open. */
+int node_drop_name(struct fs *fs, uint64_t id);
+/* What a name's st_ino is in a listing: its node's, if it has one. */
+uint64_t node_list_ino(struct fs *fs, uint64_t parent, const char *name, const char *path);
 
 /* May it be answered from the row? */
 bool node_fresh(const struct fs *fs, const struct node *n);

@@ -19,7 +19,10 @@ struct op {
 	struct fs *fs;
 	fuse_req_t req;		/* NULL once answered or held */
 	struct held_req *raw;	/* the request as it came, for the held list */
+	uint64_t unique;	/* the kernel's number, bit 63 cleared */
 	bool is_read;		/* a data read: may go on during a hand-over */
+	bool on_wire;		/* a change that the storage works on: a hand-over lets it end
+				 * for a short time before it is given up */
 	bool opening;		/* LOOKUP, GETATTR, OPEN: says ETIMEDOUT */
 	bool hold;		/* cancelled for a hand-over: not to be answered */
 	struct timer dying;	/* armed while an interrupted caller is watched */

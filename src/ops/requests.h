@@ -32,7 +32,39 @@ void dir_readdirplus(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off,
     struct fuse_file_info *fi);
 void dir_releasedir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi);
 
-/* denied.c: fills in everything that a mount for reading refuses. */
+/* create.c */
+void create_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode,
+    struct fuse_file_info *fi);
+void create_mknod(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode, dev_t rdev);
+
+/* write.c */
+void write_write(fuse_req_t req, fuse_ino_t ino, const char *buf, size_t size, off_t off,
+    struct fuse_file_info *fi);
+void write_fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t off, off_t len,
+    struct fuse_file_info *fi);
+void write_flush(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi);
+void write_fsync(fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_file_info *fi);
+void write_release(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi);
+/* SETATTR with FUSE_SET_ATTR_SIZE goes there first. */
+void write_truncate(fuse_req_t req, fuse_ino_t ino, struct stat *attr, int to_set,
+    struct fuse_file_info *fi);
+
+/* setattr.c */
+void setattr_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *attr, int to_set,
+    struct fuse_file_info *fi);
+
+/* mkdir.c */
+void mkdir_mkdir(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode);
+
+/* remove.c */
+void remove_unlink(fuse_req_t req, fuse_ino_t parent, const char *name);
+void remove_rmdir(fuse_req_t req, fuse_ino_t parent, const char *name);
+
+/* rename.c */
+void rename_rename(fuse_req_t req, fuse_ino_t parent, const char *name, fuse_ino_t newparent,
+    const char *newname, unsigned flags);
+
+/* denied.c: fills in everything that is refused. */
 void denied_fill(struct fuse_lowlevel_ops *ops);
 
 #endif

@@ -81,6 +81,11 @@ static const char *const table_names[STATEDB_TABLES] = {
 	[STATEDB_HANDLES] = "handles",
 	[STATEDB_COOKIES] = "cookies",
 	[STATEDB_LEDGER] = "ledger",
+	[STATEDB_INOS] = "inos",
+	[STATEDB_SESSIONS] = "sessions",
+	[STATEDB_STAGED] = "staged",
+	[STATEDB_EXTENTS] = "extents",
+	[STATEDB_PARTS] = "parts",
 };
 
 /* --- Space */

@@ -32,7 +32,12 @@ enum statedb_table {
 	STATEDB_NAMES,	/* parent node id, name -> node id */
 	STATEDB_HANDLES, /* fh -> handle record */
 	STATEDB_COOKIES, /* fh, first cookie -> names of one readdir reply */
-	STATEDB_LEDGER, /* unique -> mutation (write side) */
+	STATEDB_LEDGER, /* unique -> how far a mutation has come */
+	STATEDB_INOS,	/* st_ino -> node id, of nodes that were renamed */
+	STATEDB_SESSIONS, /* node id -> write session */
+	STATEDB_STAGED,	/* staged file id -> its header */
+	STATEDB_EXTENTS, /* staged file id, start -> end, kind */
+	STATEDB_PARTS,	/* staged file id, part number -> part in the storage; 0: the upload */
 	STATEDB_TABLES
 };
 

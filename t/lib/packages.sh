@@ -5,7 +5,7 @@
 
 BUILD_PACKAGES="autoconf automake gcc libc6-dev make pkg-config fuse3 libfuse3-dev
 	libevent-dev libcurl4-openssl-dev libyajl-dev liblmdb-dev libexpat1-dev
-	libisal-dev libxxhash-dev uthash-dev"
+	libisal-dev libxxhash-dev libssl-dev uthash-dev"
 TEST_PACKAGES="libcriterion-dev jq attr curl openssl iproute2 iptables radosgw ceph-mon ceph-osd
 	mandoc shellcheck clang clang-tidy cppcheck libclang-rt-14-dev procps psmisc
 	git python3 rsync"

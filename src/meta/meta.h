@@ -1,0 +1,176 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * The metadata store: what the storage cannot hold, and what must outlive power.
+ *
+ * It has a tree of records by namespace path (without leading or trailing slash; "" is
+ * the top).  A record says what is known of that name beyond, or instead of, what
+ * the storage says; a name without a record is what the storage says it is.  Inside,
+ * keys are (directory id, name), so that one directory's records are one range and a
+ * directory moves by one record; directories on the way to a record get one too, which
+ * says nothing (META_PASS).
+ *
+ * Beside them stand intents: notes of work that takes more than one step (a rename of
+ * a directory, an upload in parts), so that whoever opens the store next finishes or
+ * undoes it.
+ *
+ * Everything is asynchronous and follows the leaf contract of reactor/task.h: never
+ * inline; done exactly once on the loop, or never after meta_abort(); the request is
+ * the user's and stays until then.  A transaction is all or nothing and has survived
+ * power loss when done(0) is called; transactions that wait for the disk at the same
+ * time share one sync (group commit).  Aborting one that has been handed to the disk
+ * does not undo it.  Doing a transaction twice has the effect of doing it once, so one
+ * whose outcome is not known is repeated.  Each request ends within meta.timeout.
+ *
+ * Errors: -ENOENT, -EEXIST (a guard failed), -ENOSPC, -EIO (damage, disk), -ETIMEDOUT,
+ * -ENOMEM, -ENAMETOOLONG, -EINVAL, -ENOTEMPTY, -ENOTDIR, -ESTALE (the mount is another
+ * daemon's now), -ECANCELED (the store is being closed: nothing was done).
+ *
+ * Back end: embedded.c, an LMDB environment in meta.dir, one process at a time.
+ */
+#ifndef META_META_H
+#define META_META_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <time.h>
+
+#include "base/epoch.h"
+#include "base/errtext.h"
+
+struct config;
+struct loop;
+struct meta;
+struct pool;
+
+#define META_NAME_MAX 255
+#define META_PATH_MAX 1024
+#define META_VERSION_MAX 96
+#define META_BLOB_MAX 65536u /* of an intent */
+
+struct meta_env {
+	struct loop *loop;
+	struct pool *pool;
+	const struct config *cfg;
+	const struct epoch *epoch;
+};
+
+/* Touches no file yet.  dir: absolute; created with mode 0700 when it is opened. */
+int meta_new(struct meta **out, const struct meta_env *env, const char *dir);
+/* Closed, and no request running. */
+void meta_free(struct meta **m);
+
+/* Opens the store in the pool; requests that come meanwhile wait for it.  Only while
+ * the epoch is ours.  A store that cannot be opened (another process holds it, a newer
+ * format, damage, no room) fails every request with -EIO, is tried again every few
+ * seconds, and says why in meta_status(). */
+void meta_open(struct meta *m);
+/* No further request is begun (-ECANCELED); calls done on the loop, never inline, when
+ * what ran has ended and the files are closed.  meta_open() may follow. */
+void meta_close(struct meta *m, void (*done)(void *arg), void *arg);
+
+struct meta_status {
+	bool open;
+	char dir[256];
+	char error[256]; /* why it is not open, or the last failure; "" if none */
+	uint64_t records, used_bytes;
+};
+void meta_status(const struct meta *m, struct meta_status *out);
+
+/* --- Records */
+enum meta_kind { META_PASS, META_FILE, META_DIR };
+
+#define META_HAS_MODE 1u
+#define META_HAS_UID 2u
+#define META_HAS_GID 4u
+#define META_HAS_MTIME 8u  /* of a file: while its storage version is `version` */
+#define META_HAS_ATIME 16u /* the same */
+struct meta_record {
+	enum meta_kind kind;
+	unsigned has; /* META_HAS_* */
+	uint32_t mode, uid, gid;
+	struct timespec mtime, atime;
+	char version[META_VERSION_MAX]; /* "" for directories */
+};
+
+struct meta_req {
+	uint32_t magic;
+	struct meta *meta;
+	void (*done)(struct meta_req *r, int err);
+	void *user;
+	void *priv;
+};
+void meta_abort(struct meta_req *r); /* no-op if it has ended */
+
+/* One record: -ENOENT if the name has none (or one that says nothing). */
+struct meta_get {
+	struct meta_req req;
+	const char *path;	/* in: must stay */
+	struct meta_record rec; /* out */
+};
+void meta_get(struct meta *m, struct meta_get *rq, void (*done)(struct meta_req *r, int err));
+
+/* Records of a directory's entries, in the order of the names' bytes: those after
+ * `after` (NULL: from the first) up to and with `last` (NULL: to the end).  0 with
+ * count 0 if there are none.  Zeroed before its first use, ends with
+ * meta_scan_free(). */
+struct meta_entry {
+	const char *name;
+	struct meta_record rec;
+};
+struct meta_scan {
+	struct meta_req req;
+	const char *path, *after, *last; /* in: must stay */
+	size_t max;			 /* in: 0: 1,000 */
+	struct meta_entry *entries;	 /* out, until meta_scan_free() or the next scan */
+	size_t count;
+	bool more;
+	void *arena; /* private */
+};
+void meta_scan(struct meta *m, struct meta_scan *rq, void (*done)(struct meta_req *r, int err));
+void meta_scan_free(struct meta_scan *rq);
+
+/* --- Transactions */
+enum meta_verb {
+	META_PUT,	  /* path, rec: the record is this from now on */
+	META_DEL,	  /* path: it has none; with all below it.  None: nothing to do */
+	META_MOVE,	  /* path -> to, with all below; what was at `to` goes.  None: what
+			   * was at `to` goes all the same, unless the move has been done */
+	META_INTENT_PUT,  /* id, blob */
+	META_INTENT_DEL,  /* id */
+};
+struct meta_change {
+	enum meta_verb verb;
+	const char *path, *to;
+	struct meta_record rec;
+	uint64_t id; /* of an intent: unique in the store, meta_intent_id() */
+	const void *blob;
+	size_t blob_len;
+};
+struct meta_txn {
+	struct meta_req req;
+	const struct meta_change *changes; /* in: with all they point at, must stay */
+	unsigned n;
+};
+void meta_txn(struct meta *m, struct meta_txn *rq, void (*done)(struct meta_req *r, int err));
+
+/* A random number that is not 0. */
+uint64_t meta_intent_id(void);
+
+/* All intents.  Zeroed before its use, ends with meta_intents_free(). */
+struct meta_intent {
+	uint64_t id;
+	const void *blob;
+	size_t len;
+};
+struct meta_intents {
+	struct meta_req req;
+	struct meta_intent *intents; /* out */
+	size_t count;
+	void *arena; /* private */
+};
+void meta_intents(
+    struct meta *m, struct meta_intents *rq, void (*done)(struct meta_req *r, int err));
+void meta_intents_free(struct meta_intents *rq);
+
+#endif

@@ -1,0 +1,41 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * Attributes of a path, from all who know some: the storage, and the metadata store,
+ * which has later changes of mode, owner and times.  (What a write session says of its
+ * file comes before both, and is asked first: ops/session.h.)
+ */
+#ifndef OPS_ATTR_H
+#define OPS_ATTR_H
+
+#include "meta/meta.h"
+#include "ops/fs_priv.h"
+
+/* Leaf contract of reactor/task.h.  Errors: those of ufs_stat(); -EIO if the metadata
+ * store does not answer. */
+struct attr_get {
+	const char *path;     /* in: of the namespace; must stay */
+	struct ufs_attr attr; /* out */
+	void (*done)(struct attr_get *g, int err);
+	void *user;
+	/* private */
+	struct fs *fs;
+	struct ufs_stat stat;
+	struct meta_get meta;
+	unsigned waits;
+	int err, meta_err;
+};
+void attr_get_start(struct fs *fs, struct attr_get *g, void (*done)(struct attr_get *g, int err));
+void attr_get_abort(struct attr_get *g);
+
+/* Puts what a record says over what the storage says: mode and owner always (then
+ * have_mode is true, with the mount's defaults for what is missing), times if the
+ * record is of this version. */
+void attr_merge(const struct fs *fs, struct ufs_attr *attr, const struct meta_record *rec);
+/* A record of what `set` changes in a thing with these attributes, which has the record
+ * `old` (or NULL). */
+void attr_record(struct meta_record *out, const struct meta_record *old,
+    const struct ufs_attr *attr, const struct ufs_set *set);
+/* Does the storage keep attributes of this path itself? */
+bool attr_native(const struct fs *fs, const char *path);
+
+#endif

@@ -1,0 +1,138 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * Write sessions: one a file that is open for writing, from the open to the end of the
+ * last upload.
+ *
+ *	OPEN	a handle for writing is open
+ *	CLOSING	the last one was released; what is left is uploaded, then the session
+ *		ends and the node has the version that the storage has
+ *	FAILED	the last upload failed and nobody has it open: the data is kept until the
+ *		user retries or drops it, or opens the file for writing and closes it well
+ *	ORPHAN	the name is gone (unlink, replaced by a rename): never uploaded; lives as
+ *		long as a handle of any kind is open on the node
+ *
+ * A session is found by its node.  While there is one the node's size and times are
+ * the session's, whoever asks, and reads of the node go through its staged file.  Its
+ * row in the state database (STATEDB_SESSIONS) and those of the staged file and the
+ * upload say all that a successor needs.  The path to upload to is the node's at that
+ * moment: a rename needs no word to the session.
+ *
+ * An upload under way is a task of the session, not of the request that wants it; the
+ * requests wait for it (session_upload).  Loop thread.
+ */
+#ifndef OPS_SESSION_H
+#define OPS_SESSION_H
+
+#define HASH_NONFATAL_OOM 1
+#include <uthash.h>
+
+#include "cache/staged.h"
+#include "cache/upload.h"
+#include "ops/handle.h"
+#include "ops/node.h"
+#include "ops/pathlock.h"
+#include "reactor/task.h"
+
+enum session_state { SESSION_OPEN, SESSION_CLOSING, SESSION_FAILED, SESSION_ORPHAN };
+
+struct session_wait;
+
+struct session {
+	uint32_t magic;
+#define SESSION_MAGIC 0x5e551001u
+	struct fs *fs;
+	UT_hash_handle hh; /* fs->sessions, by node */
+	uint64_t node;
+	enum session_state state;
+	struct staged *sf;
+	struct upload *up;
+	unsigned writers; /* handles for writing */
+	unsigned users;	  /* running operations; it stays while there are any */
+	pid_t opener;	  /* process (not thread) that opened it for writing; 0: not known */
+	bool created;	  /* the storage has never had it: an empty file is to be made too */
+	bool fresh;	  /* written or truncated since the last upload that ended well */
+	struct timespec mtime, ctime, atime;
+	unsigned set;	  /* UFS_SET_*: attributes that the upload or its record must carry */
+	uint32_t mode, uid, gid; /* valid as `set` says */
+	/* of the last upload that failed */
+	int error;
+	uint64_t error_wall_ns, next_try_ns;
+	unsigned tries;
+	TAILQ_HEAD(, session_wait) waits;
+	struct op_upload *uploading; /* the task that runs, or NULL */
+};
+
+/* The session of a node, or NULL; loads it from its row after a takeover. */
+struct session *session_of(struct fs *fs, uint64_t node);
+/* A new one over the node (rows written).  base: the node's version is the beginning
+ * (false: empty, as after O_TRUNC or create).  -EBUSY if there is one. */
+int session_new(struct fs *fs, const struct node *n, const char *path, bool base, pid_t pid,
+    struct session **out);
+/* The row says what the struct says. */
+int session_store(struct session *s);
+void session_use(struct session *s);
+/* May free it. */
+void session_unuse(struct session *s);
+/* Puts what it knows over the node's attributes. */
+void session_overlay(const struct session *s, struct node *n);
+/* A handle for writing was opened or released. */
+int session_add_writer(struct session *s, int by);
+/* Written: times, and what is to be uploaded. */
+int session_wrote(struct session *s, uint64_t off, uint64_t len);
+
+/* Waits until everything that was written before the call is in the storage, uploading
+ * if need be (leaf contract).  0, or what the upload failed with.  force: also a new
+ * file that is empty, and one that a failed upload waits to try again. */
+struct session_wait {
+	struct session *s;
+	void (*done)(struct session_wait *w, int err);
+	void *user;
+	/* private */
+	TAILQ_ENTRY(session_wait) link;
+	bool ended_only;
+	struct deferred run;
+	int err;
+	bool queued;
+};
+void session_upload(struct session *s, struct session_wait *w, bool force,
+    void (*done)(struct session_wait *w, int err));
+/* Waits for the end of an upload that runs, and for that of a session that is CLOSING
+ * (w->s is then no longer to be touched). */
+void session_settle(struct session *s, struct session_wait *w,
+    void (*done)(struct session_wait *w, int err));
+void session_wait_abort(struct session_wait *w);
+
+/* The name is gone, or another file's: no upload any more (one that runs is given up),
+ * the content stays for those who have it open.  Nobody: the session ends here. */
+int session_orphan(struct session *s);
+/* For a node that is open for reading and is about to lose its object: makes an ORPHAN
+ * session and brings all of the content here.  Leaf contract; after done(0) the object
+ * may be deleted.  At once 0 if nobody has the node open. */
+struct session_keep {
+	void (*done)(struct session_keep *k, int err);
+	void *user;
+	/* private */
+	struct fs *fs;
+	uint64_t node;
+	struct session *s;
+	struct staged_io io;
+	struct deferred run;
+	int err;
+};
+void session_keep(struct fs *fs, uint64_t node, struct session_keep *k,
+    void (*done)(struct session_keep *k, int err));
+void session_keep_abort(struct session_keep *k);
+/* A handle (of any kind) on the node was released: ends an ORPHAN that nobody needs. */
+void session_handle_gone(struct fs *fs, uint64_t node);
+
+/* Calls fn for each session; fn may end the one it gets. */
+void session_foreach(struct fs *fs, void (*fn)(struct session *s, void *arg), void *arg);
+/* Sessions whose rows exist are known again (after a takeover or crash), closing ones go
+ * on, failed ones are shown. */
+int session_open_all(struct fs *fs);
+/* Before a hand-over or the end: nothing is uploaded any more; what is on the wire for a
+ * request is given up with the request.  Memory goes with fs_free(). */
+void session_pause_all(struct fs *fs);
+void session_close_all(struct fs *fs);
+
+#endif
