@@ -39,6 +39,7 @@ struct pathlock {
 struct pathlocks {
 	struct loop *loop;
 	TAILQ_HEAD(, pathlock) list; /* in the order of asking */
+	unsigned waiting;
 };
 
 void pathlocks_init(struct pathlocks *ls, struct loop *lp);
