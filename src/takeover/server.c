@@ -18,13 +18,13 @@
 
 /* --- the connection */
 
-void session_wake(struct session *s)
+void handoff_wake(struct handoff *s)
 {
 	if (s->task.waiting)
 		task_resume(&s->task);
 }
 
-void session_next_msg(struct session *s)
+void handoff_next_msg(struct handoff *s)
 {
 	rec_close_fds(s->fds);
 	s->have_msg = false;
@@ -32,7 +32,7 @@ void session_next_msg(struct session *s)
 		loop_fd_want(&s->lf, LOOP_READ);
 }
 
-static void session_input(struct session *s)
+static void handoff_input(struct handoff *s)
 {
 	int fds[SOCK_MAX_FDS], nfds = 0, err;
 	ssize_t n;
@@ -61,30 +61,30 @@ static void session_input(struct session *s)
 		else
 			s->io_err = err;
 	}
-	session_wake(s);
+	handoff_wake(s);
 }
 
-static void session_event(struct loop_fd *lf, unsigned what)
+static void handoff_event(struct loop_fd *lf, unsigned what)
 {
-	struct session *s = container_of(lf, struct session, lf);
+	struct handoff *s = container_of(lf, struct handoff, lf);
 
 	if ((what & LOOP_READ) != 0 && !s->have_msg && !s->eof && s->io_err == 0)
-		session_input(s);
+		handoff_input(s);
 	if ((what & LOOP_WRITE) != 0) {
 		loop_fd_want(&s->lf, s->eof ? 0 : LOOP_READ);
-		session_wake(s);
+		handoff_wake(s);
 	}
 }
 
-static void session_expired(struct timer *t)
+static void handoff_expired(struct timer *t)
 {
-	struct session *s = container_of(t, struct session, timer);
+	struct handoff *s = container_of(t, struct handoff, timer);
 
 	s->expired = true;
-	session_wake(s);
+	handoff_wake(s);
 }
 
-int session_send(struct session *s, const int *fds, int nfds)
+int handoff_send(struct handoff *s, const int *fds, int nfds)
 {
 	struct iovec iov = {.iov_base = s->out.buf, .iov_len = rec_len(&s->out)};
 	ssize_t n;
@@ -95,7 +95,7 @@ int session_send(struct session *s, const int *fds, int nfds)
 	return n < 0 ? (int)n : 0;
 }
 
-void session_say(struct session *s, const char *fmt, ...)
+void handoff_say(struct handoff *s, const char *fmt, ...)
 {
 	va_list ap;
 
@@ -106,7 +106,7 @@ void session_say(struct session *s, const char *fmt, ...)
 	va_end(ap);
 }
 
-void session_report_failure(struct session *s)
+void handoff_report_failure(struct handoff *s)
 {
 	struct daemon *d = s->ts->d;
 
@@ -117,22 +117,22 @@ void session_report_failure(struct session *s)
 	    d->args.mountpoint, (int)s->pid, s->words);
 }
 
-void session_free(struct session **sp)
+void handoff_free(struct handoff **sp)
 {
-	struct session *s = *sp;
+	struct handoff *s = *sp;
 
 	*sp = NULL;
 	timer_cancel(&s->timer);
 	loop_fd_fini(&s->lf);
 	rec_close_fds(s->fds);
 	close(s->sock);
-	s->ts->session = NULL;
+	s->ts->handoff = NULL;
 	free(s);
 }
 
-static int session_new(struct takeover_server *ts, int sock, pid_t pid)
+static int handoff_new(struct takeover_server *ts, int sock, pid_t pid)
 {
-	struct session *s = calloc(1, sizeof(*s));
+	struct handoff *s = calloc(1, sizeof(*s));
 	int i, err;
 
 	if (s == NULL)
@@ -143,8 +143,8 @@ static int session_new(struct takeover_server *ts, int sock, pid_t pid)
 	STAILQ_INIT(&s->held);
 	for (i = 0; i < REC_FD_KINDS; i++)
 		s->fds[i] = -1;
-	timer_init(&s->timer, ts->d->loop, session_expired);
-	err = loop_fd_init(&s->lf, ts->d->loop, sock, session_event);
+	timer_init(&s->timer, ts->d->loop, handoff_expired);
+	err = loop_fd_init(&s->lf, ts->d->loop, sock, handoff_event);
 	if (err == 0) {
 		err = loop_fd_want(&s->lf, LOOP_READ);
 		if (err != 0)
@@ -154,8 +154,8 @@ static int session_new(struct takeover_server *ts, int sock, pid_t pid)
 		free(s);
 		return err;
 	}
-	ts->session = s;
-	session_start(s);
+	ts->handoff = s;
+	handoff_start(s);
 	return 0;
 }
 
@@ -193,15 +193,15 @@ static void server_accept(struct loop_fd *lf, unsigned what)
 		close(sock);
 		return;
 	}
-	if (ts->session != NULL || !ts->d->serving || ts->d->ending) {
+	if (ts->handoff != NULL || !ts->d->serving || ts->d->ending) {
 		server_refuse(sock, -EBUSY,
-		    ts->session != NULL
+		    ts->handoff != NULL
 			? "another daemon is taking this mount over at the moment; try again"
 			: "this daemon does not serve the mount (any more)");
 		close(sock);
 		return;
 	}
-	err = session_new(ts, sock, pid);
+	err = handoff_new(ts, sock, pid);
 	if (err != 0) {
 		log_error("%s: %s", ts->d->takeover_path, strerror(-err));
 		close(sock);
@@ -259,19 +259,19 @@ int takeover_server_fd(const struct takeover_server *ts)
 
 bool takeover_server_busy(const struct takeover_server *ts)
 {
-	return ts->session != NULL && ts->session->offered;
+	return ts->handoff != NULL && ts->handoff->offered;
 }
 
 void takeover_server_hurry(struct takeover_server *ts)
 {
-	if (!ts->session->stopped)
-		timer_arm(&ts->session->timer, SESSION_DONE_LIMIT);
+	if (!ts->handoff->stopped)
+		timer_arm(&ts->handoff->timer, HANDOFF_DONE_LIMIT);
 }
 
 void takeover_server_link_ended(struct takeover_server *ts)
 {
-	if (ts->session != NULL)
-		session_wake(ts->session);
+	if (ts->handoff != NULL)
+		handoff_wake(ts->handoff);
 }
 
 void takeover_server_free(struct takeover_server **tsp)
@@ -281,9 +281,9 @@ void takeover_server_free(struct takeover_server **tsp)
 	TAKE_OBJ(ts, tsp, TAKEOVER_SERVER_MAGIC);
 	spawn_fini(&ts->spawn);
 	link_stop(ts->d);
-	if (ts->session != NULL)
-		task_cancel(&ts->session->task, -ECANCELED);
-	while (ts->session != NULL)
+	if (ts->handoff != NULL)
+		task_cancel(&ts->handoff->task, -ECANCELED);
+	while (ts->handoff != NULL)
 		loop_turn(ts->d->loop, true);
 	fs_on_idle(ts->d->fs, NULL, NULL);
 	if (ts->listening)

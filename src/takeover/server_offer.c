@@ -16,7 +16,7 @@
 
 /* --- HELLO */
 
-static bool hello_same_cache(struct session *s)
+static bool hello_same_cache(struct handoff *s)
 {
 	struct daemon *d = s->ts->d;
 	int fd = s->fds[REC_FD_CACHE_DIR];
@@ -26,7 +26,7 @@ static bool hello_same_cache(struct session *s)
 	return fd >= 0 && cache_same_dir(d->cache, fd);
 }
 
-bool session_hello_ok(struct session *s)
+bool handoff_hello_ok(struct handoff *s)
 {
 	struct daemon *d = s->ts->d;
 	char keeper[IDENTITY_MAX], theirs[IDENTITY_MAX];
@@ -42,31 +42,31 @@ bool session_hello_ok(struct session *s)
 	s->has_keeper = theirs[0] != '\0';
 	s->same_keeper = s->has_keeper && strcmp(keeper, theirs) == 0;
 	if ((needs & ~REC_CAPS_OURS) != 0)
-		session_say(s,
+		handoff_say(s,
 		    "the new daemon (%s) needs what this one (%s) cannot do "
 		    "(capabilities %#llx)",
 		    s->build, PACKAGE_VERSION, (unsigned long long)(needs & ~REC_CAPS_OURS));
 	else if ((REC_CAPS_OURS & ~caps) != 0)
-		session_say(s,
+		handoff_say(s,
 		    "the new daemon (%s) cannot do what this one (%s) needs "
 		    "(capabilities %#llx)",
 		    s->build, PACKAGE_VERSION, (unsigned long long)(REC_CAPS_OURS & ~caps));
 	else if (rec_get_u64(&s->in, REC_NAMESPACE, &digest) != 0 ||
 		 digest != fs_namespace_digest(d->fs))
-		session_say(s, "the new daemon was started with other storage (--ufs) than the "
+		handoff_say(s, "the new daemon was started with other storage (--ufs) than the "
 			       "running one: unmount instead");
 	else if (!hello_same_cache(s))
-		session_say(s,
+		handoff_say(s,
 		    "worker.page.store.dir is not the directory of the running daemon "
 		    "(%s): unmount instead, or keep it",
 		    d->cfg->page_store_dir[0] != '\0' ? d->cfg->page_store_dir : "none");
 	else if (!s->same_keeper && identity_foreign_to_unit(s->pid))
-		session_say(s,
+		handoff_say(s,
 		    "the running daemon is a systemd service and pid %d is not part of "
 		    "it: use `batonfs upgrade` or `systemctl restart`",
 		    (int)s->pid);
 	else if (!d->ready)
-		session_say(s, "the mount has only just begun; try again");
+		handoff_say(s, "the mount has only just begun; try again");
 	return s->words[0] == '\0';
 }
 
@@ -86,7 +86,7 @@ static void fd_list_add(struct fd_list *l, enum rec_fd kind, int fd)
 	l->kind[l->n++] = (unsigned char)kind;
 }
 
-static void state_records(struct session *s)
+static void state_records(struct handoff *s)
 {
 	struct daemon *d = s->ts->d;
 	const struct fuse_chan_init *init = fuse_chan_init_record(d->chan);
@@ -105,18 +105,18 @@ static void state_records(struct session *s)
 	rec_put_u64(&s->out, REC_MOUNT_ID, d->mount_id);
 	rec_put_u64(&s->out, REC_EPOCH, d->epoch.mine);
 	rec_put_u64(&s->out, REC_WINDOW,
-	    d->cfg->migration_grace_period + SESSION_DONE_LIMIT +
+	    d->cfg->migration_grace_period + HANDOFF_DONE_LIMIT +
 		(d->link != NULL ? link_limit(d->cfg) : 0));
 }
 
-int session_send_state(struct session *s)
+int handoff_send_state(struct handoff *s)
 {
 	struct daemon *d = s->ts->d;
 	struct fd_list l = {.n = 0};
 
 	state_records(s);
 	if (s->check_only)
-		return session_send(s, NULL, 0);
+		return handoff_send(s, NULL, 0);
 	fd_list_add(&l, REC_FD_FUSE, fuse_chan_fd(d->chan));
 	fd_list_add(&l, REC_FD_EPOCH, d->epoch.fd);
 	fd_list_add(&l, REC_FD_COUNTS, counts_fd(d->counts));
@@ -127,5 +127,5 @@ int session_send_state(struct session *s)
 	if (d->ctl != NULL)
 		fd_list_add(&l, REC_FD_CONTROL, ctl_listen_fd(d->ctl));
 	rec_put(&s->out, REC_FDS, l.kind, (size_t)l.n);
-	return session_send(s, l.fd, l.n);
+	return handoff_send(s, l.fd, l.n);
 }

@@ -22,7 +22,7 @@
 #define SPAWN_OUTPUT_MAX 4096
 /* After COMMIT a successor opens two databases; a loaded machine gets this much at
  * least. */
-#define SESSION_DONE_LIMIT (5 * NS_PER_S)
+#define HANDOFF_DONE_LIMIT (5 * NS_PER_S)
 
 /* The successor that we started; at most one at a time. */
 struct spawn {
@@ -39,7 +39,7 @@ struct spawn {
 	char words[512]; /* why the hand-over ended, as we saw it */
 };
 
-struct session {
+struct handoff {
 	struct task task;
 	struct takeover_server *ts;
 	int sock;
@@ -57,7 +57,7 @@ struct session {
 	bool keeper_left; /* our own keeper holds nothing any more */
 	char build[32];
 	/* how far it went */
-	bool offered, settled, stopped, quiesced, closed, index_closed, committed, ended_reads;
+	bool offered, settled, stopped, quiesced, closed, committed, ended_reads;
 	uint64_t stopped_at;
 	uint64_t claim_until;
 	struct held_list held;
@@ -71,39 +71,39 @@ struct takeover_server {
 	int listen_fd;
 	struct loop_fd lf;
 	bool listening;
-	struct session *session;
+	struct handoff *handoff;
 	struct spawn spawn;
 };
 
 /* --- server.c */
-void session_wake(struct session *s);
+void handoff_wake(struct handoff *s);
 /* The message was used: its descriptors are closed, the next may come. */
-void session_next_msg(struct session *s);
+void handoff_next_msg(struct handoff *s);
 /* Sends s->out; 0 or negative errno. */
-int session_send(struct session *s, const int *fds, int nfds);
-void session_free(struct session **sp);
+int handoff_send(struct handoff *s, const int *fds, int nfds);
+void handoff_free(struct handoff **sp);
 /* Notes why it fails, for people; the first reason counts. */
-void session_say(struct session *s, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+void handoff_say(struct handoff *s, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 /* A successor was refused or given up: for `status`, the counters and the log. */
-void session_report_failure(struct session *s);
+void handoff_report_failure(struct handoff *s);
 
 /* --- server_offer.c */
-/* Looks at s->in as HELLO; if it will not do, session_say() has said why. */
-bool session_hello_ok(struct session *s);
+/* Looks at s->in as HELLO; if it will not do, handoff_say() has said why. */
+bool handoff_hello_ok(struct handoff *s);
 /* 0 or negative errno. */
-int session_send_state(struct session *s);
+int handoff_send_state(struct handoff *s);
 
 /* --- server_steps.c */
-void session_start(struct session *s);
-/* From fs and cache, whatever session there is now. */
+void handoff_start(struct handoff *s);
+/* From fs and cache, whatever handoff there is now. */
 void server_settled(void *arg);
 void server_quiesced(void *arg);
-void server_index_closed(void *arg);
+void server_stores_closed(void *arg);
 void server_idle(void *arg);
 
 /* --- spawn.c */
-/* How the session with that process ended; err 0: it serves. */
-void spawn_session_ended(struct spawn *sp, pid_t pid, int err, const char *words);
+/* How the handoff with that process ended; err 0: it serves. */
+void spawn_handoff_ended(struct spawn *sp, pid_t pid, int err, const char *words);
 void spawn_fini(struct spawn *sp);
 
 #endif

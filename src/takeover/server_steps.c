@@ -39,7 +39,7 @@
 #define CLAIM_LIMIT (5 * NS_PER_S)
 #define CLAIM_RETRY (2 * NS_PER_MS)
 
-enum session_step {
+enum handoff_step {
 	S_HELLO,
 	S_STATE,
 	S_READY,
@@ -54,29 +54,29 @@ enum session_step {
 	S_END,
 };
 
-static struct session *session_of(struct task *t)
+static struct handoff *handoff_of(struct task *t)
 {
-	return container_of(t, struct session, task);
+	return container_of(t, struct handoff, task);
 }
 
 /* Every wait can be given up: the step that follows looks why it was woken. */
-static void session_leave(struct task *t)
+static void handoff_leave(struct task *t)
 {
 	(void)t;
 }
 
-static enum task_next session_wait(struct session *s, enum session_step step)
+static enum task_next handoff_wait(struct handoff *s, enum handoff_step step)
 {
-	return task_wait(&s->task, step, session_leave);
+	return task_wait(&s->task, step, handoff_leave);
 }
 
-static void session_limit(struct session *s, uint64_t ns)
+static void handoff_limit(struct handoff *s, uint64_t ns)
 {
 	s->expired = false;
 	timer_arm(&s->timer, ns);
 }
 
-static uint64_t now_exact(struct session *s)
+static uint64_t now_exact(struct handoff *s)
 {
 	const struct clock *clk = loop_clock(s->ts->d->loop);
 
@@ -84,43 +84,43 @@ static uint64_t now_exact(struct session *s)
 }
 
 /* Has the successor gone, or failed, or taken too long?  Then words say so. */
-static bool session_broken(struct session *s, const char *waited_for)
+static bool handoff_broken(struct handoff *s, const char *waited_for)
 {
 	char theirs[400];
 
 	if (s->ts->d->ending)
-		session_say(s, "this daemon is ending");
+		handoff_say(s, "this daemon is ending");
 	else if (task_err(&s->task) != 0)
-		session_say(s, "given up: %s", strerror(-task_err(&s->task)));
+		handoff_say(s, "given up: %s", strerror(-task_err(&s->task)));
 	else if (s->have_msg && s->in.type == MSG_REFUSE) {
 		rec_get_text(&s->in, REC_WORDS, theirs, sizeof(theirs));
-		session_say(s, "the new daemon gave up: %s", theirs);
+		handoff_say(s, "the new daemon gave up: %s", theirs);
 	} else if (s->eof)
-		session_say(s, "the new daemon ended before %s", waited_for);
+		handoff_say(s, "the new daemon ended before %s", waited_for);
 	else if (s->io_err == -EPROTO)
-		session_say(s,
+		handoff_say(s,
 		    "the new daemon speaks another version of the protocol, or needs "
 		    "something that this one (%s) does not know",
 		    PACKAGE_VERSION);
 	else if (s->io_err == -EBADMSG)
-		session_say(s, "the new daemon sent a damaged message");
+		handoff_say(s, "the new daemon sent a damaged message");
 	else if (s->io_err != 0)
-		session_say(s, "read the takeover socket: %s", strerror(-s->io_err));
+		handoff_say(s, "read the takeover socket: %s", strerror(-s->io_err));
 	else if (s->expired)
-		session_say(s, "the new daemon did not come to %s in time", waited_for);
+		handoff_say(s, "the new daemon did not come to %s in time", waited_for);
 	return s->words[0] != '\0';
 }
 
 /* 1: the message that we wait for is in s->in; 0: nothing yet; -1: broken. */
-static int session_expect(struct session *s, enum rec_msg type, const char *name)
+static int handoff_expect(struct handoff *s, enum rec_msg type, const char *name)
 {
-	if (session_broken(s, name))
+	if (handoff_broken(s, name))
 		return -1;
 	if (!s->have_msg)
 		return 0;
 	if (s->in.type == type)
 		return 1;
-	session_say(s, "the new daemon sent message %d instead of %s", (int)s->in.type, name);
+	handoff_say(s, "the new daemon sent message %d instead of %s", (int)s->in.type, name);
 	return -1;
 }
 
@@ -128,25 +128,25 @@ static int session_expect(struct session *s, enum rec_msg type, const char *name
 
 static enum task_next s_hello(struct task *t)
 {
-	struct session *s = session_of(t);
+	struct handoff *s = handoff_of(t);
 
-	session_limit(s, HELLO_LIMIT);
-	return session_wait(s, S_STATE);
+	handoff_limit(s, HELLO_LIMIT);
+	return handoff_wait(s, S_STATE);
 }
 
 static enum task_next s_state(struct task *t)
 {
-	struct session *s = session_of(t);
-	int got = session_expect(s, MSG_HELLO, "HELLO"), err;
+	struct handoff *s = handoff_of(t);
+	int got = handoff_expect(s, MSG_HELLO, "HELLO"), err;
 
 	if (got == 0)
-		return session_wait(s, S_STATE);
-	if (got < 0 || !session_hello_ok(s))
+		return handoff_wait(s, S_STATE);
+	if (got < 0 || !handoff_hello_ok(s))
 		return task_goto(t, S_ROLLBACK);
-	session_next_msg(s);
-	err = session_send_state(s);
+	handoff_next_msg(s);
+	err = handoff_send_state(s);
 	if (err != 0) {
-		session_say(s,
+		handoff_say(s,
 		    err == -EPIPE ? "the new daemon ended before STATE" : "send STATE: %s",
 		    strerror(-err));
 		return task_goto(t, S_ROLLBACK);
@@ -154,9 +154,9 @@ static enum task_next s_state(struct task *t)
 	if (s->check_only)
 		return task_goto(t, S_END);
 	s->offered = true;
-	session_limit(s, READY_LIMIT);
+	handoff_limit(s, READY_LIMIT);
 	cache_index_settle(s->ts->d->cache, server_settled, s->ts);
-	return session_wait(s, S_READY);
+	return handoff_wait(s, S_READY);
 }
 
 /* --- READY: stop, let what runs end, close the databases */
@@ -165,9 +165,9 @@ void server_settled(void *arg)
 {
 	struct takeover_server *ts = arg;
 
-	if (ts->session != NULL) {
-		ts->session->settled = true;
-		session_wake(ts->session);
+	if (ts->handoff != NULL) {
+		ts->handoff->settled = true;
+		handoff_wake(ts->handoff);
 	}
 }
 
@@ -175,57 +175,56 @@ void server_quiesced(void *arg)
 {
 	struct takeover_server *ts = arg;
 
-	if (ts->session != NULL && ts->session->stopped) {
-		ts->session->quiesced = true;
-		session_wake(ts->session);
+	if (ts->handoff != NULL && ts->handoff->stopped) {
+		ts->handoff->quiesced = true;
+		handoff_wake(ts->handoff);
 	}
 }
 
-void server_index_closed(void *arg)
+void server_stores_closed(void *arg)
 {
 	struct takeover_server *ts = arg;
 
-	ts->session->index_closed = true;
-	session_wake(ts->session);
+	handoff_wake(ts->handoff);
 }
 
 void server_idle(void *arg)
 {
 	struct takeover_server *ts = arg;
 
-	if (ts->session == NULL) {
+	if (ts->handoff == NULL) {
 		/* After a rollback: what could not be recalled in time has ended now,
 		 * unanswered, and must be done again here. */
 		if (ts->d->serving)
 			fs_handover_undo(ts->d->fs);
-	} else if (ts->session->committed)
-		session_wake(ts->session);
+	} else if (ts->handoff->committed)
+		handoff_wake(ts->handoff);
 }
 
 static enum task_next s_ready(struct task *t)
 {
-	struct session *s = session_of(t);
+	struct handoff *s = handoff_of(t);
 	struct daemon *d = s->ts->d;
-	int got = session_expect(s, MSG_READY, "READY"), err;
+	int got = handoff_expect(s, MSG_READY, "READY"), err;
 
 	if (got == 0)
-		return session_wait(s, S_READY);
+		return handoff_wait(s, S_READY);
 	if (got < 0)
 		return task_goto(t, S_ROLLBACK);
 	/* The daemon before us still finishes reads and will hand us the rest: with the
 	 * databases closed we could not take them. */
 	if (d->link != NULL) {
-		session_limit(s, link_limit(d->cfg));
-		return session_wait(s, S_READY);
+		handoff_limit(s, link_limit(d->cfg));
+		return handoff_wait(s, S_READY);
 	}
 	/* What begins below stops requests and waits for the disk: let an index commit
 	 * end before, while they are still served. */
 	if (!s->settled)
-		return session_wait(s, S_READY);
-	session_next_msg(s);
+		return handoff_wait(s, S_READY);
+	handoff_next_msg(s);
 	err = FAULT("takeover.old.ready");
 	if (err != 0) {
-		session_say(s, "fault point takeover.old.ready: %s", strerror(-err));
+		handoff_say(s, "fault point takeover.old.ready: %s", strerror(-err));
 		return task_goto(t, S_ROLLBACK);
 	}
 	s->stopped_at = now_exact(s);
@@ -233,53 +232,51 @@ static enum task_next s_ready(struct task *t)
 	fuse_chan_disarm(d->chan);
 	if (d->ctl != NULL)
 		ctl_pause(d->ctl);
-	session_limit(s, MAX(d->cfg->migration_grace_period, NS_PER_MS));
+	handoff_limit(s, MAX(d->cfg->migration_grace_period, NS_PER_MS));
 	fs_handover_begin(d->fs, server_quiesced, s->ts);
-	return session_wait(s, S_QUIESCED);
+	return handoff_wait(s, S_QUIESCED);
 }
 
 static enum task_next s_quiesced(struct task *t)
 {
-	struct session *s = session_of(t);
+	struct handoff *s = handoff_of(t);
 	struct daemon *d = s->ts->d;
 	int err;
 
 	if (!s->quiesced && s->expired)
-		session_say(s, "requests that cannot be recalled did not end within "
+		handoff_say(s, "requests that cannot be recalled did not end within "
 			       "fuse.migration.ongoing.request.grace_period");
-	if (session_broken(s, "COMMIT"))
+	if (handoff_broken(s, "COMMIT"))
 		return task_goto(t, S_ROLLBACK);
 	if (!s->quiesced)
-		return session_wait(s, S_QUIESCED);
+		return handoff_wait(s, S_QUIESCED);
 	err = statedb_commit(d->db);
 	if (err != 0) {
-		session_say(s, "commit the state database: %s", strerror(-err));
+		handoff_say(s, "commit the state database: %s", strerror(-err));
 		return task_goto(t, S_ROLLBACK);
 	}
 	fs_handover_take(d->fs, &s->held);
 	fuse_chan_flush(d->chan);
-	fs_state_detach(d->fs);
-	fuse_chan_set_statedb(d->chan, NULL);
-	statedb_close(&d->db);
+	daemon_detach_state(d);
 	s->closed = true;
-	cache_index_close(d->cache, false, server_index_closed, s->ts);
-	return session_wait(s, S_CLOSED);
+	daemon_close_stores(d, false, server_stores_closed, s->ts);
+	return handoff_wait(s, S_CLOSED);
 }
 
 static enum task_next s_closed(struct task *t)
 {
-	struct session *s = session_of(t);
-	bool broken = session_broken(s, "COMMIT");
+	struct handoff *s = handoff_of(t);
+	bool broken = handoff_broken(s, "COMMIT");
 
-	/* The pool has the index: it can be neither used nor reopened before. */
-	if (!s->index_closed)
-		return session_wait(s, S_CLOSED);
+	/* The pool has them: they can be neither used nor reopened before. */
+	if (!daemon_stores_closed(s->ts->d))
+		return handoff_wait(s, S_CLOSED);
 	return task_goto(t, broken ? S_ROLLBACK : S_COMMIT);
 }
 
 /* --- COMMIT: the right to write goes */
 
-static int commit_send(struct session *s)
+static int commit_send(struct handoff *s)
 {
 	uint32_t count = 0;
 	int fd = -1, err;
@@ -295,7 +292,7 @@ static int commit_send(struct session *s)
 		rec_put(&s->out, REC_FDS, &kind, 1);
 	}
 	claim_drop(&s->ts->d->epoch);
-	err = session_send(s, &fd, fd >= 0 ? 1 : 0);
+	err = handoff_send(s, &fd, fd >= 0 ? 1 : 0);
 	if (fd >= 0)
 		close(fd);
 	return err;
@@ -303,7 +300,7 @@ static int commit_send(struct session *s)
 
 static enum task_next s_commit(struct task *t)
 {
-	struct session *s = session_of(t);
+	struct handoff *s = handoff_of(t);
 	struct daemon *d = s->ts->d;
 	int err = FAULT("takeover.old.commit");
 
@@ -311,20 +308,20 @@ static enum task_next s_commit(struct task *t)
 		err = commit_send(s);
 	if (err != 0) {
 		claim_take(&d->epoch);
-		session_say(s, "send COMMIT: %s", strerror(-err));
+		handoff_say(s, "send COMMIT: %s", strerror(-err));
 		return task_goto(t, S_ROLLBACK);
 	}
 	s->committed = true;
 	d->serving = false;
 	d->handed_over = true;
 	loop_fd_want(&s->ts->lf, 0);
-	session_limit(s, MAX(d->cfg->migration_grace_period, SESSION_DONE_LIMIT));
-	return session_wait(s, S_DONE);
+	handoff_limit(s, MAX(d->cfg->migration_grace_period, HANDOFF_DONE_LIMIT));
+	return handoff_wait(s, S_DONE);
 }
 
 /* A successor that hangs with the right in its hand is ended: its end, which we see
  * as the end of the connection, is the proof that it writes no more. */
-static bool session_kill_peer(struct session *s)
+static bool handoff_kill_peer(struct handoff *s)
 {
 	int pidfd, err;
 
@@ -340,7 +337,7 @@ static bool session_kill_peer(struct session *s)
 
 /* The successor's keeper has the descriptors: ours must neither restart us nor hold
  * the mount when it is gone.  With one keeper for both they are the successor's. */
-static void session_leave_keeper(struct session *s)
+static void handoff_leave_keeper(struct handoff *s)
 {
 	if (s->same_keeper || s->keeper_left || !s->ts->d->kept)
 		return;
@@ -351,7 +348,7 @@ static void session_leave_keeper(struct session *s)
 
 static enum task_next s_done(struct task *t)
 {
-	struct session *s = session_of(t);
+	struct handoff *s = handoff_of(t);
 	struct daemon *d = s->ts->d;
 	uint64_t spent;
 
@@ -360,37 +357,37 @@ static enum task_next s_done(struct task *t)
 	if (s->expired && !s->eof && !s->have_msg) {
 		log_error("%s: pid %d took the right and then hangs: %s", d->args.mountpoint,
 		    (int)s->pid,
-		    session_kill_peer(s) ? "killed"
+		    handoff_kill_peer(s) ? "killed"
 					 : "it cannot be killed from here; its keeper must do it");
-		session_limit(s, SESSION_DONE_LIMIT);
-		return session_wait(s, S_DONE);
+		handoff_limit(s, HANDOFF_DONE_LIMIT);
+		return handoff_wait(s, S_DONE);
 	}
 	if (s->have_msg && s->in.type == MSG_DONE) {
-		session_next_msg(s);
+		handoff_next_msg(s);
 		held_free(&s->held);
-		spawn_session_ended(&s->ts->spawn, s->pid, 0, "");
+		spawn_handoff_ended(&s->ts->spawn, s->pid, 0, "");
 		if (s->has_keeper)
-			session_leave_keeper(s);
+			handoff_leave_keeper(s);
 		log_info(
 		    "%s: handed over to pid %d (%s)", d->args.mountpoint, (int)s->pid, s->build);
 		spent = now_exact(s) - s->stopped_at;
-		session_limit(s, d->cfg->migration_slow_read_timeout > spent
+		handoff_limit(s, d->cfg->migration_slow_read_timeout > spent
 				     ? d->cfg->migration_slow_read_timeout - spent
 				     : 1);
 		return task_goto(t, S_READS);
 	}
 	if (s->eof || s->io_err != 0 || s->have_msg) {
-		session_broken(s, "DONE");
-		session_say(s, "the new daemon sent message %d instead of DONE", (int)s->in.type);
+		handoff_broken(s, "DONE");
+		handoff_say(s, "the new daemon sent message %d instead of DONE", (int)s->in.type);
 		return task_goto(t, S_TAKE_BACK);
 	}
-	return session_wait(s, S_DONE);
+	return handoff_wait(s, S_DONE);
 }
 
 /* --- DONE: only data reads are left */
 
 /* 0, or -EAGAIN: the socket is full, they stay in the list. */
-static int reads_send(struct session *s)
+static int reads_send(struct handoff *s)
 {
 	unsigned char kind = REC_FD_HELD;
 	uint32_t count;
@@ -405,7 +402,7 @@ static int reads_send(struct session *s)
 	rec_begin(&s->out, MSG_RESULT);
 	rec_put_u64(&s->out, REC_COUNT, count);
 	rec_put(&s->out, REC_FDS, &kind, 1);
-	err = session_send(s, &fd, 1);
+	err = handoff_send(s, &fd, 1);
 	close(fd);
 	if (err == 0)
 		held_free(&s->held);
@@ -414,22 +411,22 @@ static int reads_send(struct session *s)
 
 static enum task_next s_reads(struct task *t)
 {
-	struct session *s = session_of(t);
+	struct handoff *s = handoff_of(t);
 	struct daemon *d = s->ts->d;
 	int err;
 
 	/* Our successor died: its keeper's next daemon has these reads sent again.
 	 * Where it has no keeper, nobody but us is left. */
 	if (s->eof && !s->has_keeper && !d->ending) {
-		session_say(s, "the new daemon ended after DONE");
+		handoff_say(s, "the new daemon ended after DONE");
 		return task_goto(t, S_TAKE_BACK);
 	}
 	if (s->have_msg)
-		session_next_msg(s);
+		handoff_next_msg(s);
 	err = reads_send(s);
 	if (err == -EAGAIN) {
 		loop_fd_want(&s->lf, LOOP_READ | LOOP_WRITE);
-		return session_wait(s, S_READS);
+		return handoff_wait(s, S_READS);
 	}
 	if (err != 0 && err != -EPIPE)
 		log_error("%s: hand over running reads: %s", d->args.mountpoint, strerror(-err));
@@ -438,16 +435,16 @@ static enum task_next s_reads(struct task *t)
 		return task_goto(t, S_END);
 	if (s->expired || s->eof) {
 		s->ended_reads = true;
-		session_limit(s, MAX(d->cfg->migration_grace_period, NS_PER_MS));
+		handoff_limit(s, MAX(d->cfg->migration_grace_period, NS_PER_MS));
 		fs_handover_end_reads(
 		    d->fs, s->eof || strcmp(d->cfg->migration_slow_read_action, "resume") == 0);
 	}
-	return session_wait(s, S_READS);
+	return handoff_wait(s, S_READS);
 }
 
 /* --- ways back */
 
-static void session_feed(struct session *s)
+static void handoff_feed(struct handoff *s)
 {
 	struct held_req *r;
 
@@ -458,13 +455,13 @@ static void session_feed(struct session *s)
 	}
 }
 
-static void session_resume_service(struct session *s)
+static void handoff_resume_service(struct handoff *s)
 {
 	struct daemon *d = s->ts->d;
 
 	fs_handover_undo(d->fs);
 	fuse_chan_arm(d->chan);
-	session_feed(s);
+	handoff_feed(s);
 	if (d->ctl != NULL)
 		ctl_resume(d->ctl);
 	loop_fd_want(&s->ts->lf, LOOP_READ);
@@ -472,7 +469,7 @@ static void session_resume_service(struct session *s)
 
 static enum task_next s_rollback(struct task *t)
 {
-	struct session *s = session_of(t);
+	struct handoff *s = handoff_of(t);
 	struct daemon *d = s->ts->d;
 	struct errtext et;
 	int err = 0;
@@ -481,7 +478,7 @@ static enum task_next s_rollback(struct task *t)
 		rec_begin(&s->out, MSG_REFUSE);
 		rec_put_u64(&s->out, REC_ERRNO, ECANCELED);
 		rec_put_text(&s->out, REC_WORDS, s->words);
-		session_send(s, NULL, 0);
+		handoff_send(s, NULL, 0);
 	}
 	/* Raising the epoch again makes sure that nothing begun can be finished by
 	 * the successor that failed. */
@@ -493,22 +490,22 @@ static enum task_next s_rollback(struct task *t)
 	}
 	cache_index_unsettle(d->cache);
 	if (s->stopped)
-		session_resume_service(s);
+		handoff_resume_service(s);
 	if (!s->check_only)
-		session_report_failure(s);
+		handoff_report_failure(s);
 	return task_goto(t, S_END);
 }
 
 static void claim_again(struct timer *t)
 {
-	struct session *s = container_of(t, struct session, timer);
+	struct handoff *s = container_of(t, struct handoff, timer);
 
-	session_wake(s);
+	handoff_wake(s);
 }
 
 static enum task_next s_take_back(struct task *t)
 {
-	struct session *s = session_of(t);
+	struct handoff *s = handoff_of(t);
 	struct daemon *d = s->ts->d;
 	struct errtext et;
 	char msg[64];
@@ -525,7 +522,7 @@ static enum task_next s_take_back(struct task *t)
 		err = claim_take(&d->epoch);
 	if (err == -EBUSY && loop_now(d->loop) < s->claim_until) {
 		timer_arm(&s->timer, CLAIM_RETRY);
-		return session_wait(s, S_TAKE_BACK);
+		return handoff_wait(s, S_TAKE_BACK);
 	}
 	if (err == 0)
 		err = daemon_take_right(d, epoch_read(&d->epoch), false, &et);
@@ -545,14 +542,14 @@ static enum task_next s_take_back(struct task *t)
 	/* What the dead one had read comes again, and so does what it was handed. */
 	if (fuse_chan_resend(d->chan) == 0)
 		held_free(&s->held);
-	session_resume_service(s);
-	session_report_failure(s);
+	handoff_resume_service(s);
+	handoff_report_failure(s);
 	return task_goto(t, S_END);
 }
 
 static enum task_next s_lost(struct task *t)
 {
-	struct session *s = session_of(t);
+	struct handoff *s = handoff_of(t);
 	struct daemon *d = s->ts->d;
 
 	/* Somebody else has the epoch: the mount is theirs to keep or to give up. */
@@ -566,24 +563,24 @@ static enum task_next s_lost(struct task *t)
 
 static enum task_next s_end(struct task *t)
 {
-	struct session *s = session_of(t);
+	struct handoff *s = handoff_of(t);
 	struct daemon *d = s->ts->d;
 
 	held_free(&s->held);
 	if (s->committed && d->handed_over) {
 		rec_begin(&s->out, MSG_END);
-		session_send(s, NULL, 0);
-		session_leave_keeper(s);
+		handoff_send(s, NULL, 0);
+		handoff_leave_keeper(s);
 		daemon_exit(d, false, DAEMON_EXIT_OK);
 		return task_end(t);
 	}
 	if (s->words[0] != '\0')
-		spawn_session_ended(&s->ts->spawn, s->pid, -ECANCELED, s->words);
+		spawn_handoff_ended(&s->ts->spawn, s->pid, -ECANCELED, s->words);
 	daemon_end_if_asked(d);
 	return task_end(t);
 }
 
-static const struct task_step session_steps[] = {
+static const struct task_step handoff_steps[] = {
     [S_HELLO] = {"hello", s_hello, TO(S_STATE)},
     [S_STATE] = {"state", s_state, TO(S_STATE) | TO(S_READY) | TO(S_ROLLBACK) | TO(S_END)},
     [S_READY] = {"ready", s_ready, TO(S_READY) | TO(S_QUIESCED) | TO(S_ROLLBACK)},
@@ -598,21 +595,21 @@ static const struct task_step session_steps[] = {
     [S_END] = {"end", s_end, 0},
 };
 
-static void session_fini(struct task *t)
+static void handoff_fini(struct task *t)
 {
-	struct session *s = session_of(t);
+	struct handoff *s = handoff_of(t);
 
-	session_free(&s);
+	handoff_free(&s);
 }
 
-static const struct task_kind session_kind = {
+static const struct task_kind handoff_kind = {
     .name = "takeover",
-    .steps = session_steps,
-    .nsteps = ARRAY_LEN(session_steps),
-    .fini = session_fini,
+    .steps = handoff_steps,
+    .nsteps = ARRAY_LEN(handoff_steps),
+    .fini = handoff_fini,
 };
 
-void session_start(struct session *s)
+void handoff_start(struct handoff *s)
 {
-	task_start(&s->task, s->ts->d->loop, &session_kind);
+	task_start(&s->task, s->ts->d->loop, &handoff_kind);
 }

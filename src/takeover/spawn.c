@@ -146,7 +146,7 @@ static void spawn_expired(struct timer *t)
 	kill(sp->pid, SIGKILL);
 }
 
-void spawn_session_ended(struct spawn *sp, pid_t pid, int err, const char *words)
+void spawn_handoff_ended(struct spawn *sp, pid_t pid, int err, const char *words)
 {
 	if (sp->pid == 0 || pid != sp->pid || sp->reported)
 		return;
@@ -355,7 +355,7 @@ int takeover_spawn(struct takeover_server *ts, const char *binary, const char *c
 	char own[4096], **argv;
 	int err;
 
-	if (sp->pid != 0 || ts->session != NULL)
+	if (sp->pid != 0 || ts->handoff != NULL)
 		return errtext_set(
 		    et, -EBUSY, "%s: a takeover is under way already", ts->d->args.mountpoint);
 	argv = spawn_argv(ts->d, binary, extra, check_only);
