@@ -20,6 +20,11 @@ struct http_sock {
 
 static void on_kick(struct deferred *d);
 
+void http_end_soon(struct http *h)
+{
+	loop_defer(h->loop, &h->kick, on_kick);
+}
+
 static void recycle(struct http_xfer *x)
 {
 	struct http *h = x->http;
@@ -39,6 +44,7 @@ static void detach(struct http_xfer *x)
 {
 	struct http *h = x->http;
 
+	http_pace_end(x);
 	if (x->state == HTTP_XFER_WAITING) {
 		TAILQ_REMOVE(&h->waiting, x, link);
 	} else {
@@ -148,7 +154,7 @@ static int sock_lost(struct http *h, CURL *easy)
 	x = (struct http_xfer *)(void *)priv;
 	if (x != NULL) {
 		x->lost = true;
-		loop_defer(h->loop, &h->kick, on_kick);
+		http_end_soon(h);
 	}
 	return 0;
 }
@@ -188,7 +194,7 @@ static struct http_xfer *first_to_end(struct http *h)
 	struct http_xfer *x;
 
 	TAILQ_FOREACH (x, &h->running, link)
-		if (x->req == NULL || x->lost)
+		if (x->req == NULL || x->lost || x->stalled)
 			break;
 	return x;
 }
@@ -201,7 +207,7 @@ static void on_kick(struct deferred *d)
 	struct http_xfer *x;
 
 	while ((x = first_to_end(h)) != NULL)
-		finish(x, CURLE_OUT_OF_MEMORY);
+		finish(x, x->stalled ? CURLE_OPERATION_TIMEDOUT : CURLE_OUT_OF_MEMORY);
 	while ((x = TAILQ_FIRST(&h->waiting)) != NULL) {
 		CURLMcode rc;
 
@@ -215,6 +221,7 @@ static void on_kick(struct deferred *d)
 		TAILQ_REMOVE(&h->waiting, x, link);
 		TAILQ_INSERT_TAIL(&h->running, x, link);
 		x->state = HTTP_XFER_RUNNING;
+		http_pace_begin(x);
 	}
 }
 
@@ -243,6 +250,7 @@ int http_start(struct http *h, struct http_req *r)
 	r->status = 0;
 	r->fail = HTTP_OK;
 	r->content_length = -1;
+	r->sent = r->moved_ns = 0;
 	r->errtext[0] = '\0';
 	x->state = HTTP_XFER_WAITING;
 	TAILQ_INSERT_TAIL(&h->waiting, x, link);

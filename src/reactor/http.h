@@ -29,7 +29,7 @@ int http_new(struct http **out, struct loop *lp, const struct config *cfg, struc
 void http_free(struct http **h);
 
 struct http_header {
-	const char *name, *value; /* value never empty: curl 7.88 mis-signs those */
+	const char *name, *value; /* value never empty */
 };
 
 /* What went wrong below HTTP. */
@@ -47,17 +47,19 @@ enum http_fail {
 /* Zero it before the first use. */
 struct http_req {
 	/* --- set by the user before http_start(); must stay valid until the end, but
-	 * for headers, sigv4 and userpwd, which are copied */
+	 * for headers, which are copied */
 	const char *method; /* "GET", "HEAD", "PUT", "POST", "DELETE" */
 	const char *url;    /* complete and percent-encoded as it shall be signed */
 	const struct http_header *headers;
 	unsigned nheaders;
-	const char *sigv4;   /* NULL, or as CURLOPT_AWS_SIGV4: "aws:amz:REGION:s3" */
-	const char *userpwd; /* "ACCESS:SECRET" for sigv4 */
 	const void *body;    /* request body in memory, or NULL */
 	size_t body_len;
 	bool direct;	     /* never through a proxy: services of this machine */
 	uint64_t timeout_ns; /* for this attempt; 0: none */
+	/* Not 0: a transfer that moves may last (timeout_ns is not looked at).  It
+	 * stalls if no byte moves for so long, or while the body is sent slower than
+	 * ufs.low.speed.limit for ufs.low.speed.time. */
+	uint64_t idle_ns;
 	/* The response head has come: status, and headers by http_req_header().
 	 * Non-zero ends the transfer with HTTP_FAIL_SINK, as does a head of more
 	 * than 256 KiB.  May be NULL. */
@@ -74,6 +76,9 @@ struct http_req {
 	enum http_fail fail;
 	int64_t content_length; /* -1: the response does not say */
 	char errtext[256];	/* curl's words, for the log */
+	/* with idle_ns: bytes of the body that the other side has taken, and when a byte
+	 * last moved in either direction */
+	uint64_t sent, moved_ns;
 
 	/* --- private */
 	struct http *http;

@@ -39,6 +39,13 @@ struct http_xfer {
 	size_t head_bytes; /* as received, interim responses included */
 	bool head_done;
 	bool lost; /* its socket cannot be watched */
+	bool stalled;
+	struct {
+		struct timer timer;
+		uint64_t moved, moved_at; /* bytes both ways, and when that last grew */
+		uint64_t up, at;	  /* bytes sent, when it was last looked */
+		uint64_t fast_at;	  /* when it was last fast enough */
+	} pace;
 	bool sunk; /* we ended it: on_headers or on_data said so, or the head is too long */
 	char errbuf[CURL_ERROR_SIZE];
 };
@@ -63,6 +70,13 @@ struct http {
 	struct http_req *ending; /* whose done is being called ... */
 	struct http_xfer *ending_xfer; /* ... and its transfer */
 };
+
+/* --- http.c: transfers that are lost or stalled are ended from the loop. */
+void http_end_soon(struct http *h);
+
+/* --- http_pace.c */
+void http_pace_begin(struct http_xfer *x); /* no-op without idle_ns */
+void http_pace_end(struct http_xfer *x);
 
 /* --- http_req.c */
 int http_xfer_new(struct http_xfer **out, struct http *h);

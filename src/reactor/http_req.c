@@ -34,6 +34,7 @@ void http_xfer_free(struct http_xfer **xp)
 	struct http_xfer *x;
 
 	TAKE_OBJ(x, xp, HTTP_XFER_MAGIC);
+	timer_cancel(&x->pace.timer);
 	curl_easy_cleanup(x->easy);
 	curl_slist_free_all(x->headers);
 	free(x->head);
@@ -49,7 +50,7 @@ void http_xfer_reset(struct http_xfer *x)
 	x->head = NULL;
 	x->head_len = x->head_size = x->head_bytes = 0;
 	x->body_sent = 0;
-	x->head_done = x->sunk = x->lost = false;
+	x->head_done = x->sunk = x->lost = x->stalled = false;
 	x->req = NULL;
 	x->errbuf[0] = '\0';
 }
@@ -271,8 +272,6 @@ static CURLcode set_common(struct http_xfer *x)
 	SET(CURLOPT_TCP_KEEPALIVE, 1L);
 	SET(CURLOPT_USERAGENT, "batonfs");
 	SET(CURLOPT_CONNECTTIMEOUT_MS, to_ms(cfg->ufs_connect_timeout));
-	SET(CURLOPT_LOW_SPEED_LIMIT, (long)cfg->ufs_low_speed_limit);
-	SET(CURLOPT_LOW_SPEED_TIME, (to_ms(cfg->ufs_low_speed_time) + 999) / 1000);
 	return rc == CURLE_OK ? set_authorities(x) : rc;
 }
 
@@ -306,22 +305,29 @@ static CURLcode set_method(struct http_xfer *x, const struct http_req *r)
 	return rc;
 }
 
+static int add_line(struct http_xfer *x, const char *line)
+{
+	struct curl_slist *list = curl_slist_append(x->headers, line);
+
+	if (list == NULL)
+		return -ENOMEM;
+	x->headers = list;
+	return 0;
+}
+
 static int add_header(struct http_xfer *x, const struct http_header *hd)
 {
-	struct curl_slist *list;
 	char *line;
+	int err;
 
 	/* A line break would begin a header of its own. */
 	if (hd->value == NULL || hd->value[0] == '\0' || strpbrk(hd->value, "\r\n") != NULL)
 		return -EINVAL;
 	if (asprintf(&line, "%s: %s", hd->name, hd->value) < 0)
 		return -ENOMEM;
-	list = curl_slist_append(x->headers, line);
+	err = add_line(x, line);
 	free(line);
-	if (list == NULL)
-		return -ENOMEM;
-	x->headers = list;
-	return 0;
+	return err;
 }
 
 static int curl_errno(CURLcode rc)
@@ -333,6 +339,7 @@ static int curl_errno(CURLcode rc)
 
 int http_xfer_prepare(struct http_xfer *x, struct http_req *r)
 {
+	const struct config *cfg = x->http->cfg;
 	CURLcode rc;
 
 	if (r->method == NULL || r->url == NULL || r->done == NULL ||
@@ -345,19 +352,23 @@ int http_xfer_prepare(struct http_xfer *x, struct http_req *r)
 		if (err != 0)
 			return err;
 	}
+	/* No "Expect: 100-continue": it costs a round trip, or a second where the server
+	 * does not know it. */
+	if (r->body_len != 0 && add_line(x, "Expect:") != 0)
+		return -ENOMEM;
 	rc = set_common(x);
 	if (rc == CURLE_OK)
 		rc = set_method(x, r);
 	SET(CURLOPT_URL, r->url);
 	SET(CURLOPT_HTTPHEADER, x->headers);
-	if (r->sigv4 != NULL)
-		SET(CURLOPT_AWS_SIGV4, r->sigv4);
-	if (r->userpwd != NULL)
-		SET(CURLOPT_USERPWD, r->userpwd);
 	if (r->direct)
 		SET(CURLOPT_NOPROXY, "*");
-	if (r->timeout_ns != 0)
-		SET(CURLOPT_TIMEOUT_MS, to_ms(r->timeout_ns));
+	if (r->idle_ns == 0) {
+		SET(CURLOPT_LOW_SPEED_LIMIT, (long)cfg->ufs_low_speed_limit);
+		SET(CURLOPT_LOW_SPEED_TIME, (to_ms(cfg->ufs_low_speed_time) + 999) / 1000);
+		if (r->timeout_ns != 0)
+			SET(CURLOPT_TIMEOUT_MS, to_ms(r->timeout_ns));
+	}
 	return curl_errno(rc);
 }
 

@@ -14,7 +14,7 @@ static void s3_free(struct ufs *u)
 	struct s3 *s3 = S3_OF(u);
 
 	s3_keys_free(&s3->keys);
-	free(s3->sigv4);
+	explicit_bzero(&s3->sign_key, sizeof(s3->sign_key));
 	free(s3->base);
 	free(s3->prefix);
 	free(s3->bucket);
@@ -144,19 +144,6 @@ out:
 	return err;
 }
 
-static int load_keys(struct s3 *s3, const struct config *cfg, struct errtext *et)
-{
-	int err = s3_keys_new(&s3->keys, &s3->ufs.env, et);
-
-	if (err != 0)
-		return err;
-	if (asprintf(&s3->sigv4, "aws:amz:%s:s3", cfg->s3_region) < 0) {
-		s3->sigv4 = NULL;
-		return errtext_set(et, -ENOMEM, "out of memory");
-	}
-	return 0;
-}
-
 int s3_new(struct ufs **out, const struct ufs_env *env, const char *rest, struct errtext *et)
 {
 	struct s3 *s3 = calloc(1, sizeof(*s3));
@@ -171,7 +158,7 @@ int s3_new(struct ufs **out, const struct ufs_env *env, const char *rest, struct
 	if (err == 0)
 		err = parse_endpoint(s3, env->cfg, et);
 	if (err == 0)
-		err = load_keys(s3, env->cfg, et);
+		err = s3_keys_new(&s3->keys, env, et);
 	if (err != 0) {
 		s3_free(&s3->ufs);
 		return err;

@@ -35,11 +35,12 @@ void s3_enc_value(FILE *f, const char *s)
 	enc(f, s, true);
 }
 
-bool s3_stream_close(FILE *f)
+bool s3_stream_close(FILE *f, char *const *text)
 {
 	bool ok = fflush(f) == 0 && !ferror(f);
 
-	return fclose(f) == 0 && ok;
+	/* glibc shrinks the text at the end, and loses it all if it cannot. */
+	return fclose(f) == 0 && ok && *text != NULL;
 }
 
 static int hexval(char c)

@@ -201,7 +201,7 @@ static char *sts_body(const struct s3_fetch *f)
 	s3_enc_value(m, f->src->session);
 	(void)fputs("&Version=2011-06-15&WebIdentityToken=", m);
 	s3_enc_value(m, f->secret);
-	if (s3_stream_close(m))
+	if (s3_stream_close(m, &body))
 		return body;
 	wipe(&body);
 	return NULL;
@@ -269,7 +269,7 @@ static void with_role(struct s3_fetch *f)
 	ok = m != NULL;
 	if (ok) {
 		s3_enc_value(m, f->answer);
-		ok = s3_stream_close(m);
+		ok = s3_stream_close(m, &role);
 	}
 	fresh(f);
 	if (!ok || !set_url(f, ROLE_PATH, role)) {

@@ -30,7 +30,6 @@ struct s3_keys {
 	struct ufs_env env;
 	struct s3_source src;
 	struct s3_cred cred;
-	char *userpwd;
 	unsigned generation;
 	bool have;
 	/* Monotonic; 0: never. */
@@ -57,9 +56,14 @@ int s3_keys_error(const struct s3_keys *k)
 	return k->failures > 0 ? k->err : -ETIMEDOUT;
 }
 
-const char *s3_keys_userpwd(const struct s3_keys *k)
+const char *s3_keys_access(const struct s3_keys *k)
 {
-	return k->userpwd;
+	return k->cred.anonymous ? NULL : k->cred.access;
+}
+
+const char *s3_keys_secret(const struct s3_keys *k)
+{
+	return k->cred.secret;
 }
 
 const char *s3_keys_token(const struct s3_keys *k)
@@ -72,31 +76,13 @@ unsigned s3_keys_generation(const struct s3_keys *k)
 	return k->generation;
 }
 
-static void wipe(char **s)
+static void adopt(struct s3_keys *k, struct s3_cred *c)
 {
-	if (*s != NULL)
-		explicit_bzero(*s, strlen(*s));
-	free(*s);
-	*s = NULL;
-}
-
-/* Takes the credentials over; on failure the old ones stay. */
-static int adopt(struct s3_keys *k, struct s3_cred *c)
-{
-	char *userpwd = NULL;
-
-	if (!c->anonymous && asprintf(&userpwd, "%s:%s", c->access, c->secret) < 0) {
-		s3_cred_fini(c);
-		return -ENOMEM;
-	}
-	wipe(&k->userpwd);
 	s3_cred_fini(&k->cred);
-	k->userpwd = userpwd;
 	k->cred = *c;
 	memset(c, 0, sizeof(*c));
 	k->have = true;
 	k->generation++;
-	return 0;
 }
 
 /* --- fetching */
@@ -123,7 +109,6 @@ static int take(struct s3_keys *k, struct s3_cred *c)
 	uint64_t now = loop_now(k->env.loop), life;
 	int64_t wall = (int64_t)(loop_wall(k->env.loop) / NS_PER_S);
 	time_t expires = c->expires;
-	int err;
 
 	if (expires != 0 && expires <= wall) {
 		s3_cred_fini(c);
@@ -131,9 +116,7 @@ static int take(struct s3_keys *k, struct s3_cred *c)
 		    "%s: the credentials have expired %lld s ago; is this machine's clock right?",
 		    s3_source_name(k->src.kind), (long long)(wall - expires));
 	}
-	err = adopt(k, c);
-	if (err != 0)
-		return errtext_set(&k->words, err, "credentials: out of memory");
+	adopt(k, c);
 	k->renew_at = k->stale_at = 0;
 	if (expires != 0) {
 		/* A date far away must not overflow. */
@@ -246,7 +229,7 @@ int s3_keys_new(struct s3_keys **out, const struct ufs_env *env, struct errtext 
 	TAILQ_INIT(&k->waiting);
 	err = s3_cred_load(&cred, env->cfg, &looked);
 	if (err == 0)
-		err = adopt(k, &cred);
+		adopt(k, &cred);
 	else if (err == -EACCES)
 		err = s3_source_find(&k->src, env->cfg, &looked);
 	k->looked = looked;
@@ -275,7 +258,6 @@ void s3_keys_free(struct s3_keys **kp)
 		s3_fetch_abort(&k->fetch);
 	s3_cred_fini(&k->fetch.cred);
 	loop_undefer(k->env.loop, &k->wake);
-	wipe(&k->userpwd);
 	s3_cred_fini(&k->cred);
 	s3_source_fini(&k->src);
 	FREE_OBJ(k);

@@ -107,7 +107,8 @@ void s3_keys_leave(struct s3_keys *k, struct s3_keys_wait *w); /* no-op if not q
 const char *s3_keys_words(const struct s3_keys *k);
 int s3_keys_error(const struct s3_keys *k); /* for one who has waited in vain */
 /* NULL: requests are not signed. */
-const char *s3_keys_userpwd(const struct s3_keys *k);
+const char *s3_keys_access(const struct s3_keys *k);
+const char *s3_keys_secret(const struct s3_keys *k);
 const char *s3_keys_token(const struct s3_keys *k); /* NULL: none */
 /* Which credentials these are; changes when others come. */
 unsigned s3_keys_generation(const struct s3_keys *k);

@@ -422,7 +422,7 @@ static char *list_query(const struct list_call *lc)
 				? "/" KEY_END
 				: "/");
 	}
-	if (s3_stream_close(f))
+	if (s3_stream_close(f, &query))
 		return query;
 	free(query);
 	return NULL;

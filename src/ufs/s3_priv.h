@@ -14,14 +14,42 @@
 #define S3_KEY_MAX 1024
 #define S3_KEY_BUF (S3_KEY_MAX + 16)
 
+/* --- s3_sign.c: AWS Signature Version 4, and sums of libcrypto's */
+#define S3_HEADERS_MAX 64u /* of a request */
+
+/* The signing key of one day and one set of credentials.  Zero it. */
+struct s3_sign_key {
+	unsigned generation; /* of the credentials */
+	char day[9];	     /* "" : none */
+	unsigned char key[32];
+};
+
+struct s3_sign {
+	const char *method, *url;
+	const char *access, *secret, *region;
+	unsigned generation;
+	char stamp[17]; /* "20130524T000000Z", also sent as x-amz-date */
+	/* All that is sent, but for Host. */
+	const struct http_header *headers;
+	unsigned nheaders;
+};
+
+/* The value of the Authorization header, the caller's to free: 0 or -ENOMEM. */
+int s3_sign(struct s3_sign_key *k, const struct s3_sign *s, char **authorization);
+/* These are false out of memory, and where MD5 is not allowed. */
+bool s3_md5(const void *data, size_t len, unsigned char out[16]);
+bool s3_md5_base64(const void *data, size_t len, char out[25]);
+/* What storage makes of the ETags of the parts: false also if they are no MD5. */
+bool s3_multi_etag(const struct ufs_part_id *parts, unsigned n, char out[UFS_VERSION_MAX]);
+
 /* --- s3.c */
 struct s3 {
 	struct ufs ufs;
 	char *bucket;
 	char *prefix;	/* "" or "a/b/" */
 	char *base;	/* URL of the bucket, without a final slash */
-	char *sigv4;	/* of signed requests */
 	struct s3_keys *keys;
+	struct s3_sign_key sign_key;
 };
 
 #define S3_OF(u) container_of(u, struct s3, ufs)
@@ -33,9 +61,9 @@ int s3_key(const struct s3 *s3, const char *path, bool dir, char key[S3_KEY_BUF]
 /* --- s3_enc.c: percent-encoding in the canonical form of SigV4 */
 void s3_enc_path(FILE *f, const char *s);  /* keeps "/" */
 void s3_enc_value(FILE *f, const char *s); /* encodes "/" too */
-/* Closes a memory stream: false if any of it was lost for want of memory (a URL cut
- * short would be another object's). */
-bool s3_stream_close(FILE *f);
+/* Closes a memory stream over *text: false if any of it was lost for want of memory (a
+ * URL cut short would be another object's). */
+bool s3_stream_close(FILE *f, char *const *text);
 /* Decodes in place what encoding-type=url encodes; returns the new length. */
 size_t s3_dec(char *s, size_t len);
 /* "\"etag\"" -> "etag" in out; false if it is missing, too long or not clean. */
@@ -64,8 +92,10 @@ void s3_error_feed(struct s3_error_parser *p, const void *data, size_t len);
 /* The end of the document: `out` is complete now. */
 void s3_error_parser_free(struct s3_error_parser **p);
 
-/* --- s3_req.c: one signed request without a body, repeated until it is answered
- * or ufs.timeout has passed.  Embedded by its user; leaf contract of task.h. */
+/* --- s3_req.c: one signed request, repeated until it is answered or ufs.timeout has
+ * passed.  GET and HEAD end within that time of their start; for the others it is the
+ * time in which nothing moves, and an attempt that moves goes on.  Embedded by its user;
+ * leaf contract of task.h. */
 struct s3_req {
 	uint32_t magic;
 	/* set by the user */
@@ -73,6 +103,13 @@ struct s3_req {
 	const char *method;
 	char range[64];			    /* "bytes=0-9" or "" */
 	char if_match[UFS_VERSION_MAX + 2]; /* quoted, or "" */
+	const struct http_header *extra; /* further headers; must stay */
+	unsigned nextra;
+	const void *body; /* must stay */
+	size_t body_len;
+	uint64_t until;	 /* loop time instead of ufs.timeout from now, or 0 */
+	unsigned tries;	 /* attempts at most, and no word of their failure; 0: no limit */
+	bool optional;	 /* -EOPNOTSUPP if the storage does not know such a request */
 	/* Before each attempt: forget what came, set the range anew.  May be NULL. */
 	void (*again)(struct s3_req *r);
 	/* The head of a 2xx answer: 0, or a negative errno to end with.  May be NULL. */
@@ -80,8 +117,8 @@ struct s3_req {
 	/* Its body: 0; a negative errno to end with; -ECANCELED: r has been freed.
 	 * May be NULL. */
 	int (*data)(struct s3_req *r, const void *data, size_t len);
-	/* It is complete: 0, -EAGAIN (broken: repeat) or a negative errno.  May be
-	 * NULL. */
+	/* It is complete: 0, -EAGAIN (broken: repeat), -EBADMSG (it is an error document:
+	 * `error` says which) or a negative errno.  May be NULL. */
 	int (*complete)(struct s3_req *r);
 	/* True: all is there although the attempt failed.  May be NULL. */
 	bool (*whole)(struct s3_req *r);
@@ -91,14 +128,18 @@ struct s3_req {
 	long status;
 	struct s3_error error;
 	char words[512]; /* the failure for people */
+	bool passing;	 /* the failure may pass: it was repeated as long as allowed */
+	unsigned attempt; /* how many were made */
 	/* private */
 	struct http_req hr;
-	struct http_header headers[6];
+	struct http_header headers[S3_HEADERS_MAX];
+	char *authorization;
+	struct s3_sign sign;
 	struct s3_error_parser *parser;
 	char *url;
 	struct timer pause;
 	uint64_t deadline;
-	unsigned attempt;
+	uint64_t high; /* bytes of the body that have arrived, in the best attempt */
 	enum { S3_REQ_REPEAT, S3_REQ_FAIL, S3_REQ_KEYS_FAIL, S3_REQ_KEYS_WAIT } next;
 	struct s3_keys_wait keys;
 	unsigned generation; /* of the credentials that were sent */

@@ -82,7 +82,7 @@ void s3_probe_start(struct s3_probe *p, const char *prefix)
 	if (ok) {
 		(void)fputs("list-type=2&max-keys=1&prefix=", f);
 		s3_enc_value(f, prefix);
-		ok = s3_stream_close(f);
+		ok = s3_stream_close(f, &query);
 	}
 	memset(&p->req, 0, sizeof(p->req));
 	p->req.s3 = p->s3;

@@ -2,8 +2,9 @@
 /*
  * One signed request, repeated until it is answered or ufs.timeout has passed.
  *
- * Repeated: refused, broken, silent and slow connections, 5xx, 429, 408.  Never:
- * other 4xx, TLS failures.  Pauses double with full jitter; Retry-After is kept.
+ * Repeated: refused, broken, silent and slow connections, 5xx, 429, 408, and error
+ * documents that say so.  Never: other 4xx, TLS failures.  Pauses double with full
+ * jitter; Retry-After is kept.
  */
 #include <errno.h>
 #include <string.h>
@@ -31,6 +32,8 @@ static void release(struct s3_req *r)
 	s3_error_parser_free(&r->parser);
 	free(r->url);
 	r->url = NULL;
+	free(r->authorization);
+	r->authorization = NULL;
 }
 
 /* --- words */
@@ -152,6 +155,42 @@ static int refused_or_broken(const struct s3_req *r)
 	return -EIO;
 }
 
+/* What the code alone tells, whatever the status. */
+static bool by_code(const struct s3_req *r, bool *repeat, int *err)
+{
+	static const struct {
+		const char *code;
+		int err;
+	} codes[] = {
+		{ "NoSuchKey", -ENOENT },
+		{ "NoSuchUpload", -ENOENT },
+		{ "PreconditionFailed", -ESTALE },
+		{ "QuotaExceeded", -EDQUOT },
+		{ "EntityTooLarge", -EFBIG },
+		{ "KeyTooLongError", -ENAMETOOLONG },
+		{ "NotImplemented", -EOPNOTSUPP },
+		{ "InternalError", -EAGAIN },
+		{ "SlowDown", -EAGAIN },
+		{ "ServiceUnavailable", -EAGAIN },
+		{ "RequestTimeout", -EAGAIN },
+		{ "IncompleteBody", -EAGAIN },
+		{ "BadDigest", -EAGAIN },
+		{ "OperationAborted", -EAGAIN },
+		{ "ConditionalRequestConflict", -EAGAIN },
+	};
+
+	for (size_t i = 0; i < ARRAY_LEN(codes); i++) {
+		if (strcmp(r->error.code, codes[i].code) != 0)
+			continue;
+		*repeat = codes[i].err == -EAGAIN;
+		*err = *repeat ? -EIO : codes[i].err;
+		if (*err == -EOPNOTSUPP && !r->optional)
+			*err = -EIO;
+		return true;
+	}
+	return false;
+}
+
 static int by_status(struct s3_req *r, bool *repeat)
 {
 	long st = r->status;
@@ -159,9 +198,15 @@ static int by_status(struct s3_req *r, bool *repeat)
 
 	if (st / 100 == 2) {
 		err = r->complete != NULL ? r->complete(r) : 0;
+		if (err == -EBADMSG)
+			return by_code(r, repeat, &err) ? err : refused_or_broken(r);
 		*repeat = err == -EAGAIN;
 		return err == -EAGAIN ? -EIO : err;
 	}
+	if (by_code(r, repeat, &err))
+		return err;
+	if (st == 507)
+		return -ENOSPC;
 	if ((st / 100 == 5 && st != 501 && st != 505) || st == 429 || st == 408) {
 		*repeat = true;
 		return -EIO;
@@ -172,9 +217,10 @@ static int by_status(struct s3_req *r, bool *repeat)
 		return -ESTALE;
 	/* A proxy's or a wrong server's 404 says nothing about the key; only HEAD
 	 * has no body to tell by. */
-	if (st == 404 &&
-	    (strcmp(r->method, "HEAD") == 0 || strcmp(r->error.code, "NoSuchKey") == 0))
+	if (st == 404 && strcmp(r->method, "HEAD") == 0)
 		return -ENOENT;
+	if ((st == 501 || st == 405) && r->optional)
+		return -EOPNOTSUPP;
 	return refused_or_broken(r);
 }
 
@@ -253,15 +299,16 @@ static bool next_pause(struct s3_req *r, uint64_t *pause)
 static void finish(struct s3_req *r, int err)
 {
 	struct ufs *u = ufs_of(r);
-	bool normal = err == 0 || err == -ESTALE || (err == -ENOENT && r->missing_is_normal);
+	bool answer = err == 0 || err == -ENOENT || err == -ESTALE || err == -EOPNOTSUPP;
+	bool normal = answer && (err != -ENOENT || r->missing_is_normal);
 
-	if (err == 0 || err == -ENOENT || err == -ESTALE) {
+	if (answer) {
 		ufs_health_note(u, 0, " ");
 	} else {
 		ufs_health_note(u, err, "%s", r->words);
 		COUNT(u->env.loop, UFS_ERRORS, 1);
 	}
-	if (!normal)
+	if (!normal && r->tries == 0)
 		log_warn("s3: %s: gave up after %u attempts", r->words, r->attempt);
 	release(r);
 	r->done(r, err);
@@ -285,6 +332,21 @@ static bool rekey(struct s3_req *r)
 	return false;
 }
 
+static bool is_write(const struct s3_req *r)
+{
+	return strcmp(r->method, "GET") != 0 && strcmp(r->method, "HEAD") != 0;
+}
+
+/* A body that gets farther than any attempt before has its time from there on; so a
+ * connection that always breaks at the same place is not tried for ever. */
+static void note_progress(struct s3_req *r)
+{
+	if (!is_write(r) || r->hr.sent <= r->high)
+		return;
+	r->high = r->hr.sent;
+	r->deadline = MAX(r->deadline, r->hr.moved_ns + ufs_of(r)->env.cfg->ufs_timeout);
+}
+
 static void on_done(struct http_req *hr)
 {
 	struct s3_req *r = container_of(hr, struct s3_req, hr);
@@ -294,7 +356,9 @@ static void on_done(struct http_req *hr)
 
 	CHECK_OBJ(r, S3_REQ_MAGIC);
 	s3_error_parser_free(&r->parser);
+	note_progress(r);
 	err = judge(r, &repeat);
+	r->passing = repeat;
 	/* It did answer before: our own deadline that cuts the last attempt short is no
 	 * silence. */
 	if (err == -ETIMEDOUT && r->answered)
@@ -310,7 +374,7 @@ static void on_done(struct http_req *hr)
 		again_in(r, 0);
 		return;
 	}
-	if (!repeat || !next_pause(r, &pause)) {
+	if (!repeat || (r->tries != 0 && r->attempt >= r->tries) || !next_pause(r, &pause)) {
 		finish(r, err);
 		return;
 	}
@@ -384,38 +448,67 @@ static void begin(struct s3_req *r)
 	}
 }
 
-static void sign(struct s3_req *r)
+static int sign(struct s3_req *r)
 {
-	const struct s3 *s3 = r->s3;
+	struct s3 *s3 = r->s3;
+	struct s3_sign *s = &r->sign;
+	time_t now = (time_t)(loop_wall(s3->ufs.env.loop) / NS_PER_S);
+	struct tm tm;
+	int err;
 
-	if (s3_keys_userpwd(s3->keys) == NULL)
-		return;
-	add_header(r, "x-amz-content-sha256", SHA256_OF_NOTHING);
+	free(r->authorization);
+	r->authorization = NULL;
+	s->access = s3_keys_access(s3->keys);
+	if (s->access == NULL)
+		return 0;
+	if (gmtime_r(&now, &tm) == NULL ||
+	    strftime(s->stamp, sizeof(s->stamp), "%Y%m%dT%H%M%SZ", &tm) != sizeof(s->stamp) - 1)
+		return -EINVAL;
+	add_header(r, "x-amz-content-sha256",
+	    r->body_len > 0 ? "UNSIGNED-PAYLOAD" : SHA256_OF_NOTHING);
 	add_header(r, "x-amz-security-token", s3_keys_token(s3->keys));
-	r->hr.sigv4 = s3->sigv4;
-	r->hr.userpwd = s3_keys_userpwd(s3->keys);
-	r->generation = s3_keys_generation(s3->keys);
+	add_header(r, "x-amz-date", s->stamp);
+	s->method = r->method;
+	s->url = r->url;
+	s->secret = s3_keys_secret(s3->keys);
+	s->region = s3->ufs.env.cfg->s3_region;
+	s->generation = r->generation = s3_keys_generation(s3->keys);
+	s->headers = r->headers;
+	s->nheaders = r->hr.nheaders;
+	err = s3_sign(&s3->sign_key, s, &r->authorization);
+	if (err == 0)
+		add_header(r, "Authorization", r->authorization);
+	return err;
 }
 
 static void send(struct s3_req *r)
 {
 	struct ufs *u = ufs_of(r);
 	uint64_t now = loop_now(u->env.loop);
+	uint64_t left = r->deadline > now ? r->deadline - now : 1;
 
 	COUNT(u->env.loop, UFS_REQUESTS, 1);
 	r->hr.method = r->method;
 	r->hr.url = r->url;
 	r->hr.headers = r->headers;
-	sign(r);
+	r->hr.body = r->body;
+	r->hr.body_len = r->body_len;
 	if (u->env.cfg->s3_requester_pays)
 		add_header(r, "x-amz-request-payer", "requester");
 	add_header(r, "Range", r->range);
 	add_header(r, "If-Match", r->if_match);
-	r->hr.timeout_ns = r->deadline > now ? r->deadline - now : 1;
+	for (unsigned i = 0; i < r->nextra; i++)
+		add_header(r, r->extra[i].name, r->extra[i].value);
+	if (is_write(r))
+		r->hr.idle_ns = left;
+	else
+		r->hr.timeout_ns = left;
 	r->hr.on_headers = on_headers;
 	r->hr.on_data = on_data;
 	r->hr.done = on_done;
-	r->start_err = http_start(u->env.http, &r->hr);
+	r->start_err = sign(r);
+	if (r->start_err == 0)
+		r->start_err = http_start(u->env.http, &r->hr);
 	if (r->start_err != 0) {
 		r->next = S3_REQ_FAIL;
 		timer_arm(&r->pause, 0);
@@ -498,7 +591,7 @@ static char *make_url(const struct s3_req *r, const char *key, const char *query
 	s3_enc_path(f, key);
 	if (query != NULL)
 		(void)fprintf(f, "?%s", query);
-	if (s3_stream_close(f))
+	if (s3_stream_close(f, &url))
 		return url;
 	free(url);
 	return NULL;
@@ -510,7 +603,8 @@ void s3_req_start(struct s3_req *r, const char *key, const char *query)
 
 	r->magic = S3_REQ_MAGIC;
 	timer_init(&r->pause, u->env.loop, on_pause);
-	r->deadline = loop_now(u->env.loop) + u->env.cfg->ufs_timeout;
+	r->deadline = r->until != 0 ? r->until : loop_now(u->env.loop) + u->env.cfg->ufs_timeout;
+	r->high = 0;
 	r->running = true;
 	r->attempt = 0;
 	r->url = key != NULL ? make_url(r, key, query) : NULL;

@@ -455,30 +455,30 @@ Test(http, bulk)
 	free(body);
 }
 
-Test(http, signs)
+/* Headers go as they are given, none is left on the recycled handle, and no body waits
+ * for a "100 Continue". */
+Test(http, headers_of_a_body)
 {
-	const struct http_header hd = { "x-amz-content-sha256", "UNSIGNED-PAYLOAD" };
+	const struct http_header hd = { "Authorization", "as  given" };
 	struct http_probe p;
 	char buf[512];
 
 	http_script_reply(http_rig.hs, NULL, 200, NULL, "x", 1, 0);
 	for (int i = 0; i < 2; i++) {
-		http_probe_init(&p, "/b/key?list-type=2&prefix=");
-		if (i == 0) {
-			p.r.sigv4 = "aws:amz:eu-test-1:s3";
-			p.r.userpwd = "AKIDEXAMPLE:SE:CRET";
-		}
+		http_probe_init(&p, "/b/key");
+		p.r.method = "PUT";
+		p.r.body = "body";
+		p.r.body_len = 4;
 		p.r.headers = &hd;
-		p.r.nheaders = 1;
+		p.r.nheaders = i == 0;
 		http_probe_go(&p);
 		http_probe_expect(&p, HTTP_OK);
+		cr_assert_null(http_script_header(
+		    http_script_get(http_rig.hs, (unsigned)i), "expect", buf, sizeof(buf)));
 	}
-	cr_assert_not_null(
-	    http_script_header(http_script_get(http_rig.hs, 0), "authorization", buf, sizeof(buf)));
-	cr_assert_not_null(strstr(buf, "AWS4-HMAC-SHA256 Credential=AKIDEXAMPLE/"));
-	cr_assert_not_null(strstr(buf, "/eu-test-1/s3/aws4_request"));
-	cr_assert_not_null(strstr(buf, "x-amz-content-sha256"));
-	/* Nothing of it may stay on the recycled handle. */
+	cr_assert_str_eq(
+	    http_script_header(http_script_get(http_rig.hs, 0), "authorization", buf, sizeof(buf)),
+	    "as  given");
 	cr_assert_null(
 	    http_script_header(http_script_get(http_rig.hs, 1), "authorization", buf, sizeof(buf)));
 }
