@@ -8,10 +8,11 @@
 
 #include "base/units.h"
 #include "ops/handle.h"
+#include "ops/ledger.h"
 #include "ops/op.h"
 #include "ops/requests.h"
 
-#define STATE_FORMAT 1u
+#define STATE_FORMAT 2u /* 1: before there was writing; it has no rows that are not here */
 #define ID_BATCH 1024u /* numbers reserved in one row of the database */
 
 /* --- Requests */
@@ -261,6 +262,7 @@ static void fs_turn_end(struct turn_hook *hook)
 	uint64_t format;
 	size_t i;
 
+	ledger_turn_end(fs);
 	if (statedb_lost(fs->db) && !timer_armed(&fs->recover))
 		timer_arm(&fs->recover, fs->recover_failed ? NS_PER_S : 0);
 	if (!fs->changed)
@@ -294,7 +296,7 @@ void fs_free_slot_later(struct fs *fs, uint32_t slot)
 
 int fs_state_open(struct fs *fs, struct statedb *db, struct counts *counts, struct errtext *et)
 {
-	uint64_t format, digest;
+	uint64_t format = STATE_FORMAT, digest;
 	int err;
 
 	assert(fs->db == NULL && fs->ufs != NULL);
@@ -315,6 +317,8 @@ int fs_state_open(struct fs *fs, struct statedb *db, struct counts *counts, stru
 		    "whose files are open; unmount first");
 	else if (err == 0)
 		err = state_load(fs);
+	if (err == 0 && format < STATE_FORMAT)
+		err = meta_put(fs, "format", STATE_FORMAT);
 	if (err != 0) {
 		fs->db = NULL;
 		if (err == -EPROTO && et != NULL && et->s[0] != '\0')
@@ -322,6 +326,7 @@ int fs_state_open(struct fs *fs, struct statedb *db, struct counts *counts, stru
 		return errtext_set(et, err, "state database: %s", strerror(-err));
 	}
 	fs->detached = false;
+	ledger_open(fs);
 	loop_hook_add(fs->env.loop, &fs->hook, fs_turn_end);
 	fs->hooked = true;
 	state_gauges(fs);
@@ -335,6 +340,7 @@ void fs_state_detach(struct fs *fs)
 		loop_hook_remove(fs->env.loop, &fs->hook);
 		fs->hooked = false;
 	}
+	ledger_detach(fs);
 	timer_cancel(&fs->recover);
 	fs->db = NULL;
 	fs->counts = NULL;

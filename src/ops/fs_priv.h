@@ -64,10 +64,18 @@ struct fs {
 	struct staging *staging;
 	struct uploads *uploads;
 	struct session *sessions; /* hash by node id */
+	bool sessions_missing;	  /* there may be rows that could not be read into memory */
+	bool held_up;		  /* no upload begins: a hand-over, or the end */
+	unsigned nwork;		  /* uploads and leftover I/O of sessions that run */
+	uint64_t write_bytes;	  /* of WRITE requests that run */
+	bool write_hold;	  /* no further requests are read until there are fewer */
+	struct timer wire;	  /* ends the wait for changes on the wire */
 	struct pathlocks locks;
 	/* Grows when a node gets another version or path by a change made here: handles
 	 * that have seen less look at the node's row again. */
 	uint64_t rebinds;
+#define FS_TOUCHED 1024
+	uint64_t changes, all_touched, touched[FS_TOUCHED]; /* touched.c */
 	uint64_t *answered; /* ledger rows whose replies leave with this turn */
 	size_t nanswered, answered_cap;
 	bool ledger_old; /* there may be rows of before a crash or takeover */
@@ -86,20 +94,36 @@ struct fs {
 	struct deferred idle_defer;
 };
 
+void ledger_note_request(struct fs *fs); /* ledger.h */
+
+/* Whose request it is, as it arrives. */
 static inline struct fs *fs_of(fuse_req_t req)
 {
 	struct fs *fs = fuse_chan_userdata(req);
 
 	CHECK_OBJ(fs, FS_MAGIC);
+	if (fs->ledger_old)
+		ledger_note_request(fs);
 	return fs;
 }
 
 /* namespace.c.  The storage that has a namespace path ("data/s3/a"), and the path in
  * it; the tree for directories that no storage has. */
 void fs_place(const struct fs *fs, const char *path, struct ufs **ufs, const char **sub);
-/* st_ino of a path: the same whatever part of the namespace is mounted. */
+/* st_ino of a path: the same whatever part of the namespace is mounted.  It is made from
+ * that of its directory, step by step: fs_ino_child() is the last step. */
 uint64_t fs_ino(const struct fs *fs, const char *path);
+uint64_t fs_ino_child(const struct fs *fs, uint64_t parent, const char *path);
+/* 0 is nobody's number and 1 the root's. */
+uint64_t fs_ino_valid(uint64_t hash);
 void fs_namespace_fini(struct fs *fs);
+
+/* touched.c.  A name was made, was taken away, or has another version, by a change made
+ * here; and: names below a directory are others now. */
+void fs_touch(struct fs *fs, uint64_t parent, const char *name);
+void fs_touch_all(struct fs *fs);
+/* Since fs->changes was `when`; now and then also of a name that was not. */
+bool fs_touched_since(struct fs *fs, uint64_t parent, const char *name, uint64_t when);
 
 /* A number never given out before in this mount: 0 or negative errno. */
 int fs_next_id(struct fs *fs, uint64_t *id);

@@ -34,6 +34,8 @@ struct ledger_result {
 
 /* The number of the request being dispatched. */
 uint64_t ledger_unique(const struct fs *fs);
+/* Has the kernel sent it before? */
+bool ledger_resent(const struct fs *fs);
 /* result: filled in for INTENT (what was noted with it) and DONE; may be NULL. */
 enum ledger_stage ledger_seen(struct fs *fs, uint64_t unique, struct ledger_result *result);
 /* 0 or the database's error: then the mutation must not begin. */
@@ -46,6 +48,7 @@ int ledger_done(struct fs *fs, uint64_t unique, const struct ledger_result *resu
 void ledger_drop(struct fs *fs, uint64_t unique);
 /* For fs.c: every request that is dispatched; the database was opened, is detached. */
 void ledger_note_request(struct fs *fs);
+void ledger_turn_end(struct fs *fs);
 void ledger_open(struct fs *fs);
 void ledger_detach(struct fs *fs);
 

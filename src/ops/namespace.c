@@ -162,19 +162,57 @@ void fs_place(const struct fs *fs, const char *path, struct ufs **ufs, const cha
 	*sub = path;
 }
 
+uint64_t fs_ino_valid(uint64_t hash)
+{
+	return hash > 1 ? hash : hash + 2;
+}
+
+/* What is attached just there, or NULL. */
+static struct ufs *attached_at(const struct fs *fs, const char *path, size_t len)
+{
+	const char *nspath;
+	unsigned i;
+
+	for (i = 0; i < fs->nattached; i++) {
+		nspath = fs->attached[i].nspath + 1;
+		if (strncmp(nspath, path, len) == 0 && nspath[len] == '\0')
+			return fs->attached[i].ufs;
+	}
+	return NULL;
+}
+
 /* Two names of one storage's object are two files, so where it is attached counts. */
+static uint64_t ino_step(
+    const struct fs *fs, uint64_t parent, const char *path, size_t at, size_t len)
+{
+	struct ufs *ufs = attached_at(fs, path, len);
+	const char *uri;
+
+	if (ufs == NULL)
+		return fs_ino_valid(hash64(path + at, len - at, parent));
+	uri = ufs_uri(ufs);
+	return fs_ino_valid(hash64(path, len, hash64(uri, strlen(uri), 0)));
+}
+
+uint64_t fs_ino_child(const struct fs *fs, uint64_t parent, const char *path)
+{
+	const char *slash = strrchr(path, '/');
+
+	return ino_step(
+	    fs, parent, path, slash == NULL ? 0 : (size_t)(slash + 1 - path), strlen(path));
+}
+
 uint64_t fs_ino(const struct fs *fs, const char *path)
 {
-	const char *sub, *uri;
-	struct ufs *ufs;
-	uint64_t h;
+	uint64_t ino = ino_step(fs, 0, path, 0, 0);
+	size_t at = 0, len;
 
-	fs_place(fs, path, &ufs, &sub);
-	uri = ufs_uri(ufs);
-	h = hash64(uri, strlen(uri), 0);
-	if (sub > path)
-		h = hash64(path, (size_t)(sub - path), h);
-	return hash64(sub, strlen(sub), h);
+	while (path[at] != '\0') {
+		len = at + strcspn(path + at, "/");
+		ino = ino_step(fs, ino, path, at, len);
+		at = len + (path[len] == '/');
+	}
+	return ino;
 }
 
 static int resolve(const struct fs *fs, const char *nspath)

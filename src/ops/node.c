@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-#include "ops/node.h"
+#include "ops/node_priv.h"
 
 #include <endian.h>
 #include <errno.h>
@@ -24,12 +24,7 @@ _Static_assert(sizeof(struct node_row) == 72, "rows outlive the program that wro
 
 #define NODE_ROW_MAX (sizeof(struct node_row) + UFS_VERSION_MAX + UFS_NAME_MAX)
 
-struct name_key {
-	unsigned char b[8 + UFS_NAME_MAX];
-	size_t len;
-};
-
-static int name_key(struct name_key *k, uint64_t parent, const char *name, size_t len)
+int node_key(struct node_key *k, uint64_t parent, const char *name, size_t len)
 {
 	uint64_t be = htobe64(parent);
 
@@ -116,8 +111,7 @@ int node_store(struct fs *fs, const struct node *n)
 	    fs->db, STATEDB_NODES, &be, sizeof(be), buf, sizeof(r) + vlen + n->name_len);
 }
 
-/* The id that a name is bound to. */
-static int bound_id(struct fs *fs, const struct name_key *k, uint64_t *id)
+int node_bound_id(struct fs *fs, const struct node_key *k, uint64_t *id)
 {
 	struct statedb_val v;
 	uint64_t be;
@@ -132,18 +126,25 @@ static int bound_id(struct fs *fs, const struct name_key *k, uint64_t *id)
 	return 0;
 }
 
-static int find_by_key(struct fs *fs, const struct name_key *k, struct node *n)
+int node_bind_key(struct fs *fs, const struct node_key *k, uint64_t id)
+{
+	uint64_t be = htobe64(id);
+
+	return statedb_put(fs->db, STATEDB_NAMES, k->b, k->len, &be, sizeof(be));
+}
+
+static int find_by_key(struct fs *fs, const struct node_key *k, struct node *n)
 {
 	uint64_t id;
-	int err = bound_id(fs, k, &id);
+	int err = node_bound_id(fs, k, &id);
 
 	return err != 0 ? err : node_load(fs, id, n);
 }
 
 int node_find(struct fs *fs, uint64_t parent, const char *name, struct node *n)
 {
-	struct name_key k;
-	int err = name_key(&k, parent, name, strlen(name));
+	struct node_key k;
+	int err = node_key(&k, parent, name, strlen(name));
 
 	return err != 0 ? err : find_by_key(fs, &k, n);
 }
@@ -153,10 +154,12 @@ static bool same_version(const struct node *n, const struct ufs_attr *attr)
 	return n->kind == (uint8_t)attr->kind && strcmp(n->version, attr->version) == 0;
 }
 
-static void take_attr(struct fs *fs, struct node *n, const struct ufs_attr *attr)
+void node_take_attr(struct fs *fs, struct node *n, const struct ufs_attr *attr)
 {
 	n->kind = (uint8_t)attr->kind;
-	n->flags = attr->have_mode ? NODE_HAVE_MODE : 0;
+	n->flags &= (uint8_t)~(NODE_HAVE_MODE | NODE_LOCAL | NODE_REPLACED);
+	if (attr->have_mode)
+		n->flags |= NODE_HAVE_MODE;
 	n->size = attr->size;
 	n->mtime = attr->mtime;
 	n->mode = attr->mode;
@@ -171,12 +174,14 @@ static void take_attr(struct fs *fs, struct node *n, const struct ufs_attr *attr
 static int node_delete(struct fs *fs, const struct node *n)
 {
 	uint64_t be = htobe64(n->id), id;
-	struct name_key k;
+	struct node_key k;
 	int err;
 
-	err = name_key(&k, n->parent, n->name, n->name_len);
-	if (err == 0 && bound_id(fs, &k, &id) == 0 && id == n->id)
+	err = node_key(&k, n->parent, n->name, n->name_len);
+	if (err == 0 && node_bound_id(fs, &k, &id) == 0 && id == n->id)
 		err = statedb_del(fs->db, STATEDB_NAMES, k.b, k.len);
+	if (err == 0)
+		err = node_ino_release(fs, n);
 	if (err != 0)
 		return err;
 	err = statedb_del(fs->db, STATEDB_NODES, &be, sizeof(be));
@@ -190,8 +195,7 @@ static bool node_unused(const struct fs *fs, const struct node *n)
 	return n->id != NODE_ROOT && n->opens == 0 && counts_get(fs->counts, n->slot) == 0;
 }
 
-/* The row has no right to its name any more. */
-static int node_replace(struct fs *fs, struct node *n)
+int node_replace(struct fs *fs, struct node *n)
 {
 	if (node_unused(fs, n))
 		return node_delete(fs, n);
@@ -201,27 +205,21 @@ static int node_replace(struct fs *fs, struct node *n)
 	return node_store(fs, n);
 }
 
-static int node_create(struct fs *fs, const struct name_key *k, uint64_t parent, const char *path,
-    const struct ufs_attr *attr, struct node *n)
+int node_create(struct fs *fs, const struct node_key *k, uint64_t parent, struct node *n)
 {
-	uint64_t be;
+	uint64_t be = htobe64(n->id);
 	int err;
 
-	memset(n, 0, sizeof(*n));
-	err = fs_next_id(fs, &n->id);
-	if (err == 0)
-		err = counts_alloc(fs->counts, &n->slot);
+	err = counts_alloc(fs->counts, &n->slot);
 	if (err != 0)
 		return err;
 	n->parent = parent;
 	n->name_len = (uint8_t)(k->len - 8);
 	memcpy(n->name, k->b + 8, n->name_len);
-	n->st_ino = node_ino(fs, path);
-	take_attr(fs, n, attr);
-	be = htobe64(n->id);
+	n->name[n->name_len] = '\0';
 	err = node_store(fs, n);
 	if (err == 0) {
-		err = statedb_put(fs->db, STATEDB_NAMES, k->b, k->len, &be, sizeof(be));
+		err = node_bind_key(fs, k, n->id);
 		/* There is room for deleting where there is none for more rows. */
 		if (err != 0)
 			(void)statedb_del(fs->db, STATEDB_NODES, &be, sizeof(be));
@@ -231,35 +229,59 @@ static int node_create(struct fs *fs, const struct name_key *k, uint64_t parent,
 	return err;
 }
 
+/* Another version of what `old` was (NULL: nothing known) under the same name. */
+static int bind_new(struct fs *fs, const struct node_key *k, uint64_t parent, const char *path,
+    const struct ufs_attr *attr, struct node *old, struct node *n)
+{
+	int err;
+
+	memset(n, 0, sizeof(*n));
+	err = fs_next_id(fs, &n->id);
+	if (err != 0)
+		return err;
+	node_take_attr(fs, n, attr);
+	if (old == NULL)
+		n->st_ino = node_ino_pick(fs, parent, path);
+	else
+		err = node_ino_pass(fs, old, n);
+	if (err == 0)
+		err = node_create(fs, k, parent, n);
+	/* Last, as it frees what nobody knows; the number has been passed on. */
+	if (err == 0 && old != NULL)
+		err = node_replace(fs, old);
+	return err;
+}
+
 int node_bind(struct fs *fs, uint64_t parent, const char *name, const char *path,
     const struct ufs_attr *attr, struct node *n)
 {
-	struct name_key k;
+	struct node_key k;
+	struct node old;
 	int err;
 
-	err = name_key(&k, parent, name, strlen(name));
+	err = node_key(&k, parent, name, strlen(name));
 	if (err != 0)
 		return err;
-	err = find_by_key(fs, &k, n);
+	err = find_by_key(fs, &k, &old);
+	if (err == -ENOENT)
+		return bind_new(fs, &k, parent, path, attr, NULL, n);
+	if (err == 0 && !same_version(&old, attr))
+		return bind_new(fs, &k, parent, path, attr, &old, n);
 	if (err == 0) {
-		if (same_version(n, attr)) {
-			take_attr(fs, n, attr);
-			return node_store(fs, n);
-		}
-		err = node_replace(fs, n);
+		*n = old;
+		node_take_attr(fs, n, attr);
+		err = node_store(fs, n);
 	}
-	if (err != 0 && err != -ENOENT)
-		return err;
-	return node_create(fs, &k, parent, path, attr, n);
+	return err;
 }
 
 int node_unbind(struct fs *fs, uint64_t parent, const char *name)
 {
-	struct name_key k;
+	struct node_key k;
 	struct node n;
 	int err;
 
-	err = name_key(&k, parent, name, strlen(name));
+	err = node_key(&k, parent, name, strlen(name));
 	if (err == 0)
 		err = find_by_key(fs, &k, &n);
 	if (err != 0)
@@ -281,7 +303,7 @@ int node_refresh(struct fs *fs, struct node *n, const struct ufs_attr *attr)
 		err = node_replace(fs, n);
 		return err != 0 ? err : -ESTALE;
 	}
-	take_attr(fs, n, attr);
+	node_take_attr(fs, n, attr);
 	return node_store(fs, n);
 }
 
@@ -389,14 +411,6 @@ void node_entry(const struct fs *fs, const struct node *n, struct fuse_entry_par
 	e->attr_timeout = node_ttl(fs, n);
 	e->entry_timeout = fs->env.mo->entry_timeout;
 	node_stat(fs, n, &e->attr);
-}
-
-uint64_t node_ino(const struct fs *fs, const char *path)
-{
-	uint64_t h = fs_ino(fs, path);
-
-	/* 0 is nobody's number and 1 the root's. */
-	return h > NODE_ROOT ? h : h + 2;
 }
 
 /* --- Paths */

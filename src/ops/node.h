@@ -21,6 +21,7 @@
 			   * says all that there is; version is "" */
 #define NODE_MARKED 8u	  /* a directory that has its own object, or is kept by the storage:
 			   * it stays when it is empty */
+#define NODE_INO 16u	  /* its st_ino is not to be another's while it lives */
 
 struct node {
 	uint64_t id, parent, st_ino;

@@ -6,11 +6,22 @@
 #include <string.h>
 
 #include "base/units.h"
+#include "ops/ledger.h"
 
 #define DYING_PERIOD_NS (200 * NS_PER_MS)
 #define SIGKILL_BIT (UINT64_C(1) << 8)
 
-int op_prepare(struct op *op, struct fs *fs, fuse_req_t req)
+struct op *op_find(struct fs *fs, uint64_t unique)
+{
+	struct op *op;
+
+	TAILQ_FOREACH(op, &fs->ops, link)
+	if (op->unique == unique && op->req != NULL)
+		return op;
+	return NULL;
+}
+
+static int op_keep_raw(struct op *op, struct fs *fs, fuse_req_t req)
 {
 	const void *raw;
 	size_t len;
@@ -21,11 +32,37 @@ int op_prepare(struct op *op, struct fs *fs, fuse_req_t req)
 		fuse_reply_err(req, ENOMEM);
 		return -ENOMEM;
 	}
-	op->magic = OP_MAGIC;
-	op->fs = fs;
 	op->req = req;
 	op->raw->len = (uint32_t)len;
 	memcpy(op->raw->raw, raw, len);
+	return 0;
+}
+
+/* Sent again while it runs here: after another daemon's death, say, for whose requests
+ * the kernel was asked to send all again. */
+static bool runs_already(struct fs *fs, fuse_req_t req, uint64_t unique)
+{
+	struct op *op;
+
+	if (!ledger_resent(fs))
+		return false;
+	op = op_find(fs, unique);
+	if (op != NULL)
+		op_replace(op, req);
+	return op != NULL;
+}
+
+int op_prepare(struct op *op, struct fs *fs, fuse_req_t req)
+{
+	uint64_t unique = ledger_unique(fs);
+
+	if (runs_already(fs, req, unique))
+		return -EALREADY;
+	if (op_keep_raw(op, fs, req) != 0)
+		return -ENOMEM;
+	op->magic = OP_MAGIC;
+	op->fs = fs;
+	op->unique = unique;
 	return 0;
 }
 
@@ -115,7 +152,7 @@ void op_replace(struct op *op, fuse_req_t req)
 		fuse_reply_err(req, EBUSY);
 		return;
 	}
-	if (op_prepare(op, op->fs, req) != 0) {
+	if (op_keep_raw(op, op->fs, req) != 0) {
 		op->raw = was_raw;
 		return;
 	}

@@ -38,12 +38,16 @@ static inline void *op_check(struct task *t)
 }
 
 /* A zeroed struct of `size` bytes (struct op first) for the request being
- * dispatched.  NULL: out of memory, and the request has been answered so. */
+ * dispatched.  NULL: it needs none: out of memory, and the request has been answered so;
+ * or the kernel has sent one again that runs here already, which answers it now. */
 void *op_new(struct fs *fs, fuse_req_t req, size_t size);
-/* The same for a zeroed struct that the caller has: 0 or -ENOMEM (answered). */
+/* The same for a zeroed struct that the caller has: 0, or negative errno (nothing is left
+ * to be done). */
 int op_prepare(struct op *op, struct fs *fs, fuse_req_t req);
 /* The kernel sent the running request again, and takes no answer but to this one. */
 void op_replace(struct op *op, fuse_req_t req);
+/* The running request of that number, or NULL. */
+struct op *op_find(struct fs *fs, uint64_t unique);
 void op_run(struct op *op, const struct task_kind *kind);
 /* For a kind's fini, last: the request must have been answered or held. */
 void op_free(struct op *op);

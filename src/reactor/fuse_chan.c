@@ -460,6 +460,8 @@ int fuse_chan_resend(struct fuse_chan *ch)
 	struct fuse_out_header head = {.len = sizeof(head), .error = NOTIFY_RESEND};
 
 	CHECK_OBJ(ch, FUSE_CHAN_MAGIC);
+	/* What has been answered is not to come again. */
+	fuse_chan_flush(ch);
 	if (write(ch->fd, &head, sizeof(head)) == (ssize_t)sizeof(head))
 		return 0;
 	return errno == EINVAL ? -EOPNOTSUPP : -errno;
