@@ -64,7 +64,7 @@ cleanup() {
 		sleep 0.05
 	done
 	n=$(systemd_escape "$T")
-	rm -rf "/run/batonfs/$n"* "/dev/shm/batonfs/$n"*
+	rm -rf "/run/batonfs/$n"* "/dev/shm/batonfs/$n"* "/var/lib/batonfs/$n"*
 	rm -rf --one-file-system "$T"
 	[ $status -eq 0 ] && echo "$checks checks passed"
 	exit $status

@@ -6,6 +6,7 @@
 #	t/lib/s3put.sh put BUCKET KEY FILE
 #	t/lib/s3put.sh many BUCKET DIR	each file below DIR under its relative path
 #	t/lib/s3put.sh delete BUCKET KEY
+#	t/lib/s3put.sh status BUCKET KEY	prints what a HEAD is answered with
 #	t/lib/s3put.sh rmbucket BUCKET
 # or source it and call s3_bucket, s3_put, ... .  Objects up to 5 GiB.
 
@@ -61,13 +62,17 @@ s3_delete() { # BUCKET KEY
 	s3_curl -o /dev/null -X DELETE "$RGW_ENDPOINT/$1/$(s3_encode "$2")"
 }
 
+s3_status() { # BUCKET KEY: prints what a HEAD is answered with, such as 200
+	s3_curl -I -o /dev/null -w '%{http_code}\n' "$RGW_ENDPOINT/$1/$(s3_encode "$2")" 2>/dev/null
+}
+
 s3_rmbucket() { # BUCKET
 	s3_curl -o /dev/null -X DELETE "$RGW_ENDPOINT/$1"
 }
 
 if [ "${BASH_SOURCE[0]}" = "$0" ]; then
 	case ${1:-} in
-	bucket | put | many | delete | rmbucket) "s3_$1" "${@:2}" ;;
-	*) echo "usage: s3put.sh bucket|put|many|delete|rmbucket ..." >&2; exit 2 ;;
+	bucket | put | many | delete | status | rmbucket) "s3_$1" "${@:2}" ;;
+	*) echo "usage: s3put.sh bucket|put|many|delete|status|rmbucket ..." >&2; exit 2 ;;
 	esac
 fi

@@ -1,0 +1,83 @@
+#!/bin/bash
+# SPDX-License-Identifier: BSD-2-Clause
+# A source tree of many small files unpacked by tar(1) and removed by rm -rf, beside
+# Debian's s3fs on the same radosgw, in turns; and the rename of a large object, which
+# must not come through the client.  FILES=n files, ROUNDS=n turns, RENAME_MB=n.
+. "${BATONFS_SRC:-.}/t/bench/bench.sh"
+
+FILES=${FILES:-1000}
+ROUNDS=${ROUNDS:-3}
+RENAME_MB=${RENAME_MB:-1024}
+S=$T/s3fs
+
+command -v s3fs >/dev/null || die "s3fs is not installed (apt-get install s3fs)"
+own_end() {
+	fusermount3 -u "$S" 2>/dev/null || fusermount -u "$S" 2>/dev/null || true
+}
+
+# Sizes as sources have them: a few hundred bytes to some ten thousand.
+make_tree() {
+	local i
+	mkdir "$T/tree"
+	for i in $(seq "$FILES"); do
+		[ $((i % 100)) = 1 ] && mkdir -p "$T/tree/dir$((i / 100))"
+		head -c $((200 + i * 7919 % 20000)) /dev/urandom >"$T/tree/dir$(((i - 1) / 100))/file$i.c"
+	done
+	tar -C "$T" -cf "$T/tree.tar" tree
+}
+
+seconds() { # COMMAND...
+	local began ended
+	began=$(date +%s%N)
+	"$@" || die "$*"
+	ended=$(date +%s%N)
+	calc "($ended - $began) / 1e9"
+}
+
+turn() { # NAME DIRECTORY
+	seconds tar -C "$2" -xf "$T/tree.tar" >>"$T/$1.unpack"
+	diff -r "$T/tree" "$2/tree" >/dev/null || die "$1: what was unpacked differs"
+	seconds rm -rf "$2/tree" >>"$T/$1.remove"
+	[ ! -e "$2/tree" ] || die "$1: the tree is still there"
+}
+
+compare() { # WHAT LIMIT
+	local how
+	for how in s3fs batonfs; do
+		say "$(printf '%-8s %-7s %8.2f s' "$how" "$1" "$(awk '{ print $1 }' "$T/$how.$1" | median)")"
+	done
+	verdict "$(ratio "$T/s3fs.$1" "$T/batonfs.$1" 1)" ">=" "$2" "$1 $FILES small files: times as fast as s3fs"
+}
+
+"$BATONFS_SRC/t/lib/rgw.sh" start "$T/rgw" || die "radosgw did not start"
+# shellcheck source=/dev/null
+. "$T/rgw/env"
+export AWS_ACCESS_KEY_ID AWS_SECRET_ACCESS_KEY RGW_ENDPOINT
+"$BATONFS_SRC/t/lib/s3put.sh" bucket ours
+"$BATONFS_SRC/t/lib/s3put.sh" bucket theirs
+echo "$AWS_ACCESS_KEY_ID:$AWS_SECRET_ACCESS_KEY" >"$T/passwd"
+chmod 600 "$T/passwd"
+mkdir "$S"
+s3fs theirs "$S" -o "passwd_file=$T/passwd,url=$RGW_ENDPOINT,use_path_request_style" ||
+	die "s3fs did not mount"
+wait_until 20 "s3fs is mounted" grep -q " $S " /proc/self/mounts
+serve -u /=s3://ours -s s3.endpoint="$RGW_ENDPOINT" -s write.staging.dir="$T/staged"
+make_tree
+for _ in $(seq "$ROUNDS"); do
+	turn s3fs "$S"
+	turn batonfs "$M"
+done
+compare unpack 5
+compare remove 5
+
+head -c $((RENAME_MB << 20)) /dev/zero >"$M/large"
+received() { # bytes that the daemon has read from and sent to the storage
+	batonfs --json status | jq '.counters["cache.fetch.bytes"] + .counters["upload.bytes"]'
+}
+before=$(received)
+took=$(seconds mv "$M/large" "$M/renamed")
+say "$(printf 'rename of %d MiB: %.2f s' "$RENAME_MB" "$took")"
+verdict "$(calc "($(received) - $before) / 1048576")" "<=" 0 "MiB that a rename moves through the client"
+[ "$(stat -c %s "$M/renamed")" = $((RENAME_MB << 20)) ] || die "size after the rename"
+stop
+finish

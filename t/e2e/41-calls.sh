@@ -1,0 +1,94 @@
+#!/bin/bash
+# SPDX-License-Identifier: BSD-2-Clause
+# Every row of the table "what a call gets", on a directory and on a real radosgw, with
+# a second mount of the same storage beside; then what must hold after a remount.
+. "${BATONFS_SRC:-.}/t/e2e/lib.sh"
+
+M2=$T/mnt2
+OPTS="-s ufs.timeout=20s -o attr_timeout=0.1,entry_timeout=0.1,allow_other"
+
+serve_other() { # the same as serve, on the second mount point
+	: >"$T/ready2"
+	batonfs-keeper --ready-fd 8 -- batonfsd -f "$@" "$M2" 8>"$T/ready2" 2>>"$LOG" &
+	keeper2=$!
+	wait_until 30 "the second mount serves" test -s "$T/ready2"
+	[ "$(cat "$T/ready2")" = 0 ] || die "the second daemon ended: $(tail -n 5 "$LOG")"
+}
+
+stop_other() {
+	batonfs -m "$M2" umount
+	wait_until 20 "the second keeper ends" not kill -0 "$keeper2"
+	wait "$keeper2" || die "the second keeper ended with $?"
+}
+
+calls() { # NAME: all rows, in a directory of that name
+	mkdir "$M/$1"
+	chmod 755 "$T"
+	python3 "$BATONFS_SRC/t/e2e/calls.py" "$M/$1" --other "$M2/$1" || die "$1: a row failed"
+	ok "every row of the table on $1"
+}
+
+remount() { # FLAGS...: what is kept by storage and metadata store
+	mkdir -p "$M/kept/dir" "$M/kept/empty"
+	echo content >"$M/kept/file"
+	chmod 4751 "$M/kept/file"
+	chown 12:34 "$M/kept/file" "$M/kept/dir"
+	chmod 700 "$M/kept/dir"
+	touch -d '2001-02-03 04:05:06.789' "$M/kept/file" "$M/kept/dir"
+	before=$(stat -c '%n %a %u %g %.Y %s' "$M/kept/file" "$M/kept/dir")
+	stop
+	serve "$@"
+	[ "$(stat -c '%n %a %u %g %.Y %s' "$M/kept/file" "$M/kept/dir")" = "$before" ] ||
+		die "attributes changed: $before; now $(stat -c '%n %a %u %g %.Y %s' "$M/kept/file" "$M/kept/dir")"
+	ok "mode, owner and times survive a remount"
+	expect "and so does content" grep -qx content "$M/kept/file"
+	expect "and an empty directory" test -d "$M/kept/empty"
+}
+
+# --- a directory
+mkdir "$M2" "$T/store"
+# shellcheck disable=SC2086
+{
+	serve -u /="file://$T/store" $OPTS -s worker.page.store.dir="$T/cache"
+	serve_other -u /="file://$T/store" $OPTS -s worker.page.store.dir="$T/cache2"
+	calls directory
+	remount -u /="file://$T/store" $OPTS -s worker.page.store.dir="$T/cache"
+}
+[ -z "$(find "$T/store" -name '.batonfs*')" ] || die "temporary files were left"
+ok "no temporary file is left"
+stop
+stop_other
+
+# --- a bucket
+"$BATONFS_SRC/t/lib/rgw.sh" start "$T/rgw" || die "radosgw did not start"
+# shellcheck source=/dev/null
+. "$T/rgw/env"
+export AWS_ACCESS_KEY_ID AWS_SECRET_ACCESS_KEY RGW_ENDPOINT
+"$BATONFS_SRC/t/lib/s3put.sh" bucket data
+# shellcheck disable=SC2086
+{
+	serve -u /=s3://data -s s3.endpoint="$RGW_ENDPOINT" $OPTS
+	serve_other -u /=s3://data -s s3.endpoint="$RGW_ENDPOINT" $OPTS
+	calls bucket
+	remount -u /=s3://data -s s3.endpoint="$RGW_ENDPOINT" $OPTS
+}
+stop
+stop_other
+
+# --- across storages, and read-only
+mkdir "$T/a" "$T/b"
+# shellcheck disable=SC2086
+serve -u /a="file://$T/a" -u /b="file://$T/b" $OPTS
+echo 1 >"$M/a/f"
+mkdir "$M/a/d"
+expect_exit 1 "" "rename across storages is not done" python3 -c "import os; os.rename('$M/a/f', '$M/b/f')"
+expect "mv(1) across storages copies" mv "$M/a/f" "$M/b/g"
+expect "to the other storage" grep -qx 1 "$T/b/g"
+expect "and deletes the first" not test -e "$T/a/f"
+expect_exit 1 "Device or resource busy" "an attached storage cannot be removed" rmdir "$M/a"
+stop
+# shellcheck disable=SC2086
+serve -u /="file://$T/a" -o ro
+expect_exit 1 "Read-only file system" "a read-only mount refuses writes" touch "$M/x"
+expect_exit 1 "Read-only file system" "and directories" mkdir "$M/x"
+stop

@@ -1,0 +1,113 @@
+#!/bin/bash
+# SPDX-License-Identifier: BSD-2-Clause
+# What goes wrong while files are written: storage that refuses, hangs or is gone at each
+# step of an upload and of a rename, a staging disk that is full, a bucket without room.
+# Every error reaches the caller, nothing half-written is seen, nothing is lost.
+. "${BATONFS_SRC:-.}/t/e2e/lib.sh"
+
+"$BATONFS_SRC/t/lib/rgw.sh" start "$T/rgw" || die "radosgw did not start"
+# shellcheck source=/dev/null
+. "$T/rgw/env"
+export AWS_ACCESS_KEY_ID AWS_SECRET_ACCESS_KEY RGW_ENDPOINT
+"$BATONFS_SRC/t/lib/s3put.sh" bucket data
+mkdir "$T/disk"
+mount -t tmpfs -o size=64m,mode=700 batonfs-test "$T/disk"
+pattern gen "$T/big.30000000" "$T/small.5000"
+serve -u /=s3://data -s s3.endpoint="$RGW_ENDPOINT" -s ufs.timeout=1500ms \
+	-s write.staging.dir="$T/disk/staged" -s keeper.restart.limit="100 in 1min" \
+	-o attr_timeout=0.1,entry_timeout=0.1
+
+gateway() { # stop|start: nothing listens, or again
+	if [ "$1" = start ]; then
+		"$BATONFS_SRC/t/lib/rgw.sh" gateway "$T/rgw" || die "the gateway did not start again"
+	else
+		pkill -9 -f "^radosgw.*$T/rgw" || die "the gateway does not run"
+		wait_until 10 "the gateway is gone" not pgrep -f "^radosgw.*$T/rgw"
+	fi
+}
+
+write_fails() { # ERRNO FILE SOURCE: some call of the writer says it
+	python3 - "$@" <<'EOF'
+import errno, os, sys
+want = getattr(errno, sys.argv[1])
+try:
+    fd = os.open(sys.argv[2], os.O_CREAT | os.O_TRUNC | os.O_WRONLY, 0o644)
+    with open(sys.argv[3], "rb") as f:
+        while piece := f.read(1 << 20):
+            os.write(fd, piece)
+    os.close(fd)
+except OSError as e:
+    sys.exit(0 if e.errno == want else f"{e}, not {sys.argv[1]}")
+sys.exit("nobody was told")
+EOF
+}
+
+state_of() { # PATH: as async-persist has it
+	batonfs -m "$M" --json async-persist stat --path "$1" | jq -r .state
+}
+
+in_bucket() { # NAME: by another client
+	[ "$("$BATONFS_SRC/t/lib/s3put.sh" status data "$1")" = 200 ]
+}
+
+# --- the storage is gone
+for f in big.30000000 small.5000; do
+	gateway stop
+	expect "close of $f says that it is not stored" write_fails EIO "$M/$f" "$T/$f"
+	[ "$(state_of "/$f")" = FAILED ] || die "state: $(state_of "/$f")"
+	ok "async-persist shows it as FAILED"
+	expect_exit 1 "not in the storage" "umount is refused meanwhile" batonfs -m "$M" umount
+	expect "its bytes are still there to read" cmp "$T/$f" "$M/$f"
+	pid=$(daemon_pid)
+	kill -9 "$pid"
+	wait_until 20 "a new daemon serves" daemon_pid
+	expect "also after a crash" cmp "$T/$f" "$M/$f"
+	expect_exit 1 "" "a retry fails as long as the storage is gone" batonfs -m "$M" async-persist retry "/$f"
+	gateway start
+	expect "nothing of it is in the bucket" not in_bucket "$f"
+	expect "a retry uploads it" batonfs -m "$M" async-persist retry "/$f"
+	expect "and it is not listed any more" not state_of "/$f"
+	expect "now the bucket has it" in_bucket "$f"
+	expect "byte for byte" cmp "$T/$f" "$M/$f"
+	rm "$M/$f"
+done
+
+# --- dropped instead
+gateway stop
+expect "a failed file" write_fails EIO "$M/gone" "$T/small.5000"
+gateway start
+expect "is dropped on request" batonfs -m "$M" async-persist drop /gone
+wait_until 10 "its name is gone" not test -e "$M/gone"
+echo one >"$M/kept"
+gateway stop
+expect "a failed change of a file" write_fails EIO "$M/kept" "$T/small.5000"
+gateway start
+expect "is dropped" batonfs -m "$M" async-persist drop /kept
+wait_until 10 "the file is what it was" grep -qx one "$M/kept"
+ok "the file is what it was"
+
+# --- rename, unlink, mkdir while it is gone
+mkdir "$M/dir"
+echo 1 >"$M/dir/a"
+gateway stop
+expect_exit 1 "" "rename says that it failed" mv -T "$M/kept" "$M/renamed"
+expect_exit 1 "" "rename of a directory too" mv -T "$M/dir" "$M/other"
+expect_exit 1 "" "unlink too" rm "$M/kept"
+expect_exit 1 "" "mkdir too" mkdir "$M/new"
+gateway start
+wait_until 10 "the old name is there" grep -qx one "$M/kept"
+wait_until 10 "the directory too" grep -qx 1 "$M/dir/a"
+expect "the new names are not" not ls "$M/renamed" "$M/other" "$M/new"
+expect "later it works" mv -T "$M/dir" "$M/other"
+
+# --- the staging disk is full
+head -c 100000000 /dev/zero >"$T/toolarge"
+expect "a write that does not fit says ENOSPC" write_fails ENOSPC "$M/toolarge" "$T/toolarge"
+rm -f "$M/toolarge"
+wait_until 10 "the room is free again" test "$(df --output=used -k "$T/disk" | tail -n 1)" -lt 20000
+expect "and others can write" cp "$T/big.30000000" "$M/fits"
+expect "whole" cmp "$T/big.30000000" "$M/fits"
+stop
+[ -z "$(find "$T/disk/staged" -type f)" ] || die "staged files were left: $(find "$T/disk/staged" -type f)"
+ok "no staged file is left"
+umount "$T/disk"
