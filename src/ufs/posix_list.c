@@ -11,7 +11,7 @@
 #include <unistd.h>
 
 #include "base/errtext.h"
-#include "ufs/posix_priv.h"
+#include "ufs/posix_temp.h"
 
 struct name {
 	char *s;
@@ -120,6 +120,10 @@ static int scan(struct posix_job *pj, DIR *d, struct heap *h)
 		nm.len = strlen(de->d_name);
 		if (!ufs_name_ok(nm.s, nm.len))
 			continue;
+		if (posix_temp_name(nm.s, nm.len)) {
+			pj->hidden++;
+			continue;
+		}
 		if (dir_len + (dir_len > 0) + nm.len > UFS_PATH_MAX) {
 			pj->hidden++; /* nothing can be asked of it */
 			continue;
@@ -157,16 +161,15 @@ static int fill(struct posix_job *pj, int dir, const struct heap *h)
 	return 0;
 }
 
-int posix_list_work(struct posix_job *pj)
+int posix_list_work(struct posix_job *pj, int root)
 {
 	struct heap h = { .v = calloc(POSIX_PAGE, sizeof(*h.v)) };
-	int root, fd, err;
+	int fd, err;
 	DIR *d = NULL;
 
 	if (h.v == NULL)
 		return -ENOMEM;
-	root = posix_open_root(pj);
-	fd = root < 0 ? root : posix_open_at(pj, root, pj->path, O_RDONLY | O_DIRECTORY);
+	fd = posix_open_at(pj, root, pj->path, O_RDONLY | O_DIRECTORY);
 	err = fd < 0 ? fd : 0;
 	if (err == 0) {
 		d = fdopendir(fd);
@@ -181,8 +184,6 @@ int posix_list_work(struct posix_job *pj)
 		err = fill(pj, dirfd(d), &h);
 	if (d != NULL)
 		(void)closedir(d);
-	if (root >= 0)
-		(void)close(root);
 	for (size_t i = 0; i < h.n; i++)
 		free(h.v[i].s);
 	free(h.v);

@@ -17,7 +17,7 @@ int posix_open_root(struct posix_job *pj)
 	int fd = open(pj->root, O_PATH | O_DIRECTORY | O_CLOEXEC);
 
 	/* Without its root the storage is broken; no path is known to be missing. */
-	if (fd < 0 && pj->op != POSIX_CHECK && (errno == ENOENT || errno == ENOTDIR))
+	if (fd < 0 && !pj->kind->root_may_miss && (errno == ENOENT || errno == ENOTDIR))
 		return -EIO;
 	if (fd < 0)
 		return -errno;
@@ -94,6 +94,21 @@ int posix_open_at(struct posix_job *pj, int root, const char *path, int flags)
 	return fd == -ELOOP ? -ENOENT : (int)fd;
 }
 
+int posix_open_parent(struct posix_job *pj, int root, const char *path, const char **name)
+{
+	const char *slash = strrchr(path, '/');
+	char *dir;
+	int fd;
+
+	*name = slash != NULL ? slash + 1 : path;
+	dir = strndup(path, slash != NULL ? (size_t)(slash - path) : 0);
+	if (dir == NULL)
+		return -ENOMEM;
+	fd = posix_open_at(pj, root, dir, O_PATH | O_DIRECTORY);
+	free(dir);
+	return fd;
+}
+
 bool posix_attr(const struct stat *st, struct ufs_attr *attr)
 {
 	memset(attr, 0, sizeof(*attr));
@@ -115,4 +130,42 @@ bool posix_attr(const struct stat *st, struct ufs_attr *attr)
 	    (unsigned long)st->st_mtim.tv_nsec & 0x3fffffff, (uint64_t)st->st_ctim.tv_sec,
 	    (unsigned long)st->st_ctim.tv_nsec & 0x3fffffff);
 	return true;
+}
+
+static int version_is(int fd, const char *version, struct stat *st)
+{
+	struct ufs_attr attr;
+
+	if (fstat(fd, st) != 0)
+		return -errno;
+	return posix_attr(st, &attr) && strcmp(attr.version, version) == 0 ? 0 : -ESTALE;
+}
+
+int posix_version_is(int fd, const char *version)
+{
+	struct stat st;
+
+	return version_is(fd, version, &st);
+}
+
+int posix_open_version(struct posix_job *pj, int root, const char *path, const char *version,
+    struct stat *st)
+{
+	/* Looked at before it is opened: opening a pipe or device has effects. */
+	int fd = posix_open_at(pj, root, path, O_PATH), err;
+
+	if (fd >= 0) {
+		err = version_is(fd, version, st);
+		(void)close(fd);
+		if (err != 0)
+			return err;
+		fd = posix_open_at(pj, root, path, O_RDONLY | O_NONBLOCK | O_NOCTTY);
+	}
+	if (fd < 0)
+		return fd == -ENOENT || fd == -ENOTDIR ? -ESTALE : fd;
+	err = version_is(fd, version, st);
+	if (err == 0)
+		return fd;
+	(void)close(fd);
+	return err;
 }

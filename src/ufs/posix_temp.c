@@ -1,0 +1,343 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#include "ufs/posix_temp.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/random.h>
+#include <unistd.h>
+
+#include "base/errtext.h"
+
+#define TMP_HEAD ".batonfs-"
+#define TMP_TAIL ".tmp"
+#define TMP_LEN (sizeof(TMP_HEAD TMP_TAIL) - 1 + 16)
+
+_Static_assert(TMP_LEN < POSIX_TMP_MAX, "a temporary name has room");
+
+/* --- names */
+
+bool posix_temp_name(const char *name, size_t len)
+{
+	return len == TMP_LEN && memcmp(name, TMP_HEAD, strlen(TMP_HEAD)) == 0 &&
+	       memcmp(name + len - strlen(TMP_TAIL), TMP_TAIL, strlen(TMP_TAIL)) == 0 &&
+	       strspn(name + strlen(TMP_HEAD), "0123456789abcdef") == 16;
+}
+
+bool posix_temp_in(const char *path)
+{
+	for (;;) {
+		size_t n = strcspn(path, "/");
+
+		if (posix_temp_name(path, n))
+			return true;
+		if (path[n] == '\0')
+			return false;
+		path += n + 1;
+	}
+}
+
+static int name_new(char *name)
+{
+	uint64_t x;
+
+	if (getrandom(&x, sizeof(x), 0) != (ssize_t)sizeof(x))
+		return errtext_errno();
+	(void)snprintf(name, POSIX_TMP_MAX, TMP_HEAD "%016" PRIx64 TMP_TAIL, x);
+	return 0;
+}
+
+/* --- files */
+
+static int named_new(struct posix_job *pj)
+{
+	char name[POSIX_TMP_MAX];
+	int err = name_new(name);
+
+	if (err != 0)
+		return err;
+	/* A name that is there already would be one of 2^64. */
+	pj->fd = openat(pj->dir, name, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
+	if (pj->fd < 0)
+		return errtext_errno();
+	strcpy(pj->tmp, name);
+	return 0;
+}
+
+int posix_temp_new(struct posix_job *pj, int root, bool named)
+{
+	const char *name;
+
+	pj->dir = posix_open_parent(pj, root, pj->path, &name);
+	if (pj->dir < 0)
+		return pj->dir;
+	if (!named) {
+		pj->fd = openat(pj->dir, ".", O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+		if (pj->fd >= 0)
+			return 0;
+	}
+	return named_new(pj);
+}
+
+void posix_temp_drop(struct posix_job *pj)
+{
+	if (pj->fd >= 0)
+		(void)close(pj->fd);
+	pj->fd = -1;
+	if (pj->tmp[0] != '\0')
+		(void)unlinkat(pj->dir, pj->tmp, 0);
+	pj->tmp[0] = '\0';
+}
+
+int posix_pwrite_all(int fd, const char *buf, size_t len, uint64_t off)
+{
+	while (len > 0) {
+		ssize_t n = pwrite(fd, buf, len, (off_t)off);
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n <= 0)
+			return n < 0 ? -errno : -EIO;
+		buf += n;
+		len -= (size_t)n;
+		off += (uint64_t)n;
+	}
+	return 0;
+}
+
+int posix_sync_range(int fd, uint64_t off, uint64_t len)
+{
+	const unsigned all = SYNC_FILE_RANGE_WAIT_BEFORE | SYNC_FILE_RANGE_WRITE |
+			     SYNC_FILE_RANGE_WAIT_AFTER;
+
+	if (sync_file_range(fd, (off_t)off, (off_t)len, all) == 0)
+		return 0;
+	if (errno == EIO || errno == ENOSPC || errno == EDQUOT)
+		return -errno;
+	return fdatasync(fd) == 0 ? 0 : -errno; /* it does not have the call */
+}
+
+int posix_sync_dir(int dir)
+{
+	int fd = openat(dir, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC), err = 0;
+
+	/* Who may write to a directory but not read it cannot sync it either. */
+	if (fd < 0)
+		return errno == EACCES ? 0 : -errno;
+	if (fsync(fd) != 0 && errno != EINVAL)
+		err = -errno;
+	(void)close(fd);
+	return err;
+}
+
+/* --- attributes */
+
+/* Through /proc, for descriptors that are for paths only have no fchmod(). */
+static void fd_path(char *buf, size_t len, int fd)
+{
+	(void)snprintf(buf, len, "/proc/self/fd/%d", fd);
+}
+
+/* A missing /proc is no missing file. */
+static int proc_errno(void)
+{
+	return errno == ENOENT ? -EIO : -errno;
+}
+
+int posix_set_apply(int fd, const struct stat *now, const struct ufs_set *set)
+{
+	const uid_t uid = set->what & UFS_SET_UID ? set->uid : now->st_uid;
+	const gid_t gid = set->what & UFS_SET_GID ? set->gid : now->st_gid;
+	const struct timespec keep = { .tv_nsec = UTIME_OMIT };
+	struct timespec ts[2] = { keep, keep };
+	bool chowned = uid != now->st_uid || gid != now->st_gid;
+	mode_t mode = set->what & UFS_SET_MODE ? set->mode & 07777 : now->st_mode & 07777;
+	char path[64];
+
+	fd_path(path, sizeof(path), fd);
+	if (chowned && fchownat(fd, "", uid, gid, AT_EMPTY_PATH) != 0)
+		return -errno;
+	/* A new owner takes the set-id bits away. */
+	if ((mode != (now->st_mode & 07777) || (chowned && (set->what & UFS_SET_MODE))) &&
+	    chmod(path, mode) != 0)
+		return proc_errno();
+	if (set->what & UFS_SET_ATIME)
+		ts[0] = set->atime;
+	if (set->what & UFS_SET_MTIME)
+		ts[1] = set->mtime;
+	if ((set->what & (UFS_SET_ATIME | UFS_SET_MTIME)) &&
+	    utimensat(AT_FDCWD, path, ts, 0) != 0)
+		return proc_errno();
+	return 0;
+}
+
+/* A new file's: what was asked for, and what it lacks from `like`, or 0644.  An owner
+ * that nobody asked for is kept as far as we may. */
+static int attrs_give(int fd, const struct ufs_set *asked, const struct stat *like)
+{
+	struct ufs_set set = *asked;
+	struct stat now;
+
+	if (fstat(fd, &now) != 0)
+		return -errno;
+	if (like != NULL && !(set.what & UFS_SET_UID) && like->st_uid != now.st_uid &&
+	    fchown(fd, like->st_uid, (gid_t)-1) != 0 && errno != EPERM)
+		return -errno;
+	if (like != NULL && !(set.what & UFS_SET_GID) && like->st_gid != now.st_gid &&
+	    fchown(fd, (uid_t)-1, like->st_gid) != 0 && errno != EPERM)
+		return -errno;
+	if (!(set.what & UFS_SET_MODE)) {
+		set.what |= UFS_SET_MODE;
+		set.mode = like != NULL ? like->st_mode & 07777 : 0644;
+	}
+	if (fstat(fd, &now) != 0)
+		return -errno;
+	return posix_set_apply(fd, &now, &set);
+}
+
+/* --- appearing */
+
+struct target {
+	const char *name;
+	bool there;
+	struct stat st;
+};
+
+/* What is at the name now, and whether that allows what the job wants. */
+static int target_look(const struct posix_job *pj, struct target *tg)
+{
+	struct ufs_attr attr;
+
+	tg->there = fstatat(pj->dir, tg->name, &tg->st, AT_SYMLINK_NOFOLLOW) == 0;
+	if (!tg->there && errno != ENOENT)
+		return -errno;
+	if (!tg->there)
+		return pj->if_version ? -ESTALE : 0;
+	if (pj->absent)
+		return -EEXIST;
+	if (S_ISDIR(tg->st.st_mode))
+		return -EISDIR;
+	/* What no listing shows is not silently replaced. */
+	if (!posix_attr(&tg->st, &attr))
+		return -EEXIST;
+	return pj->if_version && strcmp(attr.version, pj->version) != 0 ? -ESTALE : 0;
+}
+
+static int link_fd(int fd, int dir, const char *name)
+{
+	char path[64];
+
+	if (linkat(fd, "", dir, name, AT_EMPTY_PATH) == 0)
+		return 0;
+	if (errno == EEXIST)
+		return -EEXIST;
+	fd_path(path, sizeof(path), fd); /* without CAP_DAC_READ_SEARCH */
+	return linkat(AT_FDCWD, path, dir, name, AT_SYMLINK_FOLLOW) == 0 ? 0 : -errno;
+}
+
+/* A file without a name gets one: its own if that is free. */
+static int name_give(struct posix_job *pj, const struct target *tg)
+{
+	char tmp[POSIX_TMP_MAX];
+	int err;
+
+	if (!tg->there) {
+		err = link_fd(pj->fd, pj->dir, tg->name);
+		if (err != -EEXIST || pj->absent)
+			return err;
+	}
+	err = name_new(tmp);
+	if (err == 0)
+		err = link_fd(pj->fd, pj->dir, tmp);
+	if (err == 0)
+		strcpy(pj->tmp, tmp);
+	return err;
+}
+
+static int rename_tmp(struct posix_job *pj, const char *name)
+{
+	unsigned flags = pj->absent ? RENAME_NOREPLACE : 0;
+	int r = renameat2(pj->dir, pj->tmp, pj->dir, name, flags);
+
+	/* Not every file system has NOREPLACE. */
+	if (r != 0 && pj->absent && (errno == EINVAL || errno == ENOSYS)) {
+		r = linkat(pj->dir, pj->tmp, pj->dir, name, 0);
+		if (r == 0)
+			r = unlinkat(pj->dir, pj->tmp, 0);
+	} else if (r != 0 && errno == ENOSYS) {
+		r = renameat(pj->dir, pj->tmp, pj->dir, name);
+	}
+	if (r != 0)
+		return -errno;
+	pj->tmp[0] = '\0';
+	return 0;
+}
+
+int posix_temp_place(struct posix_job *pj, const struct stat *like)
+{
+	const char *slash = strrchr(pj->path, '/');
+	struct target tg = { .name = slash != NULL ? slash + 1 : pj->path };
+	struct stat st;
+	int err = target_look(pj, &tg);
+
+	if (err == 0)
+		err = attrs_give(pj->fd, &pj->set,
+		    like != NULL ? like : tg.there ? &tg.st : NULL);
+	if (err == 0 && fsync(pj->fd) != 0)
+		err = -errno;
+	/* The sync may have taken long: who gave up, or changed the target, is heard. */
+	if (err == 0)
+		err = target_look(pj, &tg);
+	if (err == 0 && atomic_load(&pj->left))
+		err = -ECANCELED;
+	if (err == 0 && pj->tmp[0] == '\0')
+		err = name_give(pj, &tg);
+	if (err == 0 && pj->tmp[0] != '\0')
+		err = rename_tmp(pj, tg.name);
+	if (err == 0)
+		err = posix_sync_dir(pj->dir);
+	if (err == 0 && fstat(pj->fd, &st) != 0)
+		err = -errno;
+	if (err == 0)
+		(void)posix_attr(&st, &pj->attr);
+	return err;
+}
+
+/* --- what others have left */
+
+int posix_temp_sweep(int dir, const char *name)
+{
+	int fd = openat(dir, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC), found = 0;
+	struct dirent *de;
+	DIR *d;
+
+	if (fd < 0)
+		return -errno;
+	d = fdopendir(fd);
+	if (d == NULL) {
+		int err = errtext_errno();
+
+		(void)close(fd);
+		return err;
+	}
+	/* All or none: as long as something else is there, the directory stays. */
+	while ((de = readdir(d)) != NULL) {
+		size_t n = strlen(de->d_name);
+
+		if (posix_temp_name(de->d_name, n)) {
+			found = 1;
+		} else if (ufs_name_ok(de->d_name, n)) {
+			found = 0;
+			break;
+		}
+	}
+	rewinddir(d);
+	while (found > 0 && (de = readdir(d)) != NULL)
+		if (posix_temp_name(de->d_name, strlen(de->d_name)))
+			(void)unlinkat(dirfd(d), de->d_name, 0);
+	(void)closedir(d);
+	return found;
+}
