@@ -73,7 +73,8 @@ struct meta_status {
 	bool open;
 	char dir[256];
 	char error[256]; /* why it is not open, or the last failure; "" if none */
-	uint64_t records, used_bytes;
+	uint64_t records; /* rows, with those that say nothing or wait to be deleted */
+	uint64_t used_bytes;
 };
 void meta_status(const struct meta *m, struct meta_status *out);
 
@@ -132,10 +133,14 @@ void meta_scan_free(struct meta_scan *rq);
 
 /* --- Transactions */
 enum meta_verb {
-	META_PUT,	  /* path, rec: the record is this from now on */
-	META_DEL,	  /* path: it has none; with all below it.  None: nothing to do */
+	META_PUT,	  /* path, rec: the record is this from now on.  -ENOTDIR below a
+			   * file's record, -ENOTEMPTY for a file where records are below */
+	META_DEL,	  /* path, not the top: it has none; with all below it.  None:
+			   * nothing to do */
 	META_MOVE,	  /* path -> to, with all below; what was at `to` goes.  None: what
-			   * was at `to` goes all the same, unless the move has been done */
+			   * was at `to` goes all the same, unless the move has been done:
+			   * what it moved bears its id, or if that is 0 its path.  Neither
+			   * is the top or below the other (-EINVAL) */
 	META_INTENT_PUT,  /* id, blob */
 	META_INTENT_DEL,  /* id */
 };
@@ -143,7 +148,8 @@ struct meta_change {
 	enum meta_verb verb;
 	const char *path, *to;
 	struct meta_record rec;
-	uint64_t id; /* of an intent: unique in the store, meta_intent_id() */
+	uint64_t id; /* of an intent: unique in the store, meta_intent_id(); of a move: 0, or
+		      * what tells it from other moves of the same names */
 	const void *blob;
 	size_t blob_len;
 };

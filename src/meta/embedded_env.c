@@ -1,0 +1,376 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * The files: DIR/lock, a flock(2) held while the store is open, and DIR/meta.mdb.  A
+ * new store is made under another name first, so that a machine that stops meanwhile
+ * leaves none rather than half a one.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/log.h"
+#include "base/paths.h"
+#include "base/units.h"
+#include "meta/embedded_priv.h"
+
+#define DB_FILE "meta.mdb"
+#define DB_NEW "meta.mdb.new"
+
+/* The map begins with this, and doubles. */
+#define MAP_FIRST (64 * MIB)
+
+#define ENV_FLAGS (MDB_NOSUBDIR | MDB_NOLOCK | MDB_NOTLS | MDB_NORDAHEAD)
+
+static const char key_format[] = "format", key_next[] = "next directory";
+
+/* --- Lock */
+
+static int take_lock(struct db *db, struct errtext *et)
+{
+	char path[4096], pid[16] = "";
+	int n;
+
+	if ((size_t)snprintf(path, sizeof(path), "%s/lock", db->dir) >= sizeof(path))
+		return errtext_set(et, -ENAMETOOLONG, "metadata store %s: name too long", db->dir);
+	db->lock_fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+	if (db->lock_fd < 0)
+		return errtext_set(et, -errno, "metadata store %s: open lock: %s", db->dir,
+		    strerror(errno));
+	if (flock(db->lock_fd, LOCK_EX | LOCK_NB) != 0) {
+		if (errno != EWOULDBLOCK)
+			return errtext_set(et, -errno, "metadata store %s: lock: %s", db->dir,
+			    strerror(errno));
+		if (pread(db->lock_fd, pid, sizeof(pid) - 1, 0) <= 0)
+			pid[0] = '\0';
+		pid[strcspn(pid, "\n")] = '\0';
+		return errtext_set(et, -EBUSY,
+		    "metadata store %s: in use by another daemon (pid %s); "
+		    "each mount needs a directory of its own (meta.dir)",
+		    db->dir, pid[0] != '\0' ? pid : "unknown");
+	}
+	n = snprintf(pid, sizeof(pid), "%d\n", (int)getpid());
+	/* Only for the message of whoever finds the directory taken. */
+	if (ftruncate(db->lock_fd, 0) != 0 || pwrite(db->lock_fd, pid, (size_t)n, 0) != n)
+		log_debug("metadata store %s: lock: %s", db->dir, strerror(errno));
+	return 0;
+}
+
+/* Makes names in a directory outlive power. */
+static int sync_dir(const char *dir)
+{
+	int fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC), err = 0;
+
+	if (fd < 0)
+		return -errno;
+	/* Some file systems have nothing to sync here. */
+	if (fsync(fd) != 0 && errno != EINVAL)
+		err = -errno;
+	close(fd);
+	return err;
+}
+
+static int sync_parent(const char *dir)
+{
+	char *copy = strdup(dir), *slash;
+	int err;
+
+	if (copy == NULL)
+		return -ENOMEM;
+	slash = strrchr(copy, '/');
+	if (slash == copy)
+		slash++;
+	if (slash != NULL)
+		*slash = '\0';
+	err = sync_dir(copy);
+	free(copy);
+	return err;
+}
+
+/* --- Opening */
+
+static int put_number(MDB_txn *txn, MDB_dbi dbi, const char *name, uint64_t n)
+{
+	unsigned char buf[8];
+	MDB_val key = db_val(name, strlen(name)), val = db_val(buf, sizeof(buf));
+
+	meta_put_be64(buf, n);
+	return mdb_put(txn, dbi, &key, &val, 0);
+}
+
+static int get_number(MDB_txn *txn, MDB_dbi dbi, const char *name, uint64_t *n)
+{
+	MDB_val key = db_val(name, strlen(name)), val;
+	int rc = mdb_get(txn, dbi, &key, &val);
+
+	if (rc == 0 && val.mv_size != 8)
+		rc = MDB_CORRUPTED;
+	if (rc == 0)
+		*n = meta_get_be64(val.mv_data);
+	return rc;
+}
+
+static int open_tables(struct db *db, MDB_txn *txn, unsigned flags)
+{
+	int rc;
+
+	if ((rc = mdb_dbi_open(txn, "meta", flags, &db->meta)) == 0 &&
+	    (rc = mdb_dbi_open(txn, "tree", flags, &db->tree)) == 0 &&
+	    (rc = mdb_dbi_open(txn, "intents", flags, &db->intents)) == 0)
+		rc = mdb_dbi_open(txn, "garbage", flags, &db->garbage);
+	return rc;
+}
+
+static int open_env(struct db *db, const char *path)
+{
+	struct stat st;
+	uint64_t map = MAP_FIRST;
+	int rc;
+
+	/* Room for what is there, and for as much again. */
+	if (stat(path, &st) == 0 && st.st_size > 0)
+		map = MAX(map, (uint64_t)st.st_size / MIB * MIB * 2);
+	db->map = MIN(map, db->limit);
+	rc = mdb_env_create(&db->env);
+	if (rc != 0)
+		return rc;
+	mdb_env_set_maxdbs(db->env, 4);
+	mdb_env_set_mapsize(db->env, db->map);
+	return mdb_env_open(db->env, path, ENV_FLAGS, 0600);
+}
+
+static void close_env(struct db *db)
+{
+	if (db->env != NULL)
+		mdb_env_close(db->env);
+	db->env = NULL;
+}
+
+int db_write_next(struct db *db, MDB_txn *txn)
+{
+	return put_number(txn, db->meta, key_next, db->next_dir);
+}
+
+/* Under the other name, with its tables, then under its own. */
+static int make(struct db *db, const char *fresh, const char *path)
+{
+	MDB_txn *txn;
+	int rc;
+
+	if (unlink(fresh) != 0 && errno != ENOENT)
+		return errno;
+	rc = open_env(db, fresh);
+	if (rc == 0)
+		rc = mdb_txn_begin(db->env, NULL, 0, &txn);
+	if (rc == 0) {
+		rc = open_tables(db, txn, MDB_CREATE);
+		if (rc == 0)
+			rc = put_number(txn, db->meta, key_format, DB_FORMAT);
+		if (rc == 0)
+			rc = put_number(txn, db->meta, key_next, META_DIR_FIRST);
+		if (rc == 0)
+			rc = mdb_txn_commit(txn);
+		else
+			mdb_txn_abort(txn);
+	}
+	close_env(db);
+	if (rc == 0 && rename(fresh, path) != 0)
+		rc = errno;
+	if (rc == 0)
+		rc = -sync_dir(db->dir);
+	if (rc == 0)
+		rc = -sync_parent(db->dir);
+	if (rc != 0)
+		unlink(fresh);
+	return rc;
+}
+
+/* The map is read through memory: a file shorter than its own meta page says would be
+ * a SIGBUS later. */
+static int check_length(struct db *db, const char *path, struct errtext *et)
+{
+	MDB_envinfo info;
+	MDB_stat st;
+	struct stat file;
+
+	mdb_env_info(db->env, &info);
+	mdb_env_stat(db->env, &st);
+	if (stat(path, &file) != 0)
+		return errtext_set(et, -errno, "metadata store %s: %s", path, strerror(errno));
+	if ((uint64_t)file.st_size < (info.me_last_pgno + 1) * (uint64_t)st.ms_psize)
+		return errtext_set(et, -EIO,
+		    "metadata store %s: damaged: the file ends too early (%llu bytes)", path,
+		    (unsigned long long)file.st_size);
+	db->map = info.me_mapsize;
+	return 0;
+}
+
+static int check_format(struct db *db, const char *path, struct errtext *et)
+{
+	MDB_txn *txn;
+	MDB_stat st;
+	uint64_t format = 0;
+	int rc = mdb_txn_begin(db->env, NULL, MDB_RDONLY, &txn), err = 0;
+
+	if (rc != 0)
+		goto damaged;
+	rc = open_tables(db, txn, 0);
+	if (rc == 0)
+		rc = get_number(txn, db->meta, key_format, &format);
+	if (rc == 0 && format != DB_FORMAT)
+		err = errtext_set(et, -EPROTO,
+		    "metadata store %s: is of format %llu, this build knows format %u: use the "
+		    "batonfs that wrote it",
+		    path, (unsigned long long)format, DB_FORMAT);
+	if (rc == 0 && err == 0)
+		rc = get_number(txn, db->meta, key_next, &db->next_dir);
+	if (rc == 0 && err == 0)
+		rc = mdb_stat(txn, db->garbage, &st);
+	if (rc == 0 && err == 0) {
+		db->next_written = db->next_dir;
+		db->garbage_left = st.ms_entries > 0;
+		/* Keeps the tables' handles. */
+		rc = mdb_txn_commit(txn);
+	} else {
+		mdb_txn_abort(txn);
+	}
+	if (err != 0)
+		return err;
+damaged:
+	return rc == 0 ? 0
+		       : errtext_set(et, db_err(rc) == -ENOENT ? -EIO : db_err(rc),
+			     "metadata store %s: damaged, or not a metadata store: %s", path,
+			     mdb_strerror(rc));
+}
+
+static int open_files(struct db *db, struct errtext *et)
+{
+	char path[4096], fresh[4096];
+	int rc, err;
+
+	(void)snprintf(path, sizeof(path), "%s/%s", db->dir, DB_FILE);
+	(void)snprintf(fresh, sizeof(fresh), "%s/%s", db->dir, DB_NEW);
+	if (access(path, F_OK) != 0) {
+		rc = errno == ENOENT ? make(db, fresh, path) : errno;
+		if (rc != 0)
+			return errtext_set(et, db_err(rc), "metadata store %s: create: %s", path,
+			    mdb_strerror(rc));
+	}
+	rc = open_env(db, path);
+	if (rc != 0)
+		return errtext_set(et, db_err(rc), "metadata store %s: open: %s", path,
+		    mdb_strerror(rc));
+	err = check_length(db, path, et);
+	if (err == 0)
+		err = check_format(db, path, et);
+	if (err == 0) {
+		err = db_gate_init(db);
+		if (err != 0)
+			errtext_set(et, err, "metadata store %s: %s", path, strerror(-err));
+	}
+	return err;
+}
+
+int db_open(struct db **out, const char *dir, uint64_t limit, const struct epoch *epoch,
+    struct errtext *et)
+{
+	struct db *db;
+	int err;
+
+	*out = NULL;
+	if (!epoch_mine(epoch))
+		return errtext_set(et, -ESTALE, "metadata store %s: the mount is another daemon's",
+		    dir);
+	err = paths_make_dir(dir, 0700);
+	if (err != 0)
+		return errtext_set(et, err, "metadata store %s: create directory: %s", dir,
+		    strerror(-err));
+	ALLOC_OBJ(db, DB_MAGIC);
+	if (db == NULL)
+		return errtext_set(et, -ENOMEM, "metadata store %s: out of memory", dir);
+	db->lock_fd = -1;
+	db->limit = limit / MIB * MIB;
+	db->epoch = epoch;
+	db->dir = strdup(dir);
+	err = db->dir == NULL
+		  ? errtext_set(et, -ENOMEM, "metadata store %s: out of memory", dir)
+		  : take_lock(db, et);
+	if (err == 0)
+		err = open_files(db, et);
+	if (err != 0) {
+		db_close(&db);
+		return err;
+	}
+	*out = db;
+	return 0;
+}
+
+void db_close(struct db **dbp)
+{
+	struct db *db;
+
+	if (*dbp == NULL)
+		return;
+	TAKE_OBJ(db, dbp, DB_MAGIC);
+	db_gate_fini(db);
+	close_env(db);
+	if (db->lock_fd >= 0)
+		close(db->lock_fd);
+	free(db->dir);
+	FREE_OBJ(db);
+}
+
+/* --- The map */
+
+static int set_map(struct db *db, uint64_t size)
+{
+	MDB_envinfo info;
+	int rc;
+
+	db_gate_alone(db, true);
+	rc = mdb_env_set_mapsize(db->env, size);
+	if (rc == 0) {
+		mdb_env_info(db->env, &info);
+		db->map = info.me_mapsize;
+	} else {
+		db_gate_break(db); /* it has no map at all now */
+	}
+	db_gate_alone(db, false);
+	return db_err(rc);
+}
+
+int db_grow(struct db *db, uint64_t most)
+{
+	if (db->map >= most)
+		return -ENOSPC;
+	return set_map(db, MIN(MAX(2 * db->map, MAP_FIRST), most));
+}
+
+void db_shrink(struct db *db)
+{
+	if (db->map > db->limit)
+		(void)set_map(db, db->limit);
+}
+
+void db_usage(struct db *db, uint64_t *records, uint64_t *bytes)
+{
+	const MDB_dbi tables[] = { db->meta, db->tree, db->intents, db->garbage };
+	struct db_seat *seat;
+	MDB_stat st;
+
+	if (db_gate_enter(db, &seat) != 0)
+		return;
+	*bytes = 0;
+	for (size_t i = 0; i < ARRAY_LEN(tables); i++) {
+		if (mdb_stat(seat->txn, tables[i], &st) != 0)
+			continue;
+		*bytes += (st.ms_branch_pages + st.ms_leaf_pages + st.ms_overflow_pages) *
+			  st.ms_psize;
+		if (tables[i] == db->tree)
+			*records = st.ms_entries;
+	}
+	db_gate_leave(db, seat);
+}

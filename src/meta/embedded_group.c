@@ -1,0 +1,241 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * Group commit: all transactions that wait go into one of LMDB's, with one sync.
+ *
+ * Each of them is all or nothing on its own.  One that fails before it has written
+ * leaves the others alone; one that fails later spoils LMDB's transaction, which is
+ * then begun again without it.  When the commit itself finds no room, each gets one of
+ * its own, so that one that is too large does not take the small ones with it.
+ */
+#include <errno.h>
+#include <string.h>
+#include <sys/statvfs.h>
+
+#include "base/fault.h"
+#include "base/units.h"
+#include "meta/embedded_priv.h"
+
+/* No result yet. */
+#define PENDING 1
+
+/* Rows of deleted directories that each commit deletes on the way. */
+#define SWEEP_ROWS 2000
+
+/* A full map still lets deleting go on: into a 16th more. */
+static uint64_t reserve(const struct db *db)
+{
+	return db->limit + MAX(db->limit / 16, 4 * MIB);
+}
+
+struct group {
+	struct db *db;
+	struct meta_calls *calls;
+	struct meta_call *only; /* NULL: all */
+	bool no_sweep;
+	struct db_report *rep;
+};
+
+static bool takes_part(const struct group *gr, const struct meta_call *c)
+{
+	return c->err == PENDING && (gr->only == NULL || gr->only == c);
+}
+
+static void settle(const struct group *gr, int err)
+{
+	struct meta_call *c;
+
+	TAILQ_FOREACH (c, gr->calls, link) {
+		if (takes_part(gr, c))
+			c->err = err;
+	}
+}
+
+static bool only_deletes(const struct meta_call *c)
+{
+	for (unsigned i = 0; i < c->n; i++) {
+		if (c->changes[i].verb != META_DEL && c->changes[i].verb != META_INTENT_DEL)
+			return false;
+	}
+	return true;
+}
+
+/* The map was full in this one: 0 if it is larger now, else what its transaction
+ * gets. */
+static int grow_for(const struct group *gr, const struct meta_call *c)
+{
+	uint64_t most = c == NULL || only_deletes(c) ? reserve(gr->db) : gr->db->limit;
+	int err = db_grow(gr->db, gr->db->map < gr->db->limit ? gr->db->limit : most);
+
+	if (err == -ENOSPC)
+		errtext_set(&gr->rep->et, err,
+		    "metadata store %s: full: its limit is %llu bytes (meta.size)", gr->db->dir,
+		    (unsigned long long)gr->db->limit);
+	else if (err != 0)
+		errtext_set(&gr->rep->et, err, "metadata store %s: map %llu bytes: %s",
+		    gr->db->dir, (unsigned long long)gr->db->map, strerror(-err));
+	return err;
+}
+
+/* LMDB calls it EIO when a full disk took a part of what it wrote. */
+static int disk_err(const struct group *gr, int err)
+{
+	struct statvfs st;
+
+	if (err == -EIO && statvfs(gr->db->dir, &st) == 0 &&
+	    (uint64_t)st.f_bavail * st.f_frsize < MIB)
+		return -ENOSPC;
+	return err;
+}
+
+static int words(const struct group *gr, const char *what, int err)
+{
+	if (err == -ENOSPC)
+		return errtext_set(&gr->rep->et, err,
+		    "metadata store %s: %s: no space left on its disk", gr->db->dir, what);
+	return errtext_set(&gr->rep->et, err, "metadata store %s: %s: %s", gr->db->dir, what,
+	    strerror(-err));
+}
+
+enum outcome { OUT_DONE, OUT_AGAIN, OUT_ALONE };
+
+/* What the changes of one transaction came to when they did not go in. */
+static enum outcome one_failed(const struct group *gr, struct meta_call *c, int err)
+{
+	if (err == -EFBIG) {
+		err = grow_for(gr, c);
+		if (err == 0)
+			return OUT_AGAIN;
+	}
+	c->err = err;
+	return OUT_AGAIN;
+}
+
+static enum outcome commit(const struct group *gr, MDB_txn *txn)
+{
+	struct db *db = gr->db;
+	uint64_t next = db->next_dir;
+	int err = FAULT("meta.commit");
+
+	if (err == 0 && !epoch_mine(db->epoch))
+		err = -ESTALE;
+	if (err == 0 && next != db->next_written)
+		err = db_err(db_write_next(db, txn));
+	if (err != 0) {
+		mdb_txn_abort(txn);
+	} else {
+		size_t before = db->gate.last;
+		int rc = db_gate_commit(db, txn);
+
+		err = db_err(rc);
+		gr->rep->commits += db->gate.last != before;
+		if (rc == MDB_PANIC)
+			db_gate_break(db);
+	}
+	if (err == 0) {
+		db->next_written = next;
+		(void)FAULT("meta.committed");
+		settle(gr, 0);
+		return OUT_DONE;
+	}
+	db->garbage_left = true; /* perhaps */
+	if (err == -EFBIG) {
+		if (gr->only == NULL && db->map >= db->limit)
+			return OUT_ALONE;
+		err = grow_for(gr, gr->only);
+		if (err == 0)
+			return OUT_AGAIN;
+	} else if (err != -ESTALE) {
+		err = words(gr, "commit", disk_err(gr, err));
+		if (err == -ENOSPC && gr->only == NULL)
+			return OUT_ALONE;
+	}
+	settle(gr, err);
+	return OUT_DONE;
+}
+
+/* All that take part, in one LMDB transaction. */
+static enum outcome attempt(struct group *gr)
+{
+	struct db_txn t = { .db = gr->db, .et = &gr->rep->et };
+	struct meta_call *c;
+	int rc, err;
+
+	rc = db_gate_broken(gr->db) ? MDB_PANIC : db_gate_write(gr->db, &t.txn);
+	if (rc != 0) {
+		if (rc == MDB_PANIC)
+			db_gate_break(gr->db);
+		settle(gr, words(gr, "begin", db_err(rc)));
+		return OUT_DONE;
+	}
+	TAILQ_FOREACH (c, gr->calls, link) {
+		if (!takes_part(gr, c))
+			continue;
+		t.wrote = false;
+		err = db_apply(&t, c);
+		if (err == 0)
+			continue;
+		if (t.wrote || (err != -ENOTDIR && err != -ENOTEMPTY)) {
+			mdb_txn_abort(t.txn);
+			return one_failed(gr, c, err);
+		}
+		c->err = err;
+	}
+	/* If that fails it is not the transactions' fault. */
+	if (!gr->no_sweep && db_sweep(&t, SWEEP_ROWS) != 0) {
+		mdb_txn_abort(t.txn);
+		gr->no_sweep = true;
+		return OUT_AGAIN;
+	}
+	return commit(gr, t.txn);
+}
+
+void db_write(struct db *db, struct meta_calls *calls, struct db_report *rep)
+{
+	struct group gr = { .db = db, .calls = calls, .rep = rep };
+	uint64_t map = db->map;
+	struct meta_call *c;
+	enum outcome out;
+
+	TAILQ_FOREACH (c, calls, link)
+		c->err = PENDING;
+	do
+		out = attempt(&gr);
+	while (out == OUT_AGAIN);
+	if (out == OUT_ALONE) {
+		TAILQ_FOREACH (c, calls, link) {
+			gr.only = c;
+			while (c->err == PENDING)
+				(void)attempt(&gr);
+		}
+	}
+	if (!db_gate_broken(db)) {
+		if (db->map > map)
+			db_shrink(db);
+		db_usage(db, &rep->records, &rep->bytes);
+	}
+	/* What could not be swept is tried again with the next transaction. */
+	rep->garbage_left = db->garbage_left && rep->commits > 0;
+	rep->broken = db_gate_broken(db);
+}
+
+void db_read(struct db *db, struct meta_calls *calls, struct db_report *rep)
+{
+	struct db_txn t = { .db = db, .et = &rep->et };
+	struct db_seat *seat = NULL;
+	struct meta_call *c;
+	int err = FAULT("meta.read");
+
+	if (err == 0 && !epoch_mine(db->epoch))
+		err = -ESTALE;
+	if (err == 0)
+		err = db_gate_enter(db, &seat);
+	TAILQ_FOREACH (c, calls, link) {
+		c->err = err;
+		if (err != 0)
+			continue;
+		t.txn = seat->txn;
+		db_read_call(&t, c);
+	}
+	if (seat != NULL && err == 0)
+		db_gate_leave(db, seat);
+}

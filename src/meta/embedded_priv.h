@@ -1,0 +1,158 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * The embedded back end between its files.  embedded.c is the loop's side; the rest
+ * runs in pool threads and knows no loop:
+ *
+ *	embedded_env.c	the files: lock, format, opening, the map's size
+ *	embedded_gate.c	readers beside the one writer
+ *	embedded_rows.c	rows, directories, the way to a path
+ *	embedded_read.c	get, scan, intents
+ *	embedded_write.c the verbs
+ *	embedded_group.c many transactions in one commit
+ *
+ * Tables: "meta" (format, next directory id), "tree" (records.h), "intents" (id ->
+ * version byte and blob), "garbage" (ids of directories that nobody names any more;
+ * what is in them is deleted in pieces by later commits, so that deleting a directory
+ * is one row whatever is below it).
+ */
+#ifndef META_EMBEDDED_PRIV_H
+#define META_EMBEDDED_PRIV_H
+
+#include <lmdb.h>
+#include <pthread.h>
+
+#include "meta/meta_priv.h"
+#include "meta/records.h"
+
+#define DB_READERS 4u
+#define DB_FORMAT 1u
+#define DB_INTENT_VERSION 1
+
+/* --- The gate.  LMDB's own table of readers goes by pid and is a shared write map
+ * (two containers are both pid 1; a full disk is a SIGBUS), so the environment is
+ * opened with MDB_NOLOCK, and this keeps what LMDB then asks for: no reader uses an
+ * older snapshot than the last while a transaction writes, and none begins while one
+ * is being committed.  So that readers need not wait for a commit's sync, each seat
+ * has a snapshot taken just before it. */
+struct db_seat {
+	MDB_txn *txn;
+	size_t snapshot; /* its transaction id */
+	bool taken;
+};
+
+struct db_gate {
+	pthread_mutex_t lock;
+	pthread_cond_t cond;
+	bool lock_ok, cond_ok;
+	/* under lock */
+	struct db_seat seats[DB_READERS];
+	size_t last; /* id of the last commit */
+	bool committing, alone;
+	bool broken; /* LMDB will not go on */
+};
+
+struct db {
+	uint32_t magic;
+#define DB_MAGIC 0x3e7adb00u
+	char *dir;
+	int lock_fd;
+	const struct epoch *epoch;
+	MDB_env *env;
+	MDB_dbi meta, tree, intents, garbage;
+	struct db_gate gate;
+	/* the writer's */
+	uint64_t map, limit;   /* bytes: now, at most */
+	uint64_t next_dir;     /* the next id to give out */
+	uint64_t next_written; /* what the store says of it */
+	bool garbage_left;
+};
+
+/* Opens, or makes, the store in dir, which limit bytes may fill.  -EBUSY: somebody
+ * else holds the lock.  et has words for every error. */
+int db_open(struct db **out, const char *dir, uint64_t limit, const struct epoch *epoch,
+    struct errtext *et);
+void db_close(struct db **db);
+/* Makes the map as large as it must be for what did not fit into it, up to `most`:
+ * -ENOSPC if it is that large already. */
+int db_grow(struct db *db, uint64_t most);
+/* Takes it back to the limit, as far as it is not in use. */
+void db_shrink(struct db *db);
+/* Puts next_dir into the store; LMDB's code. */
+int db_write_next(struct db *db, MDB_txn *txn);
+/* Rows of the tree, and bytes that rows take. */
+void db_usage(struct db *db, uint64_t *records, uint64_t *bytes);
+
+int db_gate_init(struct db *db);
+void db_gate_fini(struct db *db);
+/* A snapshot with everything that was committed before the call. */
+int db_gate_enter(struct db *db, struct db_seat **seat);
+void db_gate_leave(struct db *db, struct db_seat *seat);
+int db_gate_write(struct db *db, MDB_txn **txn);
+/* Commits; the transaction is gone whatever it returns (LMDB's code). */
+int db_gate_commit(struct db *db, MDB_txn *txn);
+/* From now on nothing is read or written any more. */
+void db_gate_break(struct db *db);
+bool db_gate_broken(struct db *db);
+/* Waits until nobody reads, and keeps it so. */
+void db_gate_alone(struct db *db, bool alone);
+
+/* --- Rows.  The errno of an LMDB code.  A full map is -EFBIG, which stays inside: it
+ * can grow; a full disk is -ENOSPC. */
+int db_err(int rc);
+static inline MDB_val db_val(const void *data, size_t len)
+{
+	MDB_val v = { .mv_size = len, .mv_data = (void *)(uintptr_t)data };
+
+	return v;
+}
+
+/* A place in the tree. */
+struct db_step {
+	uint64_t dir;
+	const char *name;
+	size_t len;
+};
+/* The way to a path, without the top; the path of the top itself is one step. */
+struct db_way {
+	struct db_step step[META_PATH_MAX / 2 + 1];
+	unsigned n;
+};
+
+/* A transaction on its way through the rows; et gets words for damage. */
+struct db_txn {
+	struct db *db;
+	MDB_txn *txn;
+	struct errtext *et;
+	const char *path;  /* the one being worked on, for words */
+	bool wrote;	   /* since it was last set to false */
+};
+
+/* -ENOENT: no row. */
+int db_row_get(struct db_txn *t, const struct db_step *at, struct meta_row *row);
+int db_row_put(struct db_txn *t, const struct db_step *at, const struct meta_row *row);
+int db_row_del(struct db_txn *t, const struct db_step *at);
+/* Decodes, with words if that fails. */
+int db_row_decode(struct db_txn *t, const MDB_val *key, const MDB_val *val, struct meta_row *row);
+/* The way to `path`; make: directories that lack are made.  -ENOENT: one lacks,
+ * -ENOTDIR: one is a file. */
+int db_walk(struct db_txn *t, const char *path, bool make, struct db_way *way);
+/* 1 if the directory has no entry, 0 if it has. */
+int db_dir_empty(struct db_txn *t, uint64_t dir);
+
+void db_read_call(struct db_txn *t, struct meta_call *c);
+/* One transaction's changes: 0 or what is wrong with it. */
+int db_apply(struct db_txn *t, const struct meta_call *c);
+/* Deletes up to `max` rows of directories that nobody names. */
+int db_sweep(struct db_txn *t, unsigned max);
+
+/* --- What jobs do.  Each call gets its err. */
+struct db_report {
+	struct errtext et; /* the last failure; "" if none */
+	unsigned commits;
+	uint64_t records, bytes;
+	bool garbage_left, broken;
+};
+void db_read(struct db *db, struct meta_calls *calls, struct db_report *rep);
+void db_write(struct db *db, struct meta_calls *calls, struct db_report *rep);
+
+#endif

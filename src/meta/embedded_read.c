@@ -1,0 +1,255 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* Reading, in a snapshot. */
+#include <errno.h>
+#include <string.h>
+
+#include "meta/embedded_priv.h"
+
+/* Grows *buf so that `need` bytes fit. */
+static int reserve(void **buf, size_t *size, size_t need)
+{
+	size_t now = *size;
+	void *p;
+
+	if (need <= now)
+		return 0;
+	while (now < need)
+		now = now == 0 ? 4096 : now * 2;
+	p = realloc(*buf, now);
+	if (p == NULL)
+		return -ENOMEM;
+	*buf = p;
+	*size = now;
+	return 0;
+}
+
+/* What the call's results are gathered in: fixed parts, and an arena that moves while
+ * it grows. */
+struct gather {
+	void *items, *arena;
+	size_t items_size, arena_size, used;
+	size_t count;
+};
+
+static int gather(struct gather *g, size_t item, size_t bytes)
+{
+	int err = reserve(&g->items, &g->items_size, (g->count + 1) * item);
+
+	return err != 0 ? err : reserve(&g->arena, &g->arena_size, g->used + bytes);
+}
+
+static int get(struct db_txn *t, struct meta_call *c)
+{
+	struct meta_row row;
+	struct db_way way;
+	int err = db_walk(t, c->path, false, &way);
+
+	if (err == 0)
+		err = db_row_get(t, &way.step[way.n - 1], &row);
+	if (err != 0)
+		return err == -ENOTDIR ? -ENOENT : err;
+	if (row.rec.kind == META_PASS)
+		return -ENOENT;
+	c->rec = row.rec;
+	return 0;
+}
+
+/* --- Scan */
+
+static int scan_dir(struct db_txn *t, const char *path, uint64_t *dir)
+{
+	struct meta_row row;
+	struct db_way way;
+	int err;
+
+	*dir = META_DIR_TOP;
+	if (*path == '\0')
+		return 0;
+	err = db_walk(t, path, false, &way);
+	if (err == 0)
+		err = db_row_get(t, &way.step[way.n - 1], &row);
+	if (err != 0)
+		return err == -ENOTDIR ? -ENOENT : err;
+	*dir = row.dir;
+	return row.dir != META_DIR_NONE ? 0 : -ENOENT;
+}
+
+static bool inside(const MDB_val *key, uint64_t dir, const MDB_val *last)
+{
+	size_t n;
+	int cmp;
+
+	if (key->mv_size < 8 || meta_get_be64(key->mv_data) != dir)
+		return false;
+	if (last->mv_size == 0)
+		return true;
+	n = MIN(key->mv_size, last->mv_size);
+	cmp = memcmp(key->mv_data, last->mv_data, n);
+	return cmp != 0 ? cmp < 0 : key->mv_size <= last->mv_size;
+}
+
+static int scan_add(struct gather *g, const MDB_val *key, const struct meta_record *rec)
+{
+	size_t len = key->mv_size - 8;
+	struct meta_entry *e;
+	int err = gather(g, sizeof(*e), len + 1);
+
+	if (err != 0)
+		return err;
+	e = (struct meta_entry *)g->items + g->count++;
+	e->rec = *rec;
+	memcpy((char *)g->arena + g->used, (const char *)key->mv_data + 8, len);
+	((char *)g->arena)[g->used + len] = '\0';
+	g->used += len + 1;
+	return 0;
+}
+
+static int scan_range(
+    struct db_txn *t, const struct meta_call *c, uint64_t dir, struct gather *g, bool *more)
+{
+	unsigned char first[META_KEY_MAX], end[META_KEY_MAX];
+	const char *after = c->after != NULL ? c->after : "";
+	MDB_val key = db_val(first, meta_key_encode(first, dir, after, strlen(after)));
+	MDB_val last = db_val(end, 0), val;
+	MDB_cursor *cur;
+	int rc, err = 0;
+
+	if (c->last != NULL)
+		last.mv_size = meta_key_encode(end, dir, c->last, strlen(c->last));
+	rc = mdb_cursor_open(t->txn, t->db->tree, &cur);
+	if (rc != 0)
+		return db_err(rc);
+	rc = mdb_cursor_get(cur, &key, &val, MDB_SET_RANGE);
+	/* The entry `after` itself. */
+	if (rc == 0 && key.mv_size == 8 + strlen(after) && inside(&key, dir, &key) &&
+	    memcmp((const char *)key.mv_data + 8, after, strlen(after)) == 0)
+		rc = mdb_cursor_get(cur, &key, &val, MDB_NEXT);
+	while (rc == 0 && err == 0 && inside(&key, dir, &last)) {
+		struct meta_row row;
+
+		err = db_row_decode(t, &key, &val, &row);
+		if (err == 0 && row.rec.kind != META_PASS) {
+			*more = g->count == c->max;
+			if (*more)
+				break;
+			err = scan_add(g, &key, &row.rec);
+		}
+		if (err == 0)
+			rc = mdb_cursor_get(cur, &key, &val, MDB_NEXT);
+	}
+	mdb_cursor_close(cur);
+	return err != 0 || rc == MDB_NOTFOUND ? err : db_err(rc);
+}
+
+static int scan(struct db_txn *t, struct meta_call *c)
+{
+	struct gather g = { .count = 0 };
+	uint64_t dir;
+	const char *name;
+	bool more = false;
+	int err = scan_dir(t, c->path, &dir);
+
+	if (err == 0)
+		err = scan_range(t, c, dir, &g, &more);
+	if (err != 0) {
+		free(g.items);
+		free(g.arena);
+		return err == -ENOENT ? 0 : err;
+	}
+	c->entries = g.items;
+	c->arena = g.arena;
+	c->count = g.count;
+	c->more = more;
+	name = c->arena;
+	for (size_t i = 0; i < c->count; i++) {
+		c->entries[i].name = name;
+		name += strlen(name) + 1;
+	}
+	return 0;
+}
+
+/* --- Intents */
+
+#define BLOB_ALIGN 16u
+
+static int intent_add(struct db_txn *t, const MDB_val *key, const MDB_val *val, struct gather *g)
+{
+	const unsigned char *p = val->mv_data;
+	struct meta_intent *in;
+	size_t len;
+	int err;
+
+	if (key->mv_size != 8 || val->mv_size == 0)
+		return errtext_set(t->et, -EIO, "metadata store %s: an intent is damaged",
+		    t->db->dir);
+	if (p[0] != DB_INTENT_VERSION) {
+		errtext_set(t->et, -EIO,
+		    "metadata store %s: intent %llx is of version %u, which this build does not "
+		    "know: use the batonfs that wrote it",
+		    t->db->dir, (unsigned long long)meta_get_be64(key->mv_data), p[0]);
+		return -EIO;
+	}
+	len = val->mv_size - 1;
+	err = gather(g, sizeof(*in), len + BLOB_ALIGN);
+	if (err != 0)
+		return err;
+	in = (struct meta_intent *)g->items + g->count++;
+	in->id = meta_get_be64(key->mv_data);
+	in->len = len;
+	memcpy((char *)g->arena + g->used, p + 1, len);
+	g->used += (len + BLOB_ALIGN - 1) / BLOB_ALIGN * BLOB_ALIGN;
+	return 0;
+}
+
+static int intents(struct db_txn *t, struct meta_call *c)
+{
+	struct gather g = { .count = 0 };
+	MDB_cursor *cur;
+	MDB_val key, val;
+	char *blob;
+	int rc = mdb_cursor_open(t->txn, t->db->intents, &cur), err = 0;
+
+	if (rc != 0)
+		return db_err(rc);
+	rc = mdb_cursor_get(cur, &key, &val, MDB_FIRST);
+	while (rc == 0 && err == 0) {
+		err = intent_add(t, &key, &val, &g);
+		if (err == 0)
+			rc = mdb_cursor_get(cur, &key, &val, MDB_NEXT);
+	}
+	mdb_cursor_close(cur);
+	if (err == 0 && rc != MDB_NOTFOUND)
+		err = db_err(rc);
+	if (err != 0) {
+		free(g.items);
+		free(g.arena);
+		return err;
+	}
+	c->intents = g.items;
+	c->arena = g.arena;
+	c->count = g.count;
+	blob = c->arena;
+	for (size_t i = 0; i < c->count; i++) {
+		c->intents[i].blob = blob;
+		blob += (c->intents[i].len + BLOB_ALIGN - 1) / BLOB_ALIGN * BLOB_ALIGN;
+	}
+	return 0;
+}
+
+void db_read_call(struct db_txn *t, struct meta_call *c)
+{
+	switch (c->op) {
+	case META_OP_GET:
+		c->err = get(t, c);
+		break;
+	case META_OP_SCAN:
+		c->err = scan(t, c);
+		break;
+	case META_OP_INTENTS:
+		c->err = intents(t, c);
+		break;
+	case META_OP_TXN:
+		c->err = -EINVAL;
+		break;
+	}
+}

@@ -1,0 +1,264 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#include "meta_rig.h"
+
+#include <errno.h>
+#include <ftw.h>
+#include <sched.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <criterion/criterion.h>
+
+#include "base/log.h"
+
+void meta_rig_set(struct meta_rig *g, const char *name, const char *value)
+{
+	struct errtext et;
+
+	cr_assert_eq(config_set(g->cfg, name, value, &et), 0, "%s", et.s);
+}
+
+static void begin(struct meta_rig *g)
+{
+	memset(g, 0, sizeof(*g));
+	log_open("test", LOG_TO_STDERR);
+	log_set_level(LOG_LVL_ERROR);
+	test_clock_init(&g->clock);
+	g->cfg = config_new();
+	cr_assert_not_null(g->cfg);
+	cr_assert_eq(loop_new(&g->loop, &g->clock.clk), 0);
+	cr_assert_eq(pool_new(&g->pool, g->loop, 5), 0);
+}
+
+void meta_rig_init(struct meta_rig *g)
+{
+	begin(g);
+	snprintf(g->top, sizeof(g->top), "/tmp/batonfs-meta-XXXXXX");
+	cr_assert_not_null(mkdtemp(g->top));
+	snprintf(g->dir, sizeof(g->dir), "%s/meta", g->top);
+}
+
+void meta_rig_join(struct meta_rig *g, const struct meta_rig *other)
+{
+	begin(g);
+	snprintf(g->dir, sizeof(g->dir), "%s", other->dir);
+}
+
+void meta_rig_new(struct meta_rig *g)
+{
+	struct meta_env env = { g->loop, g->pool, g->cfg, &g->epoch };
+
+	cr_assert_eq(meta_new(&g->meta, &env, g->dir), 0);
+}
+
+void meta_rig_open(struct meta_rig *g)
+{
+	struct meta_status st;
+
+	if (g->meta == NULL)
+		meta_rig_new(g);
+	meta_open(g->meta);
+	meta_rig_settle(g);
+	st = meta_rig_status(g);
+	cr_assert(st.open, "not open: %s", st.error);
+}
+
+static bool step(struct meta_rig *g)
+{
+	bool ran = loop_turn(g->loop, false);
+
+	if (!ran && pool_outstanding(g->pool) == 0)
+		return loop_turn(g->loop, false);
+	if (!ran)
+		sched_yield();
+	return true;
+}
+
+void meta_rig_until(struct meta_rig *g, const bool *flag)
+{
+	while (!*flag && step(g))
+		;
+}
+
+void meta_rig_settle(struct meta_rig *g)
+{
+	const bool never = false;
+
+	meta_rig_until(g, &never);
+}
+
+static void closed(void *arg)
+{
+	*(bool *)arg = true;
+}
+
+void meta_rig_close(struct meta_rig *g)
+{
+	bool done = false;
+
+	meta_close(g->meta, closed, &done);
+	cr_assert(!done, "done came inline");
+	meta_rig_until(g, &done);
+	cr_assert(done, "never closed");
+}
+
+void meta_rig_free(struct meta_rig *g)
+{
+	if (g->meta == NULL)
+		return;
+	meta_rig_close(g);
+	meta_free(&g->meta);
+}
+
+static int remove_one(const char *path, const struct stat *st, int type, struct FTW *ftw)
+{
+	(void)st;
+	(void)type;
+	(void)ftw;
+	return remove(path);
+}
+
+void meta_rig_fini(struct meta_rig *g)
+{
+	meta_rig_free(g);
+	pool_free(&g->pool);
+	loop_free(&g->loop);
+	config_free(&g->cfg);
+	if (g->top[0] != '\0')
+		nftw(g->top, remove_one, 16, FTW_DEPTH | FTW_PHYS);
+}
+
+uint64_t meta_rig_counter(const struct meta_rig *g, enum counter_id id)
+{
+	return loop_counters(g->loop)->v[id];
+}
+
+struct meta_status meta_rig_status(const struct meta_rig *g)
+{
+	struct meta_status st;
+
+	meta_status(g->meta, &st);
+	return st;
+}
+
+void meta_rig_done(struct meta_req *r, int err)
+{
+	struct meta_rig_end *end = r->user;
+
+	cr_assert(!end->done, "done twice");
+	end->done = true;
+	end->err = err;
+}
+
+static int wait_end(struct meta_rig *g, const struct meta_rig_end *end)
+{
+	cr_assert(!end->done, "done came inline");
+	meta_rig_until(g, &end->done);
+	cr_assert(end->done, "never answered");
+	return end->err;
+}
+
+int meta_rig_txn(struct meta_rig *g, const struct meta_change *changes, unsigned n)
+{
+	struct meta_rig_end end = { .done = false };
+	struct meta_txn rq = { .req.user = &end, .changes = changes, .n = n };
+
+	meta_txn(g->meta, &rq, meta_rig_done);
+	return wait_end(g, &end);
+}
+
+int meta_rig_get(struct meta_rig *g, const char *path, struct meta_record *rec)
+{
+	struct meta_rig_end end = { .done = false };
+	struct meta_get rq = { .req.user = &end, .path = path };
+	int err;
+
+	meta_get(g->meta, &rq, meta_rig_done);
+	err = wait_end(g, &end);
+	*rec = rq.rec;
+	return err;
+}
+
+int meta_rig_scan(struct meta_rig *g, struct meta_scan *scan)
+{
+	struct meta_rig_end end = { .done = false };
+
+	scan->req.user = &end;
+	meta_scan(g->meta, scan, meta_rig_done);
+	return wait_end(g, &end);
+}
+
+int meta_rig_intents(struct meta_rig *g, struct meta_intents *all)
+{
+	struct meta_rig_end end = { .done = false };
+
+	all->req.user = &end;
+	meta_intents(g->meta, all, meta_rig_done);
+	return wait_end(g, &end);
+}
+
+struct meta_change meta_rig_file(const char *path, uint32_t mode)
+{
+	struct meta_change ch = { .verb = META_PUT,
+		.path = path,
+		.rec = { .kind = META_FILE, .has = META_HAS_MODE, .mode = mode } };
+
+	return ch;
+}
+
+struct meta_change meta_rig_dir(const char *path, uint32_t mode)
+{
+	struct meta_change ch = meta_rig_file(path, mode);
+
+	ch.rec.kind = META_DIR;
+	return ch;
+}
+
+struct meta_change meta_rig_del(const char *path)
+{
+	struct meta_change ch = { .verb = META_DEL, .path = path };
+
+	return ch;
+}
+
+struct meta_change meta_rig_move(const char *path, const char *to)
+{
+	struct meta_change ch = { .verb = META_MOVE, .path = path, .to = to };
+
+	return ch;
+}
+
+int meta_rig_put(struct meta_rig *g, const char *path, uint32_t mode)
+{
+	struct meta_change ch = meta_rig_file(path, mode);
+
+	return meta_rig_txn(g, &ch, 1);
+}
+
+int meta_rig_mode(struct meta_rig *g, const char *path)
+{
+	struct meta_record rec;
+	int err = meta_rig_get(g, path, &rec);
+
+	return err != 0 ? err : (int)rec.mode;
+}
+
+const char *meta_rig_list(struct meta_rig *g, const char *path)
+{
+	static char text[4096];
+	struct meta_scan scan = { .path = path };
+	int err = meta_rig_scan(g, &scan);
+	size_t n = 0;
+
+	text[0] = '\0';
+	if (err != 0)
+		snprintf(text, sizeof(text), "!%d", -err);
+	for (size_t i = 0; err == 0 && i < scan.count; i++)
+		n += (size_t)snprintf(text + n, sizeof(text) - n, "%s%s", i > 0 ? " " : "",
+		    scan.entries[i].name);
+	meta_scan_free(&scan);
+	return text;
+}
