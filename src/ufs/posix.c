@@ -96,6 +96,8 @@ static void list_take(struct posix_call *pc, struct posix_job *pj)
 	if (pj->after == NULL)
 		COUNT(rq->req.ufs->env.loop, UFS_HIDDEN, pj->hidden);
 	ufs_page_give(&pj->page, rq);
+	rq->cursor = pj->cursor;
+	pj->cursor = NULL;
 }
 
 /* Gives a chunk to the user and asks for the next; the job is used again. */
@@ -152,10 +154,12 @@ static void posix_list(struct ufs *u, struct ufs_list *rq, const char *after)
 		return;
 	pj->after = after != NULL ? strdup(after) : NULL;
 	pj->after_kind = rq->after_kind;
-	if (after != NULL && pj->after == NULL)
+	if (after != NULL && pj->after == NULL) {
 		posix_begin_failed(pj, -ENOMEM);
-	else
-		posix_submit(pj);
+		return;
+	}
+	posix_list_cursor(pj, rq);
+	posix_submit(pj);
 }
 
 static void posix_read(struct ufs *u, struct ufs_read *rq)

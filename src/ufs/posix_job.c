@@ -54,6 +54,8 @@ static void job_free(struct posix_job *pj)
 	pj->lane->load--;
 	posix_lanes_unref(pj->lanes);
 	ufs_page_clear(&pj->page);
+	if (pj->cursor != NULL)
+		pj->cursor->free(pj->cursor);
 	free(pj->after);
 	free(pj->root);
 	free(pj->path);

@@ -102,6 +102,7 @@ struct posix_job {
 	char *after;
 	enum ufs_kind after_kind;
 	struct ufs_page page;
+	struct ufs_cursor *cursor;
 	bool more;
 	uint64_t hidden;
 	/* read, put, part: the bytes of a step */
@@ -182,6 +183,8 @@ int posix_version_is(int fd, const char *version);
 
 /* --- posix_list.c; any thread */
 int posix_list_work(struct posix_job *pj, int root);
+/* Loop: takes what the page before has left over, if it goes on from there. */
+void posix_list_cursor(struct posix_job *pj, struct ufs_list *rq);
 
 /* --- posix_put.c, posix_multi.c, posix_change.c; loop */
 void posix_put(struct ufs *u, struct ufs_put *rq);

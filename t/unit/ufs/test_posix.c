@@ -160,6 +160,51 @@ Test(posix, list_in_key_order_over_pages)
 	cr_assert_eq(ufs_fix_list(&f, &rq), -ENOENT);
 }
 
+static void page_after(struct ufs_list *rq, char *last)
+{
+	cr_assert_gt(rq->count, 0);
+	strcpy(last, rq->entries[rq->count - 1].name);
+	rq->after = last;
+	rq->after_kind = rq->entries[rq->count - 1].attr.kind;
+	cr_assert_eq(ufs_fix_list(&f, rq), 0);
+}
+
+/* Names are scanned once for many pages; what went meanwhile is left out. */
+Test(posix, list_goes_on_where_it_was)
+{
+	struct ufs_list rq = { .path = "d" };
+	struct ufs_attr a;
+	char last[256];
+
+	sh("mkdir d e && cd d && seq -f '%05.0f' 0 69999 | xargs touch", "");
+	cr_assert_eq(ufs_fix_list(&f, &rq), 0);
+	cr_assert(rq.count == POSIX_PAGE && rq.cursor != NULL);
+	sh("cd d && rm 04096 05000 && mkdir 05000", "");
+	page_after(&rq, last);
+	cr_assert_eq(rq.count, POSIX_PAGE - 2);
+	cr_assert_str_eq(rq.entries[0].name, "04097");
+	for (unsigned i = 2; i < 16; i++)
+		page_after(&rq, last);
+	cr_assert_str_eq(rq.entries[POSIX_PAGE - 1].name, "65535");
+	/* Here the second scan begins, of what there is now. */
+	cr_assert(rq.more && rq.cursor == NULL);
+	sh("rm d/65537", "");
+	page_after(&rq, last);
+	cr_assert_str_eq(rq.entries[1].name, "65538");
+	/* From elsewhere than where it was, or in another directory, it is looked at again. */
+	strcpy(last, "04095");
+	rq.after = last;
+	rq.after_kind = UFS_FILE;
+	cr_assert_eq(ufs_fix_list(&f, &rq), 0);
+	cr_assert_str_eq(rq.entries[0].name, "04097");
+	strcpy(last, rq.entries[rq.count - 1].name);
+	rq.path = "e";
+	cr_assert_eq(ufs_fix_list(&f, &rq), 0);
+	cr_assert(rq.count == 0 && !rq.more);
+	ufs_list_free(&rq);
+	cr_assert_eq(ufs_fix_stat(&f, "d/05000", &a), 0);
+}
+
 Test(posix, check_and_space)
 {
 	struct ufs_statfs sf = { .req = { .user = &f } };
