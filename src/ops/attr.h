@@ -15,6 +15,7 @@
 struct attr_get {
 	const char *path;     /* in: of the namespace; must stay */
 	struct ufs_attr attr; /* out */
+	bool have_record;     /* out: the metadata store has one: meta.rec */
 	void (*done)(struct attr_get *g, int err);
 	void *user;
 	/* private */

@@ -19,9 +19,11 @@
 
 #define FS_MAGIC 0xf5000001u
 
+struct dirmove;
 struct handle;
 struct meta;
 struct op;
+struct recovery;
 struct session;
 struct staging;
 struct uploads;
@@ -68,14 +70,22 @@ struct fs {
 	bool held_up;		  /* no upload begins: a hand-over, or the end */
 	unsigned nwork;		  /* uploads and leftover I/O of sessions that run */
 	uint64_t write_bytes;	  /* of WRITE requests that run */
+	uint64_t write_limit;	  /* of them: a share of memory.limit */
 	bool write_hold;	  /* no further requests are read until there are fewer */
 	struct timer wire;	  /* ends the wait for changes on the wire */
+	struct timer busy;	  /* looks whether the pool has done with staged files */
 	struct pathlocks locks;
+	TAILQ_HEAD(, dirmove) moves; /* renames of directories that run */
+	struct recovery *recovery;   /* looks for those that were begun before, or NULL */
 	/* Grows when a node gets another version or path by a change made here: handles
 	 * that have seen less look at the node's row again. */
 	uint64_t rebinds;
 #define FS_TOUCHED 1024
 	uint64_t changes, all_touched, touched[FS_TOUCHED]; /* touched.c */
+#define FS_ABSENT 64
+	struct {
+		uint64_t name, when_ns, changes;
+	} absent[FS_ABSENT];
 	uint64_t *answered; /* ledger rows whose replies leave with this turn */
 	size_t nanswered, answered_cap;
 	bool ledger_old; /* there may be rows of before a crash or takeover */
@@ -124,6 +134,12 @@ void fs_touch(struct fs *fs, uint64_t parent, const char *name);
 void fs_touch_all(struct fs *fs);
 /* Since fs->changes was `when`; now and then also of a name that was not. */
 bool fs_touched_since(struct fs *fs, uint64_t parent, const char *name, uint64_t when);
+/* The storage has just said that there is nothing of that name, and the metadata store
+ * that it has no record of it.  asked: fs->changes when they were asked. */
+void fs_absent_note(struct fs *fs, uint64_t parent, const char *name, uint64_t asked);
+/* Has it said so within the time that attributes are believed, and nothing been made here
+ * since?  So that a LOOKUP need not be repeated by what follows it. */
+bool fs_absent(struct fs *fs, uint64_t parent, const char *name);
 
 /* A number never given out before in this mount: 0 or negative errno. */
 int fs_next_id(struct fs *fs, uint64_t *id);
@@ -134,6 +150,8 @@ int fs_handle_closed(struct fs *fs, bool dir);
 void fs_free_slot_later(struct fs *fs, uint32_t slot);
 /* An operation ended or a request was put on the held list. */
 void fs_op_ended(struct fs *fs);
+/* rename_intent.c: the contrary of fs_recover_intents(). */
+void fs_stop_intents(struct fs *fs);
 void fs_handover_init(struct fs *fs);
 void fs_handover_fini(struct fs *fs);
 

@@ -1,16 +1,20 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * Names and attributes.  What the state database knows and is young enough is
- * answered at once, without a task; else the storage is asked.  A request sent
+ * answered at once, without a task, and so is what is being written here; else the
+ * storage is asked.  What it says is not believed if the name was changed here
+ * meanwhile: then it is looked at again.  A request sent
  * again after a crash counts a lookup twice: the node then stays known for longer
  * than needed, which is harmless.
  */
 #include <errno.h>
 #include <string.h>
 
+#include "ops/attr.h"
 #include "ops/node.h"
 #include "ops/op.h"
 #include "ops/requests.h"
+#include "ops/session.h"
 
 #define FORGETS_A_COMMIT 4096
 
@@ -45,19 +49,21 @@ static int attr_reply(struct fs *fs, fuse_req_t req, const struct node *n)
 /* --- LOOKUP and GETATTR: one question to the storage each. */
 struct op_stat {
 	struct op op;
-	struct ufs_stat stat;
+	struct attr_get get;
 	int result;
-	uint64_t node; /* parent, or the node itself */
-	bool handle;   /* GETATTR through an open handle */
+	uint64_t node;  /* parent, or the node itself */
+	bool handle;    /* GETATTR through an open handle */
+	uint64_t asked; /* fs->changes when the storage was asked */
+	uint64_t parent;
 	char path[UFS_PATH_MAX + 1];
 	char name[UFS_NAME_MAX + 1];
 };
 
 enum { ST_ASK, ST_ANSWER };
 
-static void st_done(struct ufs_req *r, int err)
+static void st_done(struct attr_get *g, int err)
 {
-	struct op_stat *os = r->user;
+	struct op_stat *os = g->user;
 
 	os->result = err;
 	task_resume(&os->op.task);
@@ -65,7 +71,7 @@ static void st_done(struct ufs_req *r, int err)
 
 static void st_leave(struct task *t)
 {
-	ufs_abort(&OP_OF(t, op_stat)->stat.req);
+	attr_get_abort(&OP_OF(t, op_stat)->get);
 }
 
 static enum task_next st_ask(struct task *t, int err)
@@ -74,10 +80,17 @@ static enum task_next st_ask(struct task *t, int err)
 
 	if (task_fail(t, err) != 0)
 		return op_fail(&os->op, task_err(t));
-	os->stat.path = os->path;
-	os->stat.req.user = os;
-	ufs_stat(os->op.fs->ufs, &os->stat, st_done);
+	os->asked = os->op.fs->changes;
+	os->get.path = os->path;
+	os->get.user = os;
+	attr_get_start(os->op.fs, &os->get, st_done);
 	return task_wait(t, ST_ANSWER, st_leave);
+}
+
+static bool st_outdated(struct op_stat *os)
+{
+	return task_err(&os->op.task) == 0 &&
+	       fs_touched_since(os->op.fs, os->parent, os->name, os->asked);
 }
 
 static void st_fini(struct task *t)
@@ -85,11 +98,43 @@ static void st_fini(struct task *t)
 	op_free(&OP_OF(t, op_stat)->op);
 }
 
+/* Can the name be answered at once?  1: from n; 0: no; or negative errno. */
+static int lookup_known(struct fs *fs, uint64_t parent, const char *name, struct node *n)
+{
+	struct session *s;
+	int err = node_find(fs, parent, name, n);
+
+	if (err != 0)
+		return err == -ENOENT ? 0 : err;
+	if ((n->flags & NODE_REPLACED) != 0)
+		return 0;
+	s = session_of(fs, n->id);
+	if (s != NULL)
+		session_overlay(s, n);
+	if (s != NULL)
+		return 1;
+	if ((n->flags & NODE_LOCAL) != 0)
+		return fs->sessions_missing ? -EIO : 0;
+	return node_fresh(fs, n);
+}
+
 static enum task_next lk_ask(struct task *t)
 {
 	struct op_stat *os = OP_OF(t, op_stat);
+	struct fs *fs = os->op.fs;
+	struct node n;
+	int known = 0;
 
-	return st_ask(t, node_child_path(os->op.fs, os->node, os->name, os->path));
+	/* Not the first time: a change made here may be what there is to say. */
+	if (os->asked != 0 && task_err(t) == 0)
+		known = lookup_known(fs, os->node, os->name, &n);
+	if (known == 1) {
+		lookup_reply(fs, op_take(&os->op), &n);
+		return task_end(t);
+	}
+	if (known < 0)
+		return op_fail(&os->op, known);
+	return st_ask(t, node_child_path(fs, os->node, os->name, os->path));
 }
 
 static enum task_next lk_answer(struct task *t)
@@ -97,11 +142,23 @@ static enum task_next lk_answer(struct task *t)
 	struct op_stat *os = OP_OF(t, op_stat);
 	struct fs *fs = os->op.fs;
 	struct node n;
-	int err = task_err(t);
+	int err = task_err(t), known;
 
+	if (st_outdated(os))
+		return task_goto(t, ST_ASK);
+	if (err == 0) {
+		/* Opened for writing meanwhile? */
+		known = fs->sessions != NULL ? lookup_known(fs, os->node, os->name, &n) : 0;
+		if (known == 1 && session_of(fs, n.id) != NULL) {
+			lookup_reply(fs, op_take(&os->op), &n);
+			return task_end(t);
+		}
+	}
 	if (err == 0 && os->result == -ENOENT) {
 		err = node_unbind(fs, os->node, os->name);
 		if (err == 0) {
+			if (os->get.meta_err == -ENOENT)
+				fs_absent_note(fs, os->node, os->name, os->asked);
 			negative_reply(fs, op_take(&os->op));
 			return task_end(t);
 		}
@@ -109,7 +166,7 @@ static enum task_next lk_answer(struct task *t)
 		err = os->result;
 	}
 	if (err == 0)
-		err = node_bind(fs, os->node, os->name, os->path, &os->stat.attr, &n);
+		err = node_bind(fs, os->node, os->name, os->path, &os->get.attr, &n);
 	if (err != 0)
 		return op_fail(&os->op, err);
 	lookup_reply(fs, op_take(&os->op), &n);
@@ -118,7 +175,7 @@ static enum task_next lk_answer(struct task *t)
 
 static const struct task_step lk_steps[] = {
     [ST_ASK] = {"ask", lk_ask, TO(ST_ANSWER)},
-    [ST_ANSWER] = {"answer", lk_answer, 0},
+    [ST_ANSWER] = {"answer", lk_answer, TO(ST_ASK)},
 };
 static const struct task_kind lk_kind = {"lookup", lk_steps, ARRAY_LEN(lk_steps), st_fini};
 
@@ -127,50 +184,83 @@ void lookup_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
 	struct fs *fs = fs_of(req);
 	struct op_stat *os;
 	struct node n;
-	int err;
+	int known;
 
 	if (strlen(name) > UFS_NAME_MAX) {
 		fuse_reply_err(req, ENAMETOOLONG);
 		return;
 	}
-	err = node_find(fs, parent, name, &n);
-	if (err == 0 && (n.flags & NODE_REPLACED) == 0 && node_fresh(fs, &n)) {
+	known = lookup_known(fs, parent, name, &n);
+	if (known == 1) {
 		lookup_reply(fs, req, &n);
 		return;
 	}
-	if (err != 0 && err != -ENOENT) {
-		fuse_reply_err(req, op_errno(err));
+	if (known < 0) {
+		fuse_reply_err(req, op_errno(known));
 		return;
 	}
 	os = op_new(fs, req, sizeof(*os));
 	if (os == NULL)
 		return;
 	os->op.opening = true;
-	os->node = parent;
+	os->node = os->parent = parent;
 	memcpy(os->name, name, strlen(name) + 1);
 	op_run(&os->op, &lk_kind);
+}
+
+/*
+ * Can the node be answered at once?  A file that another version has replaced: who has
+ * it open sees what it was (the kernel asks for fstat(2) without naming the handle); who
+ * asks by name is told to look the name up again, which the kernel does by itself.
+ */
+static int getattr_known(struct fs *fs, uint64_t id, bool handle, struct node *n)
+{
+	bool frozen;
+	struct session *s;
+	int err = node_load(fs, id, n);
+
+	if (err != 0)
+		return err == -ENOENT ? -ESTALE : err;
+	s = session_of(fs, id);
+	if (s != NULL) {
+		session_overlay(s, n);
+		return 1;
+	}
+	frozen = (n->flags & (NODE_REPLACED | NODE_LOCAL)) != 0;
+	if (frozen && !handle && n->opens == 0)
+		return -ESTALE;
+	return frozen || node_fresh(fs, n);
 }
 
 static enum task_next ga_ask(struct task *t)
 {
 	struct op_stat *os = OP_OF(t, op_stat);
+	struct fs *fs = os->op.fs;
+	struct node n;
+	int known = getattr_known(fs, os->node, os->handle, &n);
 
-	return st_ask(t, node_path(os->op.fs, os->node, os->path));
+	if (task_fail(t, known < 0 ? known : 0) != 0)
+		return op_fail(&os->op, task_err(t));
+	if (known == 1) {
+		attr_reply(fs, op_take(&os->op), &n);
+		return task_end(t);
+	}
+	os->parent = n.parent;
+	memcpy(os->name, n.name, sizeof(os->name));
+	return st_ask(t, node_path(fs, os->node, os->path));
 }
 
-/*
- * A file that another version has replaced: who has it open sees what it was (the
- * kernel asks for fstat(2) without naming the handle); who asks by name is told to
- * look the name up again, which the kernel does by itself.
- */
 static enum task_next ga_answer(struct task *t)
 {
 	struct op_stat *os = OP_OF(t, op_stat);
 	struct fs *fs = os->op.fs;
 	bool gone = os->result == -ENOENT && os->node != NODE_ROOT;
+	struct session *s;
 	struct node n;
 	int err = task_err(t);
 
+	if (st_outdated(os))
+		return task_goto(t, ST_ASK);
 	if (err == 0 && !gone)
 		err = os->result;
 	if (err == 0) {
@@ -179,7 +269,11 @@ static enum task_next ga_answer(struct task *t)
 	}
 	if (err != 0)
 		return op_fail(&os->op, err);
-	err = node_refresh(fs, &n, gone ? NULL : &os->stat.attr);
+	s = session_of(fs, os->node);
+	if (s != NULL)
+		session_overlay(s, &n);
+	else
+		err = node_refresh(fs, &n, gone ? NULL : &os->get.attr);
 	if (err != 0 && (err != -ESTALE || (!os->handle && n.opens == 0)))
 		return op_fail(&os->op, err);
 	attr_reply(fs, op_take(&os->op), &n);
@@ -188,7 +282,7 @@ static enum task_next ga_answer(struct task *t)
 
 static const struct task_step ga_steps[] = {
     [ST_ASK] = {"ask", ga_ask, TO(ST_ANSWER)},
-    [ST_ANSWER] = {"answer", ga_answer, 0},
+    [ST_ANSWER] = {"answer", ga_answer, TO(ST_ASK)},
 };
 static const struct task_kind ga_kind = {"getattr", ga_steps, ARRAY_LEN(ga_steps), st_fini};
 
@@ -197,18 +291,14 @@ void lookup_getattr(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 	struct fs *fs = fs_of(req);
 	struct op_stat *os;
 	struct node n;
-	int err = node_load(fs, ino, &n);
+	int known = getattr_known(fs, ino, fi != NULL, &n);
 
-	bool replaced = err == 0 && (n.flags & NODE_REPLACED) != 0;
-
-	if (replaced && fi == NULL && n.opens == 0)
-		err = -ESTALE;
-	if (err == 0 && (replaced || node_fresh(fs, &n))) {
+	if (known == 1) {
 		attr_reply(fs, req, &n);
 		return;
 	}
-	if (err != 0) {
-		fuse_reply_err(req, err == -ENOENT ? ESTALE : op_errno(err));
+	if (known < 0) {
+		fuse_reply_err(req, op_errno(known));
 		return;
 	}
 	os = op_new(fs, req, sizeof(*os));

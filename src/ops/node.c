@@ -199,8 +199,6 @@ int node_replace(struct fs *fs, struct node *n)
 {
 	if (node_unused(fs, n))
 		return node_delete(fs, n);
-	if ((n->flags & NODE_REPLACED) != 0)
-		return 0;
 	n->flags |= NODE_REPLACED;
 	return node_store(fs, n);
 }
@@ -395,7 +393,7 @@ void node_stat(const struct fs *fs, const struct node *n, struct stat *st)
 	memset(st, 0, sizeof(*st));
 	st->st_ino = n->st_ino;
 	st->st_mode = (dir ? S_IFDIR : S_IFREG) | (perm & 07777);
-	st->st_nlink = dir ? 2 : 1;
+	st->st_nlink = (n->flags & NODE_GONE) != 0 ? 0 : dir ? 2 : 1;
 	st->st_uid = own ? n->uid : fs->uid;
 	st->st_gid = own ? n->gid : fs->gid;
 	st->st_size = dir ? 4096 : (off_t)n->size;

@@ -21,6 +21,7 @@
 			   * says all that there is; version is "" */
 #define NODE_MARKED 8u	  /* a directory that has its own object, or is kept by the storage:
 			   * it stays when it is empty */
+#define NODE_GONE 32u	  /* the name was taken from it here: it has no link any more */
 #define NODE_INO 16u	  /* its st_ino is not to be another's while it lives */
 
 struct node {
@@ -84,6 +85,9 @@ void node_stat(const struct fs *fs, const struct node *n, struct stat *st);
 void node_entry(const struct fs *fs, const struct node *n, struct fuse_entry_param *e);
 uint64_t node_ino(const struct fs *fs, const char *path);
 
+/* May something of that name be made here?  -ENAMETOOLONG, or -EINVAL for names that the
+ * storage uses for itself while it writes. */
+int node_name_check(const char *name);
 /* Namespace path without the leading slash: 0, -ENAMETOOLONG, or -ESTALE (a parent is not
  * known any more). */
 int node_path(struct fs *fs, uint64_t id, char path[UFS_PATH_MAX + 1]);

@@ -5,12 +5,33 @@
 
 #include "ops/node_priv.h"
 
+int node_name_check(const char *name)
+{
+	static const char head[] = ".batonfs-", tail[] = ".tmp";
+	size_t len = strlen(name);
+
+	if (len > UFS_NAME_MAX)
+		return -ENAMETOOLONG;
+	if (len == 0 || strchr(name, '/') != NULL || strcmp(name, ".") == 0 ||
+	    strcmp(name, "..") == 0)
+		return -EINVAL;
+	if (len >= sizeof(head) + sizeof(tail) - 2 && strncmp(name, head, sizeof(head) - 1) == 0 &&
+	    strcmp(name + len - (sizeof(tail) - 1), tail) == 0)
+		return -EINVAL;
+	return 0;
+}
+
 /* The node loses its name to a change made here.  Who has it open goes on to see its
  * number, which the next file of that name does not get. */
 static int lose_name(struct fs *fs, struct node *n)
 {
-	int err = n->opens > 0 && (n->flags & NODE_REPLACED) == 0 ? node_ino_hold(fs, n) : 0;
+	int err = 0;
 
+	if ((n->flags & NODE_GONE) != 0)
+		return 0;
+	if (n->opens > 0)
+		err = node_ino_hold(fs, n);
+	n->flags |= NODE_GONE;
 	return err != 0 ? err : node_replace(fs, n);
 }
 
@@ -54,7 +75,7 @@ int node_set_version(struct fs *fs, uint64_t id, const struct ufs_attr *attr)
 		return err;
 	was = n;
 	node_take_attr(fs, &n, attr);
-	n.flags |= was.flags & NODE_REPLACED;
+	n.flags |= was.flags & NODE_REPLACED; /* as it was: nothing gives a name back */
 	/* What the storage does not know stays as it is. */
 	if (!attr->have_mode && (was.flags & NODE_HAVE_MODE) != 0) {
 		n.flags |= NODE_HAVE_MODE;

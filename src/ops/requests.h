@@ -4,8 +4,10 @@
 #define OPS_REQUESTS_H
 
 #include "reactor/fuse_chan.h"
+#include "reactor/task.h"
 
 struct fs;
+struct op;
 
 /* lookup.c */
 void lookup_lookup(fuse_req_t req, fuse_ino_t parent, const char *name);
@@ -14,12 +16,12 @@ void lookup_forget_multi(fuse_req_t req, size_t count, struct fuse_forget_data *
 void lookup_getattr(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi);
 void lookup_statfs(fuse_req_t req, fuse_ino_t ino);
 
+/* open.c */
+void open_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi);
+
 /* file.c */
-void file_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi);
 void file_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, struct fuse_file_info *fi);
-void file_flush(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi);
-void file_fsync(fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_file_info *fi);
-void file_release(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi);
+void file_fsyncdir(fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_file_info *fi);
 void file_lseek(fuse_req_t req, fuse_ino_t ino, off_t off, int whence, struct fuse_file_info *fi);
 /* What file_read() keeps ready in fs->spare_read. */
 void file_spare_free(struct fs *fs);
@@ -52,6 +54,9 @@ void write_truncate(fuse_req_t req, fuse_ino_t ino, struct stat *attr, int to_se
 /* setattr.c */
 void setattr_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *attr, int to_set,
     struct fuse_file_info *fi);
+/* For write_truncate(), once the size is set: does the rest of what the request asks for
+ * (which may be nothing) and answers it; `op` has no request any more, and its task ends. */
+enum task_next setattr_rest(struct op *op, uint64_t ino, const struct stat *attr, int to_set);
 
 /* mkdir.c */
 void mkdir_mkdir(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode);

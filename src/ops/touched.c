@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
+ * What this daemon remembers of names for a moment, none of it needed.
+ *
  * Which names were changed here lately: so that an answer of the storage that was asked
  * for before such a change is not believed.  A number for each of so many hashes of
  * names; two names with one hash cost a question more.
@@ -27,4 +29,24 @@ void fs_touch_all(struct fs *fs)
 bool fs_touched_since(struct fs *fs, uint64_t parent, const char *name, uint64_t when)
 {
 	return fs->all_touched > when || *stamp(fs, parent, name) > when;
+}
+
+/* --- Names that are not there */
+
+void fs_absent_note(struct fs *fs, uint64_t parent, const char *name, uint64_t asked)
+{
+	uint64_t h = hash64(name, strlen(name), parent);
+
+	fs->absent[h % FS_ABSENT].name = h;
+	fs->absent[h % FS_ABSENT].when_ns = loop_now(fs->env.loop);
+	fs->absent[h % FS_ABSENT].changes = asked;
+}
+
+bool fs_absent(struct fs *fs, uint64_t parent, const char *name)
+{
+	uint64_t h = hash64(name, strlen(name), parent), now = loop_now(fs->env.loop);
+	uint64_t when = fs->absent[h % FS_ABSENT].when_ns;
+
+	return fs->absent[h % FS_ABSENT].name == h && when <= now && now - when < fs->attr_ttl_ns &&
+	       !fs_touched_since(fs, parent, name, fs->absent[h % FS_ABSENT].changes);
 }

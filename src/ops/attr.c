@@ -1,0 +1,139 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#include "ops/attr.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "base/obj.h"
+#include "meta/meta.h"
+
+#define RECORD_OWN (META_HAS_MODE | META_HAS_UID | META_HAS_GID)
+#define RECORD_TIMES (META_HAS_MTIME | META_HAS_ATIME)
+
+bool attr_native(const struct fs *fs, const char *path)
+{
+	const char *sub;
+	struct ufs *ufs;
+
+	fs_place(fs, path, &ufs, &sub);
+	return (ufs_can(ufs) & UFS_CAN_SETATTR) != 0;
+}
+
+/* --- Records */
+
+static bool same_kind(const struct ufs_attr *attr, const struct meta_record *rec)
+{
+	return rec->kind == (attr->kind == UFS_DIR ? META_DIR : META_FILE);
+}
+
+void attr_merge(const struct fs *fs, struct ufs_attr *attr, const struct meta_record *rec)
+{
+	if (!same_kind(attr, rec))
+		return;
+	if ((rec->has & RECORD_OWN) != 0 && !attr->have_mode) {
+		attr->have_mode = true;
+		attr->mode = attr->kind == UFS_DIR ? fs->dir_mode : fs->file_mode;
+		attr->uid = fs->uid;
+		attr->gid = fs->gid;
+	}
+	if ((rec->has & META_HAS_MODE) != 0)
+		attr->mode = rec->mode;
+	if ((rec->has & META_HAS_UID) != 0)
+		attr->uid = rec->uid;
+	if ((rec->has & META_HAS_GID) != 0)
+		attr->gid = rec->gid;
+	if ((rec->has & META_HAS_MTIME) != 0 && strcmp(rec->version, attr->version) == 0)
+		attr->mtime = rec->mtime;
+}
+
+void attr_record(struct meta_record *out, const struct meta_record *old,
+    const struct ufs_attr *attr, const struct ufs_set *set)
+{
+	struct meta_record rec = {.kind = attr->kind == UFS_DIR ? META_DIR : META_FILE};
+
+	if (old != NULL && same_kind(attr, old)) {
+		rec = *old;
+		/* Times of content that is gone. */
+		if (strcmp(old->version, attr->version) != 0)
+			rec.has &= ~RECORD_TIMES;
+	}
+	memcpy(rec.version, attr->version, sizeof(rec.version));
+	rec.version[sizeof(rec.version) - 1] = '\0';
+	if ((set->what & UFS_SET_MODE) != 0)
+		rec.mode = set->mode;
+	if ((set->what & UFS_SET_UID) != 0)
+		rec.uid = set->uid;
+	if ((set->what & UFS_SET_GID) != 0)
+		rec.gid = set->gid;
+	if ((set->what & UFS_SET_MTIME) != 0)
+		rec.mtime = set->mtime;
+	if ((set->what & UFS_SET_ATIME) != 0)
+		rec.atime = set->atime;
+	rec.has |= ((set->what & UFS_SET_MODE) != 0 ? META_HAS_MODE : 0) |
+		   ((set->what & UFS_SET_UID) != 0 ? META_HAS_UID : 0) |
+		   ((set->what & UFS_SET_GID) != 0 ? META_HAS_GID : 0) |
+		   ((set->what & UFS_SET_MTIME) != 0 ? META_HAS_MTIME : 0) |
+		   ((set->what & UFS_SET_ATIME) != 0 ? META_HAS_ATIME : 0);
+	*out = rec;
+}
+
+/* --- Asking both */
+
+static void answered(struct attr_get *g)
+{
+	int err = g->err;
+
+	if (--g->waits > 0)
+		return;
+	if (err == 0 && g->meta_err != 0 && g->meta_err != -ENOENT)
+		err = g->meta_err == -ENOMEM ? -ENOMEM : -EIO;
+	if (err == 0) {
+		g->attr = g->stat.attr;
+		g->have_record = g->meta_err == 0;
+		if (g->have_record)
+			attr_merge(g->fs, &g->attr, &g->meta.rec);
+	}
+	g->done(g, err);
+}
+
+static void stat_done(struct ufs_req *r, int err)
+{
+	struct attr_get *g = r->user;
+
+	g->err = err;
+	answered(g);
+}
+
+static void record_done(struct meta_req *r, int err)
+{
+	struct attr_get *g = r->user;
+
+	g->meta_err = err;
+	answered(g);
+}
+
+void attr_get_start(struct fs *fs, struct attr_get *g, void (*done)(struct attr_get *g, int err))
+{
+	g->fs = fs;
+	g->done = done;
+	g->waits = 1;
+	g->err = 0;
+	g->meta_err = -ENOENT;
+	g->have_record = false;
+	g->stat.path = g->path;
+	g->stat.req.user = g;
+	if (fs->meta != NULL && !attr_native(fs, g->path)) {
+		g->waits++;
+		g->meta.path = g->path;
+		g->meta.req.user = g;
+		meta_get(fs->meta, &g->meta, record_done);
+	}
+	ufs_stat(fs->ufs, &g->stat, stat_done);
+}
+
+void attr_get_abort(struct attr_get *g)
+{
+	ufs_abort(&g->stat.req);
+	if (g->fs->meta != NULL)
+		meta_abort(&g->meta.req);
+}
