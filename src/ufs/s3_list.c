@@ -139,6 +139,7 @@ static void list_end(struct list_call *lc, int err)
 		rq->exists = lc->seen > 0 || *lc->path == '\0' || lc->after != NULL ||
 		    lc->cur != NULL;
 		rq->more = lc->next != NULL;
+		rq->hidden = lc->hidden > 0;
 		ufs_page_give(&lc->page, rq);
 		rq->cursor = lc->next != NULL ? &lc->next->base : NULL;
 		lc->next = NULL;

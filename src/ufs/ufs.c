@@ -278,6 +278,7 @@ void ufs_list(struct ufs *u, struct ufs_list *rq, void (*done)(struct ufs_req *r
 			memcpy(after, rq->after, n + 1);
 	}
 	ufs_page_free(rq);
+	rq->hidden = false;
 	if (err == 0)
 		err = FAULT("ufs.list");
 	if (err == 0)

@@ -118,6 +118,7 @@ struct ufs_list {
 	size_t count;
 	bool more;    /* out: there may be further pages (count may be 0) */
 	bool exists;  /* out: S3 has a marker or something below (the root always exists) */
+	bool hidden;  /* out: S3 left keys out that no path can name */
 	void *arena;  /* private: memory of the entries */
 	void *cursor; /* private: continuation of the page before; used if it fits `after` */
 };
