@@ -174,27 +174,42 @@ int posix_set_apply(int fd, const struct stat *now, const struct ufs_set *set)
 	return 0;
 }
 
-/* A new file's: what was asked for, and what it lacks from `like`, or 0644.  An owner
- * that nobody asked for is kept as far as we may. */
-static int attrs_give(int fd, const struct ufs_set *asked, const struct stat *like)
+/* An owner that nobody asked for is kept as far as we may. */
+static int owner_keep(int fd, const struct ufs_set *asked, const struct stat *like)
 {
-	struct ufs_set set = *asked;
 	struct stat now;
 
 	if (fstat(fd, &now) != 0)
 		return -errno;
-	if (like != NULL && !(set.what & UFS_SET_UID) && like->st_uid != now.st_uid &&
+	if (!(asked->what & UFS_SET_UID) && like->st_uid != now.st_uid &&
 	    fchown(fd, like->st_uid, (gid_t)-1) != 0 && errno != EPERM)
 		return -errno;
-	if (like != NULL && !(set.what & UFS_SET_GID) && like->st_gid != now.st_gid &&
+	if (!(asked->what & UFS_SET_GID) && like->st_gid != now.st_gid &&
 	    fchown(fd, (uid_t)-1, like->st_gid) != 0 && errno != EPERM)
 		return -errno;
+	return 0;
+}
+
+/* A new file's: what was asked for, and what it lacks from `like`, or 0644. */
+static int attrs_give(int fd, const struct ufs_set *asked, const struct stat *like)
+{
+	struct ufs_set set = *asked;
+	struct stat now;
+	int err = like != NULL ? owner_keep(fd, asked, like) : 0;
+
+	if (err == 0 && fstat(fd, &now) != 0)
+		err = -errno;
+	if (err != 0)
+		return err;
 	if (!(set.what & UFS_SET_MODE)) {
 		set.what |= UFS_SET_MODE;
 		set.mode = like != NULL ? like->st_mode & 07777 : 0644;
+		/* Set-id bits are not for another owner. */
+		if (like != NULL &&
+		    ((set.what & UFS_SET_UID ? set.uid : now.st_uid) != like->st_uid ||
+			(set.what & UFS_SET_GID ? set.gid : now.st_gid) != like->st_gid))
+			set.mode &= 01777;
 	}
-	if (fstat(fd, &now) != 0)
-		return -errno;
 	return posix_set_apply(fd, &now, &set);
 }
 

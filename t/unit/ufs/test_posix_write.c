@@ -90,6 +90,20 @@ Test(posix_write, put_sets_attributes)
 	}
 }
 
+/* As chown(2): who becomes the owner does not get set-id bits that were another's. */
+Test(posix_write, set_id_bits_stay_with_their_owner)
+{
+	struct ufs_set set = { .what = UFS_SET_UID, .uid = 11 };
+	struct ufs_attr a;
+
+	if (geteuid() != 0)
+		cr_skip_test("only root gives files away");
+	pw_sh("printf 1 > a && chmod 6755 a", "");
+	cr_assert_eq(pw_put_as("a", "abc", 3, false, NULL, &set, &a), 0);
+	cr_assert(a.uid == 11 && a.mode == 0755, "%o", a.mode);
+	pw_same_as_stat("a", &a);
+}
+
 Test(posix_write, put_on_conditions)
 {
 	struct ufs_attr a, b;
