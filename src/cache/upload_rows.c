@@ -1,0 +1,359 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * Rows of uploads in STATEDB_PARTS, integers big-endian:
+ *
+ *	key, 0			format, unit, uri, path, id of the multipart upload
+ *	key, part number	format, mark of the upload's id, length, etag
+ *	key, DROP_FIRST...	format, uri, path, id: to be thrown away by the storage
+ *
+ * Texts end with a NUL.  The row of a part that is written again must go: what cannot be
+ * deleted is kept in mind, and no upload begins before it is.  Rows of parts that outlived
+ * their upload are known by the mark.
+ */
+#include <endian.h>
+#include <errno.h>
+#include <string.h>
+
+#include "base/hash.h"
+#include "base/log.h"
+#include "cache/upload_priv.h"
+
+#define FORMAT 1u
+#define DROP_FIRST 0x80000000u
+
+struct part_key {
+	uint64_t key;
+	uint32_t number;
+} __attribute__((packed));
+
+struct part_row {
+	uint8_t format;
+	uint32_t mark;
+	uint64_t len;
+	char etag[UFS_VERSION_MAX];
+} __attribute__((packed));
+
+#define ROW_MAX (1 + 8 + 4096)
+
+struct row_buf {
+	size_t len;
+	char data[ROW_MAX];
+};
+
+static struct part_key key_of(uint64_t key, unsigned number)
+{
+	return (struct part_key){ htobe64(key), htobe32(number) };
+}
+
+static int put(struct uploads *us, uint64_t key, unsigned number, const void *row, size_t len)
+{
+	struct part_key k = key_of(key, number);
+
+	if (us->db == NULL)
+		return -ESTALE;
+	return statedb_put(us->db, STATEDB_PARTS, &k, sizeof(k), row, len);
+}
+
+static int del(struct uploads *us, uint64_t key, unsigned number)
+{
+	struct part_key k = key_of(key, number);
+	int err;
+
+	if (us->db == NULL)
+		return -ESTALE;
+	err = statedb_del(us->db, STATEDB_PARTS, &k, sizeof(k));
+	return err == -ENOENT ? 0 : err;
+}
+
+/* The first row at or after the given one. */
+static int seek(struct uploads *us, uint64_t key, unsigned number, struct part_key *found,
+    struct statedb_val *val)
+{
+	struct part_key k = key_of(key, number);
+	struct statedb_val kv;
+	int err;
+
+	if (us->db == NULL)
+		return -ESTALE;
+	err = statedb_seek(us->db, STATEDB_PARTS, &k, sizeof(k), &kv, val);
+	if (err != 0)
+		return err;
+	if (kv.len != sizeof(*found))
+		return -EPROTO;
+	memcpy(found, kv.data, sizeof(*found));
+	found->key = be64toh(found->key);
+	found->number = be32toh(found->number);
+	return 0;
+}
+
+static uint32_t mark_of(const struct upload *up)
+{
+	return htobe32((uint32_t)hash64(up->id, strlen(up->id), 0));
+}
+
+/* --- texts */
+
+static bool add(struct row_buf *b, const void *data, size_t len)
+{
+	if (len > sizeof(b->data) - b->len)
+		return false;
+	memcpy(b->data + b->len, data, len);
+	b->len += len;
+	return true;
+}
+
+static bool add_text(struct row_buf *b, const char *text)
+{
+	return add(b, text, strlen(text) + 1);
+}
+
+static const char *take_text(struct statedb_val *v)
+{
+	const char *text = v->data;
+	const char *end = memchr(text, '\0', v->len);
+
+	if (end == NULL)
+		return NULL;
+	v->len -= (size_t)(end + 1 - text);
+	v->data = end + 1;
+	return text;
+}
+
+/* --- the multipart upload */
+
+int rows_begin(struct upload *up)
+{
+	uint8_t format = FORMAT;
+	uint64_t unit = htobe64(up->unit);
+	struct row_buf b = { .len = 0 };
+	int err;
+
+	if (!add(&b, &format, 1) || !add(&b, &unit, 8) || !add_text(&b, ufs_uri(up->ufs)) ||
+	    !add_text(&b, up->path) || !add_text(&b, up->id))
+		return -ENAMETOOLONG;
+	err = put(up->us, up->key, 0, b.data, b.len);
+	return err == 0 ? statedb_commit(up->us->db) : err;
+}
+
+int rows_put_part(struct upload *up, unsigned number)
+{
+	const struct up_part *p = &up->part[number - 1];
+	struct part_row row = {
+		.format = FORMAT, .mark = mark_of(up), .len = htobe64(p->len)
+	};
+	size_t n = strlen(p->etag) + 1;
+
+	memcpy(row.etag, p->etag, n);
+	return put(up->us, up->key, number, &row, offsetof(struct part_row, etag) + n);
+}
+
+void rows_del_part(struct upload *up, unsigned number)
+{
+	struct up_part *p = &up->part[number - 1];
+
+	p->row_due = del(up->us, up->key, number) != 0;
+	up->rows_due |= p->row_due;
+}
+
+int rows_mend(struct upload *up)
+{
+	int err = 0;
+
+	if (!up->rows_due)
+		return 0;
+	for (unsigned i = 0; i < up->nparts && err == 0; i++) {
+		if (!up->part[i].row_due)
+			continue;
+		err = del(up->us, up->key, i + 1);
+		up->part[i].row_due = err != 0;
+	}
+	up->rows_due = err != 0;
+	return err;
+}
+
+void rows_del_all(struct upload *up)
+{
+	int err = del(up->us, up->key, 0); /* without it the others mean nothing */
+
+	for (unsigned i = 0; i < up->nparts; i++) {
+		if (up->part[i].len == 0 && !up->part[i].row_due)
+			continue;
+		if (err == 0)
+			err = del(up->us, up->key, i + 1);
+	}
+	if (err != 0 && up->us->db != NULL)
+		log_warn("upload %llu: rows of the state database stay: %s",
+		    (unsigned long long)up->key, strerror(-err));
+}
+
+static int load_begin(struct upload *up, struct statedb_val v)
+{
+	const char *uri, *path, *id;
+	uint64_t unit;
+
+	if (v.len < 9 || *(const uint8_t *)v.data != FORMAT)
+		return -EPROTO;
+	memcpy(&unit, (const char *)v.data + 1, 8);
+	v.data = (const char *)v.data + 9;
+	v.len -= 9;
+	uri = take_text(&v);
+	path = uri != NULL ? take_text(&v) : NULL;
+	id = path != NULL ? take_text(&v) : NULL;
+	up->unit = be64toh(unit);
+	if (id == NULL || v.len != 0 || strlen(id) >= UFS_UPLOAD_MAX || *id == '\0' ||
+	    up->unit < up->us->part_min || up->unit > UFS_PART_MAX)
+		return -EPROTO;
+	up->uri = strdup(uri);
+	up->path = strdup(path);
+	up->id = strdup(id);
+	return up->uri == NULL || up->path == NULL || up->id == NULL ? -ENOMEM : 0;
+}
+
+static int load_part(struct upload *up, unsigned number, struct statedb_val v)
+{
+	struct part_row row = { .format = 0 };
+	size_t head = offsetof(struct part_row, etag);
+	struct up_part *p;
+	int err;
+
+	if (number > UFS_PARTS_MAX || v.len < head + 2 || v.len > sizeof(row))
+		return -EPROTO;
+	memcpy(&row, v.data, v.len);
+	if (row.format != FORMAT || row.len == 0 ||
+	    memchr(row.etag, '\0', sizeof(row.etag)) != row.etag + v.len - head - 1)
+		return -EPROTO;
+	if (row.mark != mark_of(up))
+		return 0;
+	err = upload_part_room(up, number);
+	if (err != 0)
+		return err;
+	p = &up->part[number - 1];
+	p->len = be64toh(row.len);
+	memcpy(p->etag, row.etag, v.len - head);
+	up->sent += p->len;
+	return 0;
+}
+
+/* 1: no such row any more. */
+static int next_row(struct upload *up, unsigned from, struct part_key *k, struct statedb_val *v)
+{
+	int err = seek(up->us, up->key, from, k, v);
+
+	if (err == -ENOENT)
+		return 1;
+	return err == 0 && (k->key != up->key || k->number >= DROP_FIRST) ? 1 : err;
+}
+
+static int sweep(struct upload *up)
+{
+	struct statedb_val v;
+	struct part_key k;
+	int err;
+
+	while ((err = next_row(up, 0, &k, &v)) == 0) {
+		err = del(up->us, up->key, k.number);
+		if (err != 0)
+			return err;
+	}
+	return err == 1 ? 0 : err;
+}
+
+static int load(struct upload *up)
+{
+	struct statedb_val v;
+	struct part_key k;
+	int err = next_row(up, 0, &k, &v);
+
+	if (err == 0)
+		err = k.number == 0 ? load_begin(up, v) : -EPROTO;
+	while (err == 0) {
+		err = next_row(up, k.number + 1, &k, &v);
+		if (err == 0)
+			err = load_part(up, k.number, v);
+	}
+	return err == 1 ? 0 : err;
+}
+
+int rows_load(struct upload *up)
+{
+	int err = load(up);
+
+	if (err != -EPROTO)
+		return err;
+	/* The file is what counts, and it is all there: it is uploaded from its start. */
+	log_warn("upload %llu: rows of the state database are not understood, and dropped",
+	    (unsigned long long)up->key);
+	upload_unknown(up);
+	return sweep(up);
+}
+
+/* --- to be thrown away */
+
+static unsigned drop_number(struct uploads *us, uint64_t key)
+{
+	struct part_key k = key_of(key, UINT32_MAX), found;
+	struct statedb_val kv, v;
+
+	if (us->db == NULL ||
+	    statedb_seek_back(us->db, STATEDB_PARTS, &k, sizeof(k), &kv, &v) != 0 ||
+	    kv.len != sizeof(found))
+		return DROP_FIRST;
+	memcpy(&found, kv.data, sizeof(found));
+	if (found.key != k.key || be32toh(found.number) < DROP_FIRST)
+		return DROP_FIRST;
+	return be32toh(found.number) + 1;
+}
+
+unsigned rows_drop_put(struct uploads *us, uint64_t key, const char *uri, const char *path,
+    const char *id)
+{
+	unsigned number = drop_number(us, key);
+	uint8_t format = FORMAT;
+	struct row_buf b = { .len = 0 };
+
+	if (number == 0 || !add(&b, &format, 1) || !add_text(&b, uri) || !add_text(&b, path) ||
+	    !add_text(&b, id) || put(us, key, number, b.data, b.len) != 0)
+		return 0;
+	return number;
+}
+
+void rows_drop_del(struct uploads *us, uint64_t key, unsigned row)
+{
+	if (row != 0)
+		(void)del(us, key, row);
+}
+
+bool rows_drop_next(struct uploads *us, struct up_drop_row *dr)
+{
+	uint64_t key = dr->key;
+	unsigned row = dr->row;
+	struct statedb_val v;
+	struct part_key k;
+
+	for (;;) {
+		if (row == UINT32_MAX) {
+			if (++key == 0)
+				return false;
+			row = DROP_FIRST - 1;
+		}
+		if (seek(us, key, MAX(row + 1, DROP_FIRST), &k, &v) != 0)
+			return false;
+		key = k.key;
+		row = k.number;
+		if (row < DROP_FIRST) {
+			row = DROP_FIRST - 1;
+			continue;
+		}
+		dr->key = key;
+		dr->row = row;
+		if (v.len < 1 || *(const uint8_t *)v.data != FORMAT)
+			continue;
+		v.data = (const char *)v.data + 1;
+		v.len--;
+		dr->uri = take_text(&v);
+		dr->path = dr->uri != NULL ? take_text(&v) : NULL;
+		dr->id = dr->path != NULL ? take_text(&v) : NULL;
+		if (dr->id != NULL)
+			return true;
+	}
+}
