@@ -106,6 +106,32 @@ static enum model_op make_op(void)
 	return (enum model_op)i;
 }
 
+/* Which descriptors are likely open, so that few steps have nothing to work on. */
+static bool likely[MODEL_PROCS][MODEL_SLOTS];
+
+static unsigned make_slot(const struct model_step *st)
+{
+	unsigned slot = (unsigned)rnd(MODEL_SLOTS);
+
+	for (unsigned tries = 0; tries < 4 && (model_rows[st->op].bits & B_FD) &&
+				 !likely[st->proc][slot];
+	     tries++)
+		slot = (unsigned)rnd(MODEL_SLOTS);
+	return slot;
+}
+
+static void guess(const struct model_step *st)
+{
+	if (st->op == OP_open && (st->flags & (O_CREAT | O_EXCL)) == O_CREAT)
+		likely[st->proc][st->slot] = true;
+	if (st->op == OP_dup && likely[st->proc][st->slot])
+		likely[st->proc][st->slot2] = true;
+	if (st->op == OP_close)
+		likely[st->proc][st->slot] = false;
+	if (st->op == OP_exit)
+		memset(likely[st->proc], 0, sizeof(likely[st->proc]));
+}
+
 static void make_step(struct model_step *st, unsigned procs)
 {
 	static const unsigned modes[] = { 0644, 0600, 0755, 0666, 0400, 0777, 0640 };
@@ -114,7 +140,7 @@ static void make_step(struct model_step *st, unsigned procs)
 	memset(st, 0, sizeof(*st));
 	st->op = make_op();
 	st->proc = (unsigned)rnd(procs);
-	st->slot = (unsigned)rnd(MODEL_SLOTS);
+	st->slot = make_slot(st);
 	st->slot2 = (unsigned)rnd(MODEL_SLOTS);
 	dir = wants_dir(st->op) ||
 	      (rnd(5) == 0 && (model_rows[st->op].fields & F_A) && st->op != OP_open);
@@ -127,6 +153,7 @@ static void make_step(struct model_step *st, unsigned procs)
 	st->flags = make_flags();
 	st->mode = modes[rnd(sizeof(modes) / sizeof(modes[0]))];
 	st->seed = rnd(1000000000);
+	guess(st);
 }
 
 void model_generate(struct model_script *sc, uint64_t seed, size_t n, unsigned procs, size_t hook)
