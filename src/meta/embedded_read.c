@@ -238,6 +238,7 @@ static int intents(struct db_txn *t, struct meta_call *c)
 
 void db_read_call(struct db_txn *t, struct meta_call *c)
 {
+	t->path = c->path;
 	switch (c->op) {
 	case META_OP_GET:
 		c->err = get(t, c);

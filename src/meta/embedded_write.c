@@ -158,6 +158,9 @@ static int move(struct db_txn *t, const struct meta_change *ch)
 	if (err != 0)
 		return err;
 	err = db_row_get(t, target(&to), &gone);
+	/* The source is another one by now.  A path cannot tell that. */
+	if (err == 0 && ch->id != 0 && gone.move == ch->id)
+		return 0;
 	if (err == 0)
 		err = discard(t, gone.dir);
 	if (err != 0 && err != -ENOENT)

@@ -19,7 +19,9 @@
  * power loss when done(0) is called; transactions that wait for the disk at the same
  * time share one sync (group commit).  Aborting one that has been handed to the disk
  * does not undo it.  Doing a transaction twice has the effect of doing it once, so one
- * whose outcome is not known is repeated.  Each request ends within meta.timeout.
+ * whose outcome is not known is repeated.  (Two changes in it that concern one name, or
+ * two moves, may undo that; a move comes first, and later changes may concern what it
+ * brought, but not the name that it took away.)  Each request ends within meta.timeout.
  *
  * Errors: -ENOENT, -EEXIST (a guard failed), -ENOSPC, -EIO (damage, disk), -ETIMEDOUT,
  * -ENOMEM, -ENAMETOOLONG, -EINVAL, -ENOTEMPTY, -ENOTDIR, -ESTALE (the mount is another
@@ -149,7 +151,7 @@ struct meta_change {
 	const char *path, *to;
 	struct meta_record rec;
 	uint64_t id; /* of an intent: unique in the store, meta_intent_id(); of a move: 0, or
-		      * what tells it from other moves of the same names */
+		      * what tells its repetition from another move of the same names */
 	const void *blob;
 	size_t blob_len;
 };

@@ -35,8 +35,13 @@ static void begin(struct meta_rig *g)
 
 void meta_rig_init(struct meta_rig *g)
 {
+	meta_rig_init_in(g, "/tmp");
+}
+
+void meta_rig_init_in(struct meta_rig *g, const char *where)
+{
 	begin(g);
-	snprintf(g->top, sizeof(g->top), "/tmp/batonfs-meta-XXXXXX");
+	snprintf(g->top, sizeof(g->top), "%s/batonfs-meta-XXXXXX", where);
 	cr_assert_not_null(mkdtemp(g->top));
 	snprintf(g->dir, sizeof(g->dir), "%s/meta", g->top);
 }

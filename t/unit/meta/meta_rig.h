@@ -21,6 +21,7 @@ struct meta_rig {
 };
 
 void meta_rig_init(struct meta_rig *g);
+void meta_rig_init_in(struct meta_rig *g, const char *where);
 /* A second one of the same directory. */
 void meta_rig_join(struct meta_rig *g, const struct meta_rig *other);
 void meta_rig_set(struct meta_rig *g, const char *name, const char *value);

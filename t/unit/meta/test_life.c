@@ -1,0 +1,561 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* Opening, failing to open, closing, losing the right; aborting and timeouts. */
+#include <criterion/criterion.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <lmdb.h>
+#include <semaphore.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/log.h"
+#include "base/obj.h"
+#include "meta_rig.h"
+
+static struct meta_rig g;
+
+static void init(void)
+{
+	meta_rig_init(&g);
+}
+
+static void fini(void)
+{
+	meta_rig_fini(&g);
+}
+
+TestSuite(meta_life, .init = init, .fini = fini, .timeout = 60);
+
+#define HAS(text, part) cr_assert_not_null(strstr(text, part), "\"%s\" lacks \"%s\"", text, part)
+
+struct many {
+	struct meta_txn rq;
+	struct meta_rig_end end;
+	struct meta_change ch;
+	char path[32];
+};
+
+static void put_start(struct many *m, unsigned no)
+{
+	memset(m, 0, sizeof(*m));
+	(void)snprintf(m->path, sizeof(m->path), "d/%u", no);
+	m->ch = meta_rig_file(m->path, no);
+	m->rq.req.user = &m->end;
+	m->rq.changes = &m->ch;
+	m->rq.n = 1;
+	meta_txn(g.meta, &m->rq, meta_rig_done);
+}
+
+static void set_true(void *arg)
+{
+	*(bool *)arg = true;
+}
+
+/* --- Opening and closing */
+
+Test(meta_life, requests_wait_for_the_opening)
+{
+	struct many m[10];
+	bool closed = false;
+
+	meta_rig_new(&g);
+	put_start(&m[0], 0);
+	meta_rig_settle(&g);
+	cr_assert_eq(m[0].end.err, -ECANCELED, "not opened at all");
+	meta_open(g.meta);
+	cr_assert(!meta_rig_status(&g).open);
+	for (unsigned i = 0; i < 10; i++)
+		put_start(&m[i], i);
+	meta_rig_settle(&g);
+	for (unsigned i = 0; i < 10; i++)
+		cr_assert(m[i].end.done && m[i].end.err == 0);
+	cr_assert(meta_rig_status(&g).open);
+	cr_assert_str_eq(meta_rig_status(&g).dir, g.dir);
+	cr_assert_str_empty(meta_rig_status(&g).error);
+	meta_rig_close(&g);
+	cr_assert(!meta_rig_status(&g).open);
+	put_start(&m[0], 0);
+	meta_rig_settle(&g);
+	cr_assert_eq(m[0].end.err, -ECANCELED);
+	/* Closed while it is being opened; and opened again. */
+	meta_open(g.meta);
+	put_start(&m[0], 0);
+	meta_close(g.meta, set_true, &closed);
+	meta_rig_settle(&g);
+	cr_assert(closed && m[0].end.done && m[0].end.err == -ECANCELED);
+	meta_rig_open(&g);
+	cr_assert_eq(meta_rig_mode(&g, "d/7"), 7);
+}
+
+Test(meta_life, closing_while_requests_wait)
+{
+	static struct many m[64];
+	struct meta_get get = { .path = "d/0" };
+	struct meta_rig_end end = { .done = false };
+	unsigned canceled = 0;
+	bool closed = false;
+
+	meta_rig_open(&g);
+	for (unsigned turns = 0; turns < 6; turns++) {
+		closed = false;
+		for (unsigned i = 0; i < ARRAY_LEN(m); i++) {
+			put_start(&m[i], turns * 100 + i);
+			if (i == 31) { /* these are under way, the others wait */
+				for (unsigned t = 0; t < turns; t++)
+					(void)loop_turn(g.loop, false);
+			}
+		}
+		memset(&end, 0, sizeof(end));
+		get.req.user = &end;
+		meta_get(g.meta, &get, meta_rig_done);
+		meta_close(g.meta, set_true, &closed);
+		cr_assert(!closed);
+		while (!closed) {
+			(void)loop_turn(g.loop, false);
+		}
+		cr_assert(end.done && (end.err == 0 || end.err == -ECANCELED || end.err == -ENOENT));
+		meta_rig_open(&g);
+		for (unsigned i = 0; i < ARRAY_LEN(m); i++) {
+			int mode = meta_rig_mode(&g, m[i].path);
+
+			cr_assert(m[i].end.done, "answered before the store is closed");
+			cr_assert(m[i].end.err == 0 || m[i].end.err == -ECANCELED);
+			cr_assert_eq(mode, m[i].end.err == 0 ? (int)m[i].ch.rec.mode : -ENOENT);
+			canceled += m[i].end.err != 0;
+		}
+	}
+	cr_assert_gt(canceled, 32);
+}
+
+Test(meta_life, one_at_a_time)
+{
+	struct meta_rig other;
+	struct many m;
+	struct meta_status st;
+
+	meta_rig_open(&g);
+	meta_rig_join(&other, &g);
+	meta_rig_new(&other);
+	meta_open(other.meta);
+	meta_rig_settle(&other);
+	cr_assert(!meta_rig_status(&other).open);
+	cr_assert_str_empty(meta_rig_status(&other).error, "a predecessor may be closing");
+	meta_rig_free(&g);
+	for (int i = 0; i < 3 && !meta_rig_status(&other).open; i++) {
+		test_clock_advance(&other.clock, 100 * NS_PER_MS);
+		meta_rig_settle(&other);
+	}
+	cr_assert(meta_rig_status(&other).open);
+	/* The other way round: five seconds, then errors, then it is tried again. */
+	meta_rig_new(&g);
+	meta_open(g.meta);
+	put_start(&m, 1);
+	for (int i = 0; i < 45; i++) {
+		test_clock_advance(&g.clock, 100 * NS_PER_MS);
+		meta_rig_settle(&g);
+	}
+	cr_assert(!m.end.done);
+	log_set_level(LOG_LVL_ERROR);
+	test_clock_advance(&g.clock, NS_PER_S);
+	meta_rig_settle(&g);
+	test_clock_advance(&g.clock, NS_PER_S);
+	meta_rig_settle(&g);
+	cr_assert(m.end.done && m.end.err == -EIO);
+	st = meta_rig_status(&g);
+	HAS(st.error, "in use by another daemon (pid ");
+	HAS(st.error, g.dir);
+	put_start(&m, 1);
+	meta_rig_settle(&g);
+	cr_assert(m.end.done && m.end.err == -EIO, "at once");
+	meta_rig_free(&other);
+	test_clock_advance(&g.clock, 5 * NS_PER_S);
+	meta_rig_settle(&g);
+	cr_assert(meta_rig_status(&g).open);
+	put_start(&m, 1);
+	meta_rig_settle(&g);
+	cr_assert_eq(m.end.err, 0);
+	meta_rig_fini(&other);
+}
+
+Test(meta_life, closing_while_the_lock_is_waited_for)
+{
+	struct meta_rig other;
+
+	meta_rig_open(&g);
+	meta_rig_join(&other, &g);
+	meta_rig_new(&other);
+	meta_open(other.meta);
+	meta_rig_settle(&other);
+	meta_rig_free(&other);
+	/* And while it is between two attempts. */
+	meta_rig_new(&other);
+	meta_open(other.meta);
+	for (int i = 0; i < 60; i++) {
+		test_clock_advance(&other.clock, 100 * NS_PER_MS);
+		meta_rig_settle(&other);
+	}
+	cr_assert(meta_rig_status(&other).error[0] != '\0');
+	meta_rig_fini(&other);
+}
+
+/* --- What cannot be opened */
+
+static void refused(const char *words)
+{
+	struct meta_status st;
+	struct many m;
+
+	meta_rig_new(&g);
+	meta_open(g.meta);
+	put_start(&m, 1);
+	meta_rig_settle(&g);
+	cr_assert(m.end.done);
+	cr_assert_eq(m.end.err, -EIO);
+	st = meta_rig_status(&g);
+	cr_assert(!st.open);
+	HAS(st.error, words);
+	HAS(st.error, g.dir);
+	meta_rig_free(&g);
+}
+
+/* Puts one row into a table of a closed store. */
+static void put_row(const char *table, const void *key, size_t klen, const void *val, size_t vlen)
+{
+	MDB_val k = { klen, (void *)(uintptr_t)key }, v = { vlen, (void *)(uintptr_t)val };
+	char path[128];
+	MDB_env *env;
+	MDB_txn *txn;
+	MDB_dbi dbi;
+
+	(void)snprintf(path, sizeof(path), "%s/meta.mdb", g.dir);
+	cr_assert_eq(mdb_env_create(&env), 0);
+	mdb_env_set_maxdbs(env, 8);
+	cr_assert_eq(mdb_env_open(env, path, MDB_NOSUBDIR | MDB_NOLOCK, 0600), 0);
+	cr_assert_eq(mdb_txn_begin(env, NULL, 0, &txn), 0);
+	cr_assert_eq(mdb_dbi_open(txn, table, 0, &dbi), 0);
+	cr_assert_eq(mdb_put(txn, dbi, &k, &v, 0), 0);
+	cr_assert_eq(mdb_txn_commit(txn), 0);
+	mdb_env_close(env);
+}
+
+static void overwrite(off_t len, const char *text)
+{
+	char path[128];
+	int fd;
+
+	(void)snprintf(path, sizeof(path), "%s/meta.mdb", g.dir);
+	fd = open(path, O_WRONLY | O_CREAT, 0600);
+	cr_assert_geq(fd, 0);
+	cr_assert(len < 0 || ftruncate(fd, len) == 0);
+	cr_assert_eq(pwrite(fd, text, strlen(text), 0), (ssize_t)strlen(text));
+	close(fd);
+}
+
+Test(meta_life, a_newer_format)
+{
+	static const unsigned char two[8] = { 0, 0, 0, 0, 0, 0, 0, 2 };
+
+	meta_rig_open(&g);
+	meta_rig_free(&g);
+	put_row("meta", "format", 6, two, 8);
+	refused("is of format 2, this build knows format 1");
+	put_row("meta", "format", 6, two, 3);
+	refused("damaged");
+}
+
+Test(meta_life, not_a_store)
+{
+	meta_rig_open(&g);
+	meta_rig_free(&g);
+	overwrite(100000, "this is a text and not a database");
+	refused("meta.mdb");
+	overwrite(0, "");
+	refused("meta.mdb");
+}
+
+Test(meta_life, a_file_that_ends_too_early)
+{
+	meta_rig_open(&g);
+	for (unsigned i = 0; i < 5; i++)
+		cr_assert_eq(meta_rig_put(&g, "a/b/c", i), 0);
+	meta_rig_free(&g);
+	overwrite(3 * 4096, "");
+	refused("ends too early");
+}
+
+Test(meta_life, a_directory_that_cannot_be)
+{
+	char file[128];
+	int fd;
+
+	(void)snprintf(file, sizeof(file), "%s/file", g.top);
+	fd = open(file, O_WRONLY | O_CREAT, 0600);
+	cr_assert_geq(fd, 0);
+	close(fd);
+	(void)snprintf(g.dir, sizeof(g.dir), "%s/file/meta", g.top);
+	refused("create directory");
+	(void)snprintf(g.dir, sizeof(g.dir), "%s/open", g.top);
+	cr_assert_eq(mkdir(g.dir, 0777), 0);
+	cr_assert_eq(chmod(g.dir, 0777), 0);
+	refused("Operation not permitted");
+}
+
+Test(meta_life, half_a_store_is_begun_afresh)
+{
+	char path[128];
+	int fd;
+
+	cr_assert_eq(mkdir(g.dir, 0700), 0);
+	(void)snprintf(path, sizeof(path), "%s/meta.mdb.new", g.dir);
+	fd = open(path, O_WRONLY | O_CREAT, 0600);
+	cr_assert_eq(write(fd, "half", 4), 4);
+	close(fd);
+	meta_rig_open(&g);
+	cr_assert_eq(meta_rig_put(&g, "a", 1), 0);
+	cr_assert_neq(access(path, F_OK), 0);
+}
+
+Test(meta_life, records_that_this_build_does_not_know)
+{
+	unsigned char key[16] = { 0, 0, 0, 0, 0, 0, 0, 1, 'x' }, val[80] = { 9 };
+	struct meta_scan scan = { .path = "" };
+	struct meta_intents all = { .count = 0 };
+	struct meta_record rec;
+
+	meta_rig_open(&g);
+	cr_assert_eq(meta_rig_put(&g, "a/b", 1), 0);
+	cr_assert_eq(meta_rig_put(&g, "z", 1), 0);
+	meta_rig_free(&g);
+	put_row("tree", key, 9, val, sizeof(val));
+	put_row("intents", key, 8, val, 10);
+	meta_rig_open(&g);
+	log_set_level(LOG_LVL_ERROR);
+	cr_assert_eq(meta_rig_get(&g, "x/below", &rec), -EIO);
+	HAS(meta_rig_status(&g).error, "record of 'x' (for 'x/below') is of version 9");
+	cr_assert_eq(meta_rig_get(&g, "x", &rec), -EIO);
+	HAS(meta_rig_status(&g).error, "(for 'x')");
+	cr_assert_eq(meta_rig_scan(&g, &scan), -EIO);
+	HAS(meta_rig_status(&g).error, "record of 'x' (for '')");
+	scan.last = "w";
+	cr_assert_eq(meta_rig_scan(&g, &scan), 0, "it is not in this window");
+	cr_assert_eq(meta_rig_put(&g, "x", 1), -EIO, "not overwritten either");
+	cr_assert_eq(meta_rig_put(&g, "x/y", 1), -EIO);
+	cr_assert_eq(meta_rig_intents(&g, &all), -EIO);
+	HAS(meta_rig_status(&g).error, "intent 1 is of version 9");
+	cr_assert_eq(meta_rig_mode(&g, "a/b"), 1);
+	cr_assert(meta_rig_status(&g).open);
+	meta_rig_free(&g);
+	/* Known version, nonsense inside. */
+	val[0] = 1;
+	val[1] = 77;
+	put_row("tree", key, 9, val, sizeof(val));
+	meta_rig_open(&g);
+	cr_assert_eq(meta_rig_get(&g, "x", &rec), -EIO);
+	HAS(meta_rig_status(&g).error, "is damaged");
+	meta_scan_free(&scan);
+}
+
+/* --- The right to write */
+
+Test(meta_life, the_epoch_passes)
+{
+	struct epoch ep;
+	struct many m;
+
+	cr_assert_eq(epoch_create(&ep), 0);
+	g.epoch = ep;
+	cr_assert_eq(epoch_raise(&g.epoch, 0), 0);
+	meta_rig_open(&g);
+	cr_assert_eq(meta_rig_put(&g, "a", 1), 0);
+	ep.mine = 0;
+	cr_assert_eq(epoch_raise(&ep, 1), 0, "another daemon");
+	cr_assert_eq(meta_rig_put(&g, "a", 2), -ESTALE);
+	cr_assert_eq(meta_rig_mode(&g, "a"), -ESTALE);
+	meta_rig_free(&g);
+	meta_rig_new(&g);
+	meta_open(g.meta);
+	put_start(&m, 1);
+	meta_rig_settle(&g);
+	cr_assert_eq(m.end.err, -EIO);
+	HAS(meta_rig_status(&g).error, "another daemon's");
+	meta_rig_free(&g);
+	g.epoch = ep;
+	meta_rig_open(&g);
+	cr_assert_eq(meta_rig_mode(&g, "a"), 1);
+	meta_rig_free(&g);
+	epoch_close(&g.epoch);
+}
+
+/* --- Aborting */
+
+struct abort_set {
+	struct meta_get get;
+	struct meta_scan scan;
+	struct meta_intents intents;
+	struct meta_txn txn;
+	struct meta_change ch[2];
+	char path[32], other[32];
+};
+
+static void never(struct meta_req *r, int err)
+{
+	cr_assert_fail("done after its abort: %p %d", (void *)r, err);
+}
+
+Test(meta_life, aborted_at_any_moment)
+{
+	static const char blob[5000];
+
+	meta_rig_open(&g);
+	cr_assert_eq(meta_rig_put(&g, "d/a", 1), 0);
+	for (unsigned n = 0; n < 60; n++) {
+		struct abort_set *s = calloc(1, sizeof(*s));
+
+		(void)snprintf(s->path, sizeof(s->path), "d/%u", n);
+		(void)snprintf(s->other, sizeof(s->other), "e/%u", n);
+		s->get.path = s->scan.path = "d";
+		s->ch[0] = meta_rig_file(s->path, n);
+		s->ch[1] = (struct meta_change){ .verb = META_INTENT_PUT,
+			.id = n + 1,
+			.blob = blob,
+			.blob_len = sizeof(blob) };
+		s->txn.changes = s->ch;
+		s->txn.n = 2;
+		meta_txn(g.meta, &s->txn, never);
+		meta_get(g.meta, &s->get, never);
+		meta_scan(g.meta, &s->scan, never);
+		meta_intents(g.meta, &s->intents, never);
+		/* Not yet begun; in a job; perhaps done there.  One turn begins what came in
+		 * it, and only the next could answer. */
+		if (n % 4 > 0)
+			(void)loop_turn(g.loop, false);
+		if (n % 4 > 1)
+			(void)usleep((n % 4 - 1) * 200);
+		meta_abort(&s->txn.req);
+		meta_abort(&s->get.req);
+		meta_abort(&s->scan.req);
+		meta_abort(&s->intents.req);
+		meta_abort(&s->get.req); /* no-op */
+		meta_scan_free(&s->scan);
+		meta_intents_free(&s->intents);
+		memset(s, 0xa5, sizeof(*s));
+		free(s);
+	}
+	meta_rig_settle(&g);
+	cr_assert_eq(meta_rig_put(&g, "d/b", 2), 0);
+	cr_assert_eq(meta_rig_mode(&g, "d/a"), 1);
+}
+
+static struct meta_req *victim;
+
+static void abort_other(struct meta_req *r, int err)
+{
+	meta_rig_done(r, err);
+	if (victim != NULL)
+		meta_abort(victim);
+}
+
+Test(meta_life, aborted_by_another_ones_answer)
+{
+	struct meta_rig_end end = { .done = false };
+	struct meta_get a = { .req.user = &end, .path = "a" }, b = { .path = "b" };
+
+	meta_rig_open(&g);
+	victim = &b.req;
+	meta_get(g.meta, &a, abort_other);
+	meta_get(g.meta, &b, never);
+	meta_rig_settle(&g);
+	cr_assert(end.done && end.err == -ENOENT);
+	/* The same for answers that never came near the store. */
+	memset(&end, 0, sizeof(end));
+	a.path = b.path = "//";
+	meta_get(g.meta, &a, abort_other);
+	meta_get(g.meta, &b, never);
+	meta_rig_settle(&g);
+	cr_assert(end.done && end.err == -EINVAL);
+}
+
+/* --- Time */
+
+static sem_t begun, go_on;
+
+static void block_work(struct pool_job *job)
+{
+	(void)job;
+	sem_post(&begun);
+	sem_wait(&go_on);
+}
+
+static void block_done(struct pool_job *job)
+{
+	(void)job;
+}
+
+Test(meta_life, timeouts)
+{
+	struct pool_job blocks[5];
+	struct many m[3];
+	struct meta_rig_end end = { .done = false };
+	struct meta_get get = { .req.user = &end, .path = "d/0" };
+
+	meta_rig_open(&g);
+	sem_init(&begun, 0, 0);
+	sem_init(&go_on, 0, 0);
+	memset(blocks, 0, sizeof(blocks));
+	for (size_t i = 0; i < ARRAY_LEN(blocks); i++) {
+		pool_submit(g.pool, NULL, &blocks[i], block_work, block_done);
+		sem_wait(&begun);
+	}
+	put_start(&m[0], 0);
+	meta_get(g.meta, &get, meta_rig_done);
+	test_loop_settle(g.loop);
+	put_start(&m[1], 1); /* waits for the first one's commit */
+	test_loop_settle(g.loop);
+	test_clock_advance(&g.clock, 9 * NS_PER_S);
+	test_loop_settle(g.loop);
+	cr_assert(!m[0].end.done && !m[1].end.done && !end.done);
+	meta_rig_set(&g, "meta.timeout", "20s"); /* of later ones */
+	put_start(&m[2], 2);
+	test_clock_advance(&g.clock, 2 * NS_PER_S);
+	test_loop_settle(g.loop);
+	cr_assert(m[0].end.done && m[0].end.err == -ETIMEDOUT);
+	cr_assert(m[1].end.done && m[1].end.err == -ETIMEDOUT);
+	cr_assert(end.done && end.err == -ETIMEDOUT);
+	cr_assert(!m[2].end.done);
+	for (size_t i = 0; i < ARRAY_LEN(blocks); i++)
+		sem_post(&go_on);
+	meta_rig_settle(&g);
+	cr_assert(m[2].end.done && m[2].end.err == 0);
+	cr_assert_eq(meta_rig_mode(&g, "d/0"), 0, "was on its way to the disk");
+	cr_assert_eq(meta_rig_mode(&g, "d/1"), -ENOENT, "was not");
+	cr_assert_eq(meta_rig_mode(&g, "d/2"), 2);
+}
+
+Test(meta_life, timeout_while_the_store_is_opened)
+{
+	struct many m;
+	int fd;
+	char path[128];
+
+	meta_rig_open(&g);
+	meta_rig_close(&g);
+	(void)snprintf(path, sizeof(path), "%s/lock", g.dir);
+	fd = open(path, O_RDONLY);
+	cr_assert_eq(flock(fd, LOCK_EX), 0);
+	meta_rig_set(&g, "meta.timeout", "1s");
+	meta_open(g.meta);
+	put_start(&m, 1);
+	meta_rig_settle(&g);
+	test_clock_advance(&g.clock, 2 * NS_PER_S);
+	meta_rig_settle(&g);
+	cr_assert(m.end.done && m.end.err == -ETIMEDOUT);
+	close(fd);
+	test_clock_advance(&g.clock, NS_PER_S);
+	meta_rig_settle(&g);
+	cr_assert(meta_rig_status(&g).open);
+	cr_assert_eq(meta_rig_mode(&g, "d/1"), -ENOENT);
+}

@@ -1,0 +1,361 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * Random transactions against a model: a flat list of paths with their records, and
+ * the rules of meta.h.  SEED= repeats a run, STEPS= makes it longer.
+ */
+#include <criterion/criterion.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/log.h"
+#include "base/obj.h"
+#include "meta_rig.h"
+
+TestSuite(meta_model, .timeout = 600);
+
+#define ROWS_MAX 2000
+#define CHANGES_MAX 4
+#define TOGETHER_MAX 5
+#define PATH_MAX_HERE 400
+
+struct row {
+	char path[PATH_MAX_HERE];
+	enum meta_kind kind;
+	uint32_t mode;
+	uint64_t move; /* the move that brought it here, also of what says nothing */
+};
+
+struct model {
+	struct row rows[ROWS_MAX];
+	unsigned n;
+};
+
+static struct model now, before;
+static struct meta_rig g;
+static uint64_t rng;
+
+static unsigned roll(unsigned n)
+{
+	rng ^= rng << 13;
+	rng ^= rng >> 7;
+	rng ^= rng << 17;
+	return (unsigned)((rng >> 20) % n);
+}
+
+/* Few names, so that they meet. */
+static void roll_path(char *path)
+{
+	static const char *const names[] = { "a", "b", "c", "ab", "\xff", "\x01" };
+	unsigned depth = 1 + roll(4);
+
+	path[0] = '\0';
+	for (unsigned i = 0; i < depth; i++) {
+		strcat(path, i > 0 ? "/" : "");
+		strcat(path, names[roll(ARRAY_LEN(names))]);
+	}
+}
+
+/* --- The model: every directory on the way to a record is a META_PASS row. */
+
+static struct row *find(struct model *m, const char *path)
+{
+	for (unsigned i = 0; i < m->n; i++) {
+		if (strcmp(m->rows[i].path, path) == 0)
+			return &m->rows[i];
+	}
+	return NULL;
+}
+
+static bool below(const char *path, const char *top)
+{
+	size_t n = strlen(top);
+
+	return strncmp(path, top, n) == 0 && path[n] == '/';
+}
+
+static bool has_below(const struct model *m, const char *top)
+{
+	for (unsigned i = 0; i < m->n; i++) {
+		if (below(m->rows[i].path, top))
+			return true;
+	}
+	return false;
+}
+
+static void drop(struct model *m, const char *top)
+{
+	for (unsigned i = 0; i < m->n;) {
+		if (strcmp(m->rows[i].path, top) == 0 || below(m->rows[i].path, top))
+			m->rows[i] = m->rows[--m->n];
+		else
+			i++;
+	}
+}
+
+static struct row *add(struct model *m, const char *path)
+{
+	struct row *r = &m->rows[m->n++];
+
+	cr_assert_lt(m->n, ROWS_MAX);
+	memset(r, 0, sizeof(*r));
+	strcpy(r->path, path);
+	return r;
+}
+
+/* Directories that say nothing and have nothing below go; others are made. */
+static void tidy(struct model *m)
+{
+	char path[PATH_MAX_HERE];
+
+	for (unsigned i = 0; i < m->n;) {
+		if (m->rows[i].kind == META_PASS && !has_below(m, m->rows[i].path)) {
+			m->rows[i] = m->rows[--m->n];
+			i = 0;
+		} else {
+			i++;
+		}
+	}
+	for (unsigned i = 0; i < m->n; i++) {
+		strcpy(path, m->rows[i].path);
+		for (char *s = strrchr(path, '/'); s != NULL; s = strrchr(path, '/')) {
+			*s = '\0';
+			if (find(m, path) == NULL)
+				add(m, path);
+		}
+	}
+}
+
+static bool below_a_file(struct model *m, const char *path)
+{
+	for (unsigned i = 0; i < m->n; i++) {
+		if (m->rows[i].kind == META_FILE && below(path, m->rows[i].path))
+			return true;
+	}
+	return false;
+}
+
+static int model_put(struct model *m, const struct meta_change *ch)
+{
+	struct row *r = find(m, ch->path);
+
+	if (below_a_file(m, ch->path))
+		return -ENOTDIR;
+	if (ch->rec.kind == META_FILE && has_below(m, ch->path))
+		return -ENOTEMPTY;
+	if (r == NULL)
+		r = add(m, ch->path);
+	r->kind = ch->rec.kind;
+	r->mode = ch->rec.mode;
+	return 0;
+}
+
+static int model_move(struct model *m, const struct meta_change *ch)
+{
+	struct row *from = find(m, ch->path), *to = find(m, ch->to);
+	size_t n = strlen(ch->path);
+
+	if (strcmp(ch->path, ch->to) == 0)
+		return 0;
+	if (from != NULL && below_a_file(m, ch->to))
+		return -ENOTDIR;
+	if (to != NULL && to->move == ch->id)
+		return 0;
+	drop(m, ch->to);
+	from = find(m, ch->path);
+	if (from == NULL)
+		return 0;
+	from->move = ch->id;
+	for (unsigned i = 0; i < m->n; i++) {
+		char path[2 * PATH_MAX_HERE];
+
+		if (strcmp(m->rows[i].path, ch->path) != 0 && !below(m->rows[i].path, ch->path))
+			continue;
+		(void)snprintf(path, sizeof(path), "%s%s", ch->to, m->rows[i].path + n);
+		cr_assert_lt(strlen(path), PATH_MAX_HERE);
+		strcpy(m->rows[i].path, path);
+	}
+	return 0;
+}
+
+static int model_txn(const struct meta_change *ch, unsigned n)
+{
+	int err = 0;
+
+	before = now;
+	for (unsigned i = 0; err == 0 && i < n; i++) {
+		if (ch[i].verb == META_PUT)
+			err = model_put(&now, &ch[i]);
+		else if (ch[i].verb == META_DEL)
+			drop(&now, ch[i].path);
+		else
+			err = model_move(&now, &ch[i]);
+		tidy(&now);
+	}
+	if (err != 0)
+		now = before;
+	return err;
+}
+
+/* --- The comparison */
+
+static void compare_dir(const char *dir)
+{
+	struct meta_scan scan = { .path = dir };
+	char path[2 * PATH_MAX_HERE];
+	unsigned want = 0;
+
+	cr_assert_eq(meta_rig_scan(&g, &scan), 0);
+	for (unsigned i = 0; i < now.n; i++) {
+		const char *slash = strrchr(now.rows[i].path, '/');
+		size_t len = slash != NULL ? (size_t)(slash - now.rows[i].path) : 0;
+
+		want += len == strlen(dir) && strncmp(now.rows[i].path, dir, len) == 0 &&
+			now.rows[i].kind != META_PASS;
+	}
+	cr_assert_eq(scan.count, want, "'%s': %zu entries, not %u", dir, scan.count, want);
+	for (size_t i = 0; i < scan.count; i++) {
+		struct row *r;
+
+		(void)snprintf(path, sizeof(path), "%s%s%s", dir, *dir != '\0' ? "/" : "",
+		    scan.entries[i].name);
+		r = find(&now, path);
+		cr_assert(r != NULL && r->kind == scan.entries[i].rec.kind &&
+			      r->mode == scan.entries[i].rec.mode,
+		    "%s", path);
+		cr_assert(i == 0 || strcmp(scan.entries[i - 1].name, scan.entries[i].name) < 0);
+	}
+	meta_scan_free(&scan);
+}
+
+static void compare_all(void)
+{
+	compare_dir("");
+	for (unsigned i = 0; i < now.n; i++)
+		compare_dir(now.rows[i].path);
+	meta_rig_settle(&g); /* all that is deleted is swept */
+	cr_assert_eq(meta_rig_status(&g).records, now.n, "%u rows, not %u",
+	    (unsigned)meta_rig_status(&g).records, now.n);
+}
+
+struct step {
+	struct meta_txn rq;
+	struct meta_rig_end end;
+	struct meta_change ch[CHANGES_MAX];
+	char path[CHANGES_MAX][PATH_MAX_HERE], to[CHANGES_MAX][PATH_MAX_HERE];
+	unsigned n;
+	int want;
+};
+
+static struct meta_change roll_change(struct step *s, unsigned i, unsigned mode)
+{
+	char *path = s->path[i], *to = s->to[i];
+	struct meta_change mv;
+
+	roll_path(path);
+	switch (roll(8)) {
+	case 0:
+	case 1:
+	case 2:
+		return meta_rig_file(path, mode);
+	case 3:
+		return meta_rig_dir(path, mode);
+	case 4:
+		return meta_rig_del(path);
+	default:
+		break;
+	}
+	do
+		roll_path(to);
+	while (below(path, to) || below(to, path));
+	mv = meta_rig_move(path, to);
+	mv.id = meta_intent_id();
+	return mv;
+}
+
+static bool concerns(const struct meta_change *ch, const char *name)
+{
+	return strcmp(ch->path, name) == 0 || below(ch->path, name) || below(name, ch->path);
+}
+
+/* Is doing it twice as good as once?  So says the contract of one move and of what does
+ * not concern the name that it moves; two changes of one name may not be (a file, then
+ * a directory). */
+static bool repeatable(const struct step *s)
+{
+	for (unsigned i = 0; i < s->n; i++) {
+		if (i > 0 && s->ch[i].verb == META_MOVE)
+			return false;
+		for (unsigned j = 0; j < i; j++) {
+			if (concerns(&s->ch[i], s->ch[j].path))
+				return false;
+		}
+	}
+	return true;
+}
+
+static void start(struct step *s)
+{
+	memset(&s->rq, 0, sizeof(s->rq));
+	memset(&s->end, 0, sizeof(s->end));
+	s->rq.req.user = &s->end;
+	s->rq.changes = s->ch;
+	s->rq.n = s->n;
+	meta_txn(g.meta, &s->rq, meta_rig_done);
+}
+
+/* Some at once: they take effect in their order. */
+static void round_of(unsigned step, unsigned together)
+{
+	static struct step s[TOGETHER_MAX];
+
+	for (unsigned i = 0; i < together; i++) {
+		s[i].n = 1 + roll(CHANGES_MAX);
+		for (unsigned j = 0; j < s[i].n; j++)
+			s[i].ch[j] = roll_change(&s[i], j, (step + i) * 10 + j);
+		s[i].want = model_txn(s[i].ch, s[i].n);
+		start(&s[i]);
+	}
+	meta_rig_settle(&g);
+	for (unsigned i = 0; i < together; i++)
+		cr_assert(s[i].end.done && s[i].end.err == s[i].want, "step %u: %d, not %d", step,
+		    s[i].end.err, s[i].want);
+	if (together == 1 && s[0].want == 0 && repeatable(&s[0])) {
+		start(&s[0]);
+		meta_rig_settle(&g);
+		cr_assert(s[0].end.done && s[0].end.err == 0, "step %u, again: %d", step,
+		    s[0].end.err);
+		compare_all();
+	}
+}
+
+Test(meta_model, random_transactions)
+{
+	const char *seed = getenv("SEED"), *steps = getenv("STEPS");
+	unsigned n = steps != NULL ? (unsigned)atoi(steps) : 4000;
+
+	rng = seed != NULL ? strtoull(seed, NULL, 0) : meta_intent_id();
+	printf("SEED=%llu\n", (unsigned long long)rng);
+	fflush(stdout);
+	meta_rig_init_in(&g, "/dev/shm"); /* nothing here is about power */
+	meta_rig_open(&g);
+	for (unsigned i = 0; i < n; i++) {
+		char path[PATH_MAX_HERE];
+		struct row *r;
+
+		round_of(i, roll(3) == 0 ? 1 + roll(TOGETHER_MAX) : 1);
+		roll_path(path);
+		r = find(&now, path);
+		cr_assert_eq(meta_rig_mode(&g, path),
+		    r != NULL && r->kind != META_PASS ? (int)r->mode : -ENOENT);
+		if (i % 50 == 0)
+			compare_all();
+		if (i % 500 == 250) {
+			meta_rig_free(&g);
+			meta_rig_open(&g);
+		}
+	}
+	compare_all();
+	meta_rig_fini(&g);
+}
