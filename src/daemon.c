@@ -3,6 +3,7 @@
 #include "config.h"
 
 #include "daemon.h"
+#include "meta/meta.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -108,6 +109,8 @@ enum daemon_exit daemon_prepare(struct daemon *d, struct errtext *et)
 
 	CHECK_OBJ(d, DAEMON_MAGIC);
 	err = daemon_paths(d, et);
+	if (err == 0)
+		err = daemon_find_write_dirs(d, et);
 	if (err != 0)
 		return err == -EINVAL ? DAEMON_EXIT_USAGE : DAEMON_EXIT_FAILURE;
 	err = loop_new(&d->loop, &clock_system);
@@ -139,13 +142,19 @@ enum daemon_exit daemon_prepare(struct daemon *d, struct errtext *et)
 
 enum daemon_exit daemon_open_cache(struct daemon *d, int lock_fd, struct errtext *et)
 {
-	struct cache_env env = {
-	    .loop = d->loop, .pool = d->pool, .cfg = d->cfg, .epoch = &d->epoch};
+	struct cache_env env = {.loop = d->loop,
+	    .pool = d->pool,
+	    .cfg = d->cfg,
+	    .epoch = &d->epoch,
+	    .writes = !d->mo.ro};
 	int err = cache_new(&d->cache, &env, lock_fd, et);
 
+	if (err == 0) {
+		fs_set_cache(d->fs, d->cache);
+		err = daemon_open_writing(d, et);
+	}
 	if (err != 0)
 		return err == -EINVAL ? DAEMON_EXIT_USAGE : DAEMON_EXIT_FAILURE;
-	fs_set_cache(d->fs, d->cache);
 	return DAEMON_EXIT_OK;
 }
 
@@ -306,6 +315,7 @@ int daemon_take_right(struct daemon *d, uint64_t from, bool create, struct errte
 	err = statedb_open(&d->db, d->loop, d->state_dir, d->cfg->state_size, create, &d->epoch, et);
 	if (err != 0)
 		return err;
+	daemon_begin_writing(d);
 	err = fs_state_open(d->fs, d->db, d->counts, et);
 	if (err != 0)
 		return err;
@@ -323,6 +333,10 @@ int daemon_take_right(struct daemon *d, uint64_t from, bool create, struct errte
 		    (unsigned long long)d->mount_id);
 	fuse_chan_set_statedb(d->chan, d->db);
 	cache_index_open(d->cache);
+	if (d->meta != NULL) {
+		meta_open(d->meta);
+		fs_recover_intents(d->fs);
+	}
 	d->serving = true;
 	return 0;
 }
@@ -501,13 +515,11 @@ void daemon_fini(struct daemon *d)
 	if (d->takeover != NULL)
 		takeover_server_free(&d->takeover);
 	link_stop(d);
-	if (d->db != NULL) {
-		fuse_chan_set_statedb(d->chan, NULL);
-		fs_state_detach(d->fs);
-		statedb_close(&d->db);
-	}
+	if (d->db != NULL)
+		daemon_detach_state(d);
 	if (d->fs != NULL)
 		fs_free(&d->fs);
+	daemon_free_writing(d);
 	if (d->chan != NULL)
 		fuse_chan_free(&d->chan);
 	if (d->cache != NULL)

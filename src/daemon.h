@@ -35,9 +35,12 @@ struct counts;
 struct ctl;
 struct http;
 struct statedb;
+struct meta;
+struct staging;
 struct takeover_link;
 struct takeover_server;
 struct ufs;
+struct uploads;
 
 /* Exit codes of batonfsd(8). */
 enum daemon_exit {
@@ -100,6 +103,11 @@ struct daemon {
 	struct cache *cache;
 	struct fs *fs;
 	struct fuse_chan *chan;
+	/* what writing needs; NULL in a read-only mount */
+	struct meta *meta;
+	struct staging *staging;
+	struct uploads *uploads;
+	char *meta_dir, *staging_dir;
 
 	/* begin */
 	struct epoch epoch;
@@ -127,7 +135,9 @@ struct daemon {
 	int exit_code;
 	bool ending;	   /* daemon_exit() was called */
 	bool leaves_mount; /* the keeper's next daemon goes on with the mount */
-	bool index_closed;
+	bool index_closed, meta_closed;
+	void (*stores_closed)(void *arg);
+	void *stores_closed_arg;
 	uint64_t watchdog_ns;
 	struct pool_job unmount_job;
 	bool kept;	   /* a keeper (or systemd) holds the descriptors */
@@ -156,6 +166,24 @@ enum daemon_exit daemon_begin_fresh(struct daemon *d, struct errtext *et);
 int daemon_new_chan(struct daemon *d, struct errtext *et);
 /* Cache object over the (possibly handed over) lock descriptor; -1: lock afresh. */
 enum daemon_exit daemon_open_cache(struct daemon *d, int lock_fd, struct errtext *et);
+/* --- daemon_writing.c */
+/* Where they are: before a takeover is asked for. */
+int daemon_find_write_dirs(struct daemon *d, struct errtext *et);
+/* Metadata store, staging and uploads, unless the mount is read-only; after the cache. */
+int daemon_open_writing(struct daemon *d, struct errtext *et);
+/* Gives them their databases: before fs_state_open(). */
+void daemon_begin_writing(struct daemon *d);
+/* The state database is closed; nobody touches it any more. */
+void daemon_detach_state(struct daemon *d);
+/* Closes cache index and metadata store; done on the loop, never inline. */
+void daemon_close_stores(struct daemon *d, bool sync, void (*done)(void *arg), void *arg);
+bool daemon_stores_closed(const struct daemon *d);
+void daemon_free_writing(struct daemon *d);
+/* Names the directories that are written to by device and inode, as those of another
+ * mount namespace can be compared; "" in a read-only mount. */
+#define DAEMON_WRITE_DIRS_MAX 96
+void daemon_write_dirs(const struct daemon *d, char *buf, size_t len);
+
 /* Raises the epoch from `from`, opens the state database (create: a fresh one) and
  * the cache index, gives them to the fs.  The caller arms the channel.
  * 0 or negative errno. */

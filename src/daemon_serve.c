@@ -267,11 +267,6 @@ void daemon_exit(struct daemon *d, bool unmount, int code)
 		loop_stop(d->loop, code);
 }
 
-static void daemon_flag(void *arg)
-{
-	*(bool *)arg = true;
-}
-
 static void daemon_wake(struct timer *t)
 {
 	(void)t;
@@ -296,9 +291,14 @@ static bool daemon_idle(struct daemon *d)
 	return fs_running(d->fs) == 0;
 }
 
+static bool daemon_written(struct daemon *d)
+{
+	return fs_unsent(d->fs) == 0;
+}
+
 static bool daemon_closed(struct daemon *d)
 {
-	return d->index_closed && pool_outstanding(d->pool) == 0;
+	return daemon_stores_closed(d) && pool_outstanding(d->pool) == 0;
 }
 
 /* Leaves nothing running: true if everything can be freed. */
@@ -307,18 +307,21 @@ static bool daemon_drain(struct daemon *d)
 	bool idle;
 
 	fuse_chan_disarm(d->chan);
-	if (!d->leaves_mount)
+	if (!d->leaves_mount) {
+		fs_close_writers(d->fs);
+		daemon_wait(d, d->cfg->write_drain_timeout, daemon_written);
+		fs_report_lost(d->fs);
 		fs_cancel_all(d->fs, -ENOTCONN);
+	}
 	/* What is not answered in time the kernel sends again to our successor. */
 	idle = daemon_wait(d, d->cfg->migration_grace_period, daemon_idle);
 	if (d->db != NULL) {
 		statedb_commit(d->db);
 		fuse_chan_flush(d->chan);
 	}
+	/* What we handed over is closed already. */
 	if (!d->handed_over)
-		cache_index_close(d->cache, true, daemon_flag, &d->index_closed);
-	else
-		d->index_closed = true;
+		daemon_close_stores(d, true, NULL, NULL);
 	return daemon_wait(d, DAEMON_END_WAIT, daemon_closed) && idle;
 }
 

@@ -6,6 +6,7 @@
 #include <limits.h>
 #include <stdbool.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -153,6 +154,25 @@ int paths_takeover_socket(const char *mountpoint, char *buf, size_t len)
 int paths_state_dir(const char *mountpoint, char *buf, size_t len)
 {
 	return below(PATHS_STATE_ROOT, mountpoint, "", buf, len);
+}
+
+int paths_data_dir(const char *mountpoint, char *buf, size_t len)
+{
+	const char *state = getenv("XDG_STATE_HOME"), *home = getenv("HOME");
+	char root[PATHS_DATA_MAX];
+	int n;
+
+	if (geteuid() == 0)
+		n = snprintf(root, sizeof(root), "%s", PATHS_DATA_ROOT);
+	else if (state != NULL && state[0] == '/')
+		n = snprintf(root, sizeof(root), "%s/batonfs", state);
+	else if (home != NULL && home[0] == '/')
+		n = snprintf(root, sizeof(root), "%s/.local/state/batonfs", home);
+	else
+		return -ENOENT;
+	if (n < 0 || (size_t)n >= sizeof(root))
+		return -ENAMETOOLONG;
+	return below(root, mountpoint, "", buf, len);
 }
 
 /* mkdir(2) with exactly this mode.  0, -EEXIST or another negative errno. */

@@ -19,6 +19,7 @@
 
 #define PATHS_RUN_ROOT "/run/batonfs"
 #define PATHS_STATE_ROOT "/dev/shm/batonfs"
+#define PATHS_DATA_ROOT "/var/lib/batonfs"
 #define PATHS_CONTROL_NAME "control"
 #define PATHS_TAKEOVER_NAME "takeover"
 /* Longest directory name, without the final NUL: "takeover" below it still fits
@@ -26,6 +27,8 @@
 #define PATHS_NAME_MAX 85
 /* Large enough for every path made here. */
 #define PATHS_MAX 128
+/* The same for paths_data_dir(). */
+#define PATHS_DATA_MAX 4096
 
 /* Only the directory name. */
 int paths_escape(const char *mountpoint, char *buf, size_t len);
@@ -36,6 +39,9 @@ int paths_run_dir(const char *mountpoint, char *buf, size_t len);
 int paths_control_socket(const char *mountpoint, char *buf, size_t len);
 int paths_takeover_socket(const char *mountpoint, char *buf, size_t len);
 int paths_state_dir(const char *mountpoint, char *buf, size_t len);
+/* What must outlive the machine's uptime where no directory is configured; of users
+ * other than root below $XDG_STATE_HOME or ~/.local/state, -ENOENT if neither is known. */
+int paths_data_dir(const char *mountpoint, char *buf, size_t len);
 
 /* Makes dir and what is missing above it: what is above gets 0755, dir itself
  * `mode`, whatever the umask.  An existing dir is left as it is, but must belong

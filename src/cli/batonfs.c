@@ -39,11 +39,23 @@ static const struct cli_command commands[] = {
 	"Start a new daemon and let it take over; open files go on working.\n"
 	"--check only says whether it would work.  FLAGS are added to the\n"
 	"daemon's command line."},
-    {"umount", "[--force]", 0, 0, CLI_FORCE, false, cli_umount,
-	"Unmount and end the daemon.  --force: also if the mount is in use."},
+    {"async-persist list", "", 0, 0, 0, false, cli_persist_list,
+	"List the files that were written and are not in the storage yet."},
+    {"async-persist stat", "--path PATH", 0, 1, CLI_PATH, false, cli_persist_stat,
+	"Show one of them."},
+    {"async-persist drain", "[--timeout TIME]", 0, 0, CLI_WAIT, false, cli_persist_drain,
+	"Wait until there are none.  Exit code 0 only then."},
+    {"async-persist retry", "PATH", 1, 1, 0, false, cli_persist_retry,
+	"Upload a file whose upload has failed, now."},
+    {"async-persist drop", "PATH", 1, 1, 0, false, cli_persist_drop,
+	"Throw away what was written to a file whose upload has failed."},
+    {"umount", "[--drain TIME] [--force]", 0, 0, CLI_FORCE | CLI_DRAIN, false, cli_umount,
+	"Unmount and end the daemon.  Refused while files are not in the storage:\n"
+	"--drain waits so long for them, --force gives them up, and unmounts\n"
+	"also if the mount is in use."},
 };
 
-enum { OPT_JSON = 256, OPT_TIMEOUT, OPT_FORCE, OPT_CHECK, OPT_BINARY };
+enum { OPT_JSON = 256, OPT_TIMEOUT, OPT_FORCE, OPT_CHECK, OPT_BINARY, OPT_PATH, OPT_DRAIN };
 
 static const struct option options[] = {
     {"mountpoint", required_argument, NULL, 'm'},
@@ -54,6 +66,8 @@ static const struct option options[] = {
     {"force", no_argument, NULL, OPT_FORCE},
     {"check", no_argument, NULL, OPT_CHECK},
     {"binary", required_argument, NULL, OPT_BINARY},
+    {"path", required_argument, NULL, OPT_PATH},
+    {"drain", required_argument, NULL, OPT_DRAIN},
     {"version", no_argument, NULL, 'V'},
     {"help", no_argument, NULL, 'h'},
     {0},
@@ -157,6 +171,7 @@ static int parse_options(struct cli *c, struct given *g, int argc, char **argv)
 				    optarg);
 				return CLI_USAGE;
 			}
+			c->drain_timeout = optarg;
 			break;
 		case 'R':
 			c->seen |= CLI_RECURSIVE;
@@ -170,6 +185,14 @@ static int parse_options(struct cli *c, struct given *g, int argc, char **argv)
 		case OPT_BINARY:
 			c->seen |= CLI_BINARY;
 			c->binary = optarg;
+			break;
+		case OPT_PATH:
+			c->seen |= CLI_PATH;
+			c->path_given = optarg;
+			break;
+		case OPT_DRAIN:
+			c->seen |= CLI_DRAIN;
+			c->drain_timeout = optarg;
 			break;
 		case 'V':
 			g->version = true;
@@ -246,9 +269,14 @@ static enum cli_exit run(struct cli *c, const struct cli_command *cmd)
 		    (extra & CLI_RECURSIVE) != 0 ? "-R"
 		    : (extra & CLI_FORCE) != 0	 ? "--force"
 		    : (extra & CLI_CHECK) != 0	 ? "--check"
+		    : (extra & CLI_PATH) != 0	 ? "--path"
+		    : (extra & CLI_DRAIN) != 0	 ? "--drain"
 						 : "--binary");
 		return misuse(cmd);
 	}
+	/* How long to wait is there the daemon's to know. */
+	if ((cmd->options & CLI_WAIT) != 0)
+		c->timeout_ns = DEFAULT_TIMEOUT_NS;
 	if (c->noperands < cmd->min || c->noperands > cmd->max) {
 		cli_error(c, c->noperands < cmd->min ? "something is missing"
 						     : "too many arguments");

@@ -105,10 +105,13 @@ enum cli_exit cli_upgrade(struct cli *c)
 enum cli_exit cli_umount(struct cli *c)
 {
 	struct cli_call call;
-	enum cli_exit ex;
+	enum cli_exit ex = CLI_OK;
 	struct json *v;
 
-	ex = cli_call_new(c, &call, "umount");
+	if ((c->seen & CLI_DRAIN) != 0)
+		ex = cli_drain(c, c->drain_timeout);
+	if (ex == CLI_OK)
+		ex = cli_call_new(c, &call, "umount");
 	if (ex != CLI_OK)
 		return ex;
 	json_add_bool(call.args, "force", (c->seen & CLI_FORCE) != 0);

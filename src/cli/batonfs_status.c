@@ -68,6 +68,41 @@ static void print_cache(const struct json *v)
 	    cli_size(json_get_u64(cache, "memory_limit_bytes", 0), all, sizeof(all)));
 }
 
+static void print_writing(const struct json *v)
+{
+	const struct json *w = json_get(v, "writing"), *meta = json_get(v, "metadata");
+	const char *error, *backend = json_get_text(meta, "backend", "none");
+	uint64_t queue = json_get_u64(v, "persist_queue", 0), failed;
+	char bytes[32], dirty[32], files[40];
+
+	if (strcmp(backend, "none") != 0) {
+		row("Metadata", "%s, in %s", backend, json_get_text(meta, "dir", "?"));
+		error = json_get_text(meta, "error", "");
+		if (error[0] != '\0')
+			row("", "%s: %s", json_get_text(meta, "health", "?"), error);
+	}
+	if (w == NULL) {
+		row("Writing", "no: the mount is read-only");
+		return;
+	}
+	failed = json_get_u64(w, "files_failed", 0);
+	row("Writing", "%s open for it; %s staged (%s not in the storage) in %s",
+	    count(json_get_u64(w, "files_open", 0), "file", "files", files, sizeof(files)),
+	    cli_size(json_get_u64(w, "staged_bytes", 0), bytes, sizeof(bytes)),
+	    cli_size(json_get_u64(w, "dirty_bytes", 0), dirty, sizeof(dirty)),
+	    json_get_text(w, "dir", "?"));
+	error = json_get_text(w, "error", "");
+	if (error[0] != '\0')
+		row("", "last error: %s", error);
+	if (queue > 0)
+		row("Persist", "%s not in the storage yet",
+		    count(queue, "file", "files", files, sizeof(files)));
+	if (failed > 0)
+		row("Warning", "%s could not be uploaded, such as %s: batonfs async-persist list",
+		    count(failed, "file", "files", files, sizeof(files)),
+		    json_get_text(w, "failed_example", "?"));
+}
+
 static void print_takeover(const struct json *v)
 {
 	const struct json *t = json_get(v, "last_takeover"), *moved = json_get(t, "moved");
@@ -103,7 +138,6 @@ static void print_status(const struct json *v)
 {
 	uint64_t up = json_get_u64(v, "uptime_seconds", 0);
 	const struct json *warnings = json_get(v, "warnings");
-	const char *backend = json_get_text(json_get(v, "metadata"), "backend", "?");
 	char span[40], since[40], files[40], dirs[40], nodes[40];
 
 	printf("batonfs %s on %s\n", json_get_text(v, "version", "?"),
@@ -113,19 +147,14 @@ static void print_status(const struct json *v)
 	    cli_span(up, span, sizeof(span)),
 	    json_get_bool(v, "keeper", false) ? "watched by a keeper" : "without a keeper");
 	print_storage(v);
-	if (strcmp(backend, "none") != 0)
-		row("Metadata", "%s", backend);
 	print_cache(v);
+	print_writing(v);
 	row("Open", "%s, %s; %s known",
 	    count(json_get_u64(v, "files_open", 0), "file", "files", files, sizeof(files)),
 	    count(json_get_u64(v, "directories_open", 0), "directory", "directories", dirs,
 		sizeof(dirs)),
 	    count(json_get_u64(v, "nodes", 0), "name", "names", nodes, sizeof(nodes)));
 	row("Requests", "%" PRIu64 " running", json_get_u64(v, "requests_running", 0));
-	if (json_get_u64(v, "persist_queue", 0) > 0)
-		row("Persist", "%s not in the storage yet",
-		    count(json_get_u64(v, "persist_queue", 0), "file", "files", files,
-			sizeof(files)));
 	print_takeover(v);
 	for (const struct json *w = warnings != NULL ? warnings->first : NULL; w != NULL;
 	     w = w->next)

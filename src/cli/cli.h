@@ -15,7 +15,15 @@
 enum cli_exit { CLI_OK = 0, CLI_FAILURE = 1, CLI_USAGE = 2, CLI_TAKEOVER = 5 };
 
 /* Options that only some commands know, as bits. */
-enum { CLI_RECURSIVE = 1, CLI_FORCE = 2, CLI_CHECK = 4, CLI_BINARY = 8 };
+enum {
+	CLI_RECURSIVE = 1,
+	CLI_FORCE = 2,
+	CLI_CHECK = 4,
+	CLI_BINARY = 8,
+	CLI_PATH = 16,
+	CLI_DRAIN = 32,
+	CLI_WAIT = 64, /* --timeout is the command's own */
+};
 
 struct cli {
 	/* --- as given */
@@ -23,7 +31,8 @@ struct cli {
 	bool json;
 	uint64_t timeout_ns; /* longest silence of the daemon; 0: for ever */
 	unsigned seen;	     /* CLI_RECURSIVE, … */
-	const char *binary;
+	const char *binary, *path_given;
+	const char *drain_timeout; /* as given; NULL: none */
 	char **operands; /* behind the command's words */
 	int noperands;
 	char **flags; /* behind "--" */
@@ -104,6 +113,13 @@ enum cli_exit cli_fs_stat(struct cli *c);
 enum cli_exit cli_fs_explain(struct cli *c);
 enum cli_exit cli_fs_load(struct cli *c);
 enum cli_exit cli_fs_free(struct cli *c);
+enum cli_exit cli_persist_list(struct cli *c);
+enum cli_exit cli_persist_stat(struct cli *c);
+enum cli_exit cli_persist_retry(struct cli *c);
+enum cli_exit cli_persist_drop(struct cli *c);
+enum cli_exit cli_persist_drain(struct cli *c);
+/* Waits until everything is in the storage, at most so long (NULL: for ever). */
+enum cli_exit cli_drain(struct cli *c, const char *timeout);
 enum cli_exit cli_upgrade(struct cli *c);
 enum cli_exit cli_umount(struct cli *c);
 

@@ -43,6 +43,7 @@ static const struct ctl_arg upgrade_args[] = {
     {0},
 };
 static const struct ctl_arg umount_args[] = {{"force", JSON_BOOL, false}, {0}};
+static const struct ctl_arg drain_args[] = {{"timeout", JSON_STRING, false}, {0}};
 
 const struct ctl_command ctl_commands[] = {
     {"status", ctl_status, no_args, "what the daemon is, has and does"},
@@ -54,6 +55,12 @@ const struct ctl_command ctl_commands[] = {
     {"fs explain", ctl_fs_explain, path_args, "where a file is, and what decides about it"},
     {"fs load", ctl_fs_load, paths_args, "fill the cache with files, a row of progress each"},
     {"fs free", ctl_fs_free, paths_args, "drop files from the cache, a row of progress each"},
+    {"async-persist list", ctl_persist_list, no_args,
+	"files that are not in the storage yet, as rows of progress"},
+    {"async-persist stat", ctl_persist_stat, path_args, "one of them"},
+    {"async-persist retry", ctl_persist_retry, path_args, "upload one of them now"},
+    {"async-persist drop", ctl_persist_drop, path_args, "throw away one whose upload failed"},
+    {"async-persist drain", ctl_persist_drain, drain_args, "wait until there are none"},
     {"upgrade", ctl_upgrade, upgrade_args, "start a new daemon and let it take over"},
     {"umount", ctl_umount, umount_args, "unmount and end the daemon"},
     {"help", ctl_help, no_args, "this table"},

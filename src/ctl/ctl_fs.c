@@ -6,6 +6,7 @@
 
 #include "base/obj.h"
 #include "cache/cache.h"
+#include "ctl/ctl_persist.h"
 #include "ctl/ctl_priv.h"
 #include "daemon.h"
 #include "reactor/task.h"
@@ -60,7 +61,7 @@ struct blob *ctl_fs_blob(struct daemon *d, const struct ctl_fs_entry *e)
 	return e->attr->kind == UFS_DIR ? NULL : cache_blob_get(d->cache, &id);
 }
 
-void ctl_fs_put_entry(struct json_out *o, const struct ctl_fs_entry *e)
+void ctl_fs_put_entry(struct json_out *o, struct daemon *d, const struct ctl_fs_entry *e)
 {
 	const struct ufs_attr *at = e->attr;
 	uint64_t cached;
@@ -69,8 +70,8 @@ void ctl_fs_put_entry(struct json_out *o, const struct ctl_fs_entry *e)
 	json_add_text(o, "kind", at->kind == UFS_DIR ? "directory" : "file");
 	json_add_u64(o, "size", at->size);
 	json_add_i64(o, "mtime", at->mtime.tv_sec);
-	/* What is read from storage is in storage. */
-	json_add_text(o, "persistence", "PERSISTED");
+	json_add_text(o, "persistence",
+	    at->kind == UFS_DIR ? "PERSISTED" : ctl_persistence(d, e->nspath));
 	if (at->kind == UFS_DIR) {
 		json_add_null(o, "cached_bytes");
 		json_add_null(o, "cached_percent");
@@ -180,7 +181,7 @@ static void st_put(struct json_out *o, struct fs_stat *st)
 	const struct ufs_attr *at = &st->rq.attr;
 
 	json_open_object(o);
-	ctl_fs_put_entry(o, &st->entry);
+	ctl_fs_put_entry(o, st->cmd->d, &st->entry);
 	json_add_i64(o, "mtime_nsec", at->mtime.tv_nsec);
 	json_add_text(o, "version", at->version);
 	json_add_text(o, "storage", ufs_uri(st->entry.ufs));

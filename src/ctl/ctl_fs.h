@@ -30,7 +30,7 @@ struct ctl_fs_entry {
 struct blob *ctl_fs_blob(struct daemon *d, const struct ctl_fs_entry *e);
 
 /* The members of a row into the open object. */
-void ctl_fs_put_entry(struct json_out *o, const struct ctl_fs_entry *e);
+void ctl_fs_put_entry(struct json_out *o, struct daemon *d, const struct ctl_fs_entry *e);
 /* Ends the command: "/nope: No such file or directory". */
 void ctl_fs_fail(struct ctl_cmd *cmd, int err, const char *nspath);
 

@@ -92,7 +92,7 @@ static void ls_row(struct fs_ls *ls, const struct ctl_fs_entry *e)
 
 	if (o != NULL) {
 		json_open_object(o);
-		ctl_fs_put_entry(o, e);
+		ctl_fs_put_entry(o, ls->cmd->d, e);
 		json_close_object(o);
 	}
 	ctl_progress_send(ls->cmd, &o);

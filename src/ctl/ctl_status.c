@@ -9,8 +9,11 @@
 #include "base/obj.h"
 #include "base/units.h"
 #include "cache/cache.h"
+#include "cache/staged.h"
+#include "ctl/ctl_persist.h"
 #include "ctl/ctl_priv.h"
 #include "daemon.h"
+#include "meta/meta.h"
 #include "ufs/ufs.h"
 
 static void put_storage(struct json_out *o, const struct daemon *d)
@@ -57,6 +60,52 @@ static void put_cache(struct json_out *o, const struct daemon *d)
 	json_add_u64(o, "memory_used_bytes", cs.memory_used);
 	json_add_u64(o, "fetches_running", cs.fetches);
 	json_add_text(o, "error", cs.error);
+	json_close_object(o);
+}
+
+static void put_metadata(struct json_out *o, const struct daemon *d)
+{
+	struct meta_status ms;
+
+	json_key(o, "metadata");
+	json_open_object(o);
+	json_add_text(o, "backend", d->meta != NULL ? "embedded" : "none");
+	if (d->meta != NULL) {
+		memset(&ms, 0, sizeof(ms));
+		meta_status(d->meta, &ms);
+		json_add_text(o, "dir", ms.dir);
+		json_add_text(o, "health", ms.open ? "ok" : "failing");
+		json_add_text(o, "error", ms.error);
+		json_add_u64(o, "records", ms.records);
+		json_add_u64(o, "used_bytes", ms.used_bytes);
+	}
+	json_close_object(o);
+}
+
+static void put_writing(struct json_out *o, struct daemon *d)
+{
+	struct ctl_unpersisted left;
+	struct staging_status st;
+
+	json_add_bool(o, "read_only", d->staging == NULL);
+	if (d->staging == NULL) {
+		json_add_u64(o, "persist_queue", 0);
+		return;
+	}
+	ctl_unpersisted(d, &left);
+	memset(&st, 0, sizeof(st));
+	staging_status(d->staging, &st);
+	json_add_u64(o, "persist_queue", left.files);
+	json_key(o, "writing");
+	json_open_object(o);
+	json_add_text(o, "dir", st.dir);
+	json_add_u64(o, "files_open", left.open);
+	json_add_u64(o, "files_failed", left.failed);
+	json_add_u64(o, "staged_files", st.files);
+	json_add_u64(o, "staged_bytes", st.bytes);
+	json_add_u64(o, "dirty_bytes", st.dirty);
+	json_add_text(o, "failed_example", left.failed > 0 ? left.first_failed : "");
+	json_add_text(o, "error", st.error);
 	json_close_object(o);
 }
 
@@ -144,16 +193,13 @@ static void put_status(struct json_out *o, struct daemon *d)
 	json_add_text(o, "mount_id", id);
 	json_add_bool(o, "keeper", d->kept);
 	put_storage(o, d);
-	json_key(o, "metadata");
-	json_open_object(o);
-	json_add_text(o, "backend", "none");
-	json_close_object(o);
+	put_metadata(o, d);
 	put_cache(o, d);
+	put_writing(o, d);
 	json_add_u64(o, "files_open", info.open_files);
 	json_add_u64(o, "directories_open", info.open_dirs);
 	json_add_u64(o, "nodes", info.nodes);
 	json_add_u64(o, "requests_running", info.running);
-	json_add_u64(o, "persist_queue", 0);
 	put_takeover(o, &d->report);
 	put_warnings(o, d->warnings);
 	put_counters(o, d->loop);

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "base/obj.h"
+#include "ctl/ctl_persist.h"
 #include "ctl/ctl_priv.h"
 #include "daemon.h"
 
@@ -54,11 +55,20 @@ static void umount_done(struct pool_job *job)
 void ctl_umount(struct ctl_cmd *cmd)
 {
 	struct daemon *d = cmd->d;
+	struct ctl_unpersisted left;
 	struct umount *um;
 
 	if (json_get_bool(cmd->rq.args, "force", false)) {
 		umount_say(cmd, d->args.mountpoint);
 		daemon_exit(d, true, DAEMON_EXIT_OK);
+		return;
+	}
+	ctl_unpersisted(d, &left);
+	if (left.files > 0) {
+		ctl_fail(cmd, -EBUSY,
+		    "%s: %llu files are not in the storage yet, such as %s: --drain TIME waits "
+		    "for them, `batonfs async-persist list` shows them, --force gives them up",
+		    d->args.mountpoint, (unsigned long long)left.files, left.first);
 		return;
 	}
 	um = calloc(1, sizeof(*um));

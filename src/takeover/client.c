@@ -156,18 +156,20 @@ static int offer_hello(struct offer *o, struct errtext *et)
 	struct daemon *d = o->d;
 	bool check = d->args.takeover == TAKEOVER_CHECK;
 	unsigned char kind = REC_FD_CACHE_DIR;
-	char keeper[IDENTITY_MAX];
+	char keeper[IDENTITY_MAX], dirs[DAEMON_WRITE_DIRS_MAX];
 	int dir = -1, err;
 
 	identity_keeper(keeper, sizeof(keeper));
 	rec_begin(&o->out, MSG_HELLO);
 	rec_put_u64(&o->out, REC_CAPS, REC_CAPS_OURS);
-	rec_put_u64(&o->out, REC_NEEDS, REC_CAPS_OURS);
+	rec_put_u64(&o->out, REC_NEEDS, REC_CAPS_OF_OLD);
 	rec_put_text(&o->out, REC_BUILD, PACKAGE_VERSION);
 	rec_put_u64(&o->out, REC_PID, (uint64_t)getpid());
 	rec_put_u64(&o->out, REC_FLAGS, check ? REC_FLAG_CHECK_ONLY : 0);
 	rec_put_u64(&o->out, REC_NAMESPACE, fs_namespace_digest(d->fs));
 	rec_put_text(&o->out, REC_KEEPER, keeper);
+	daemon_write_dirs(d, dirs, sizeof(dirs));
+	rec_put_text(&o->out, REC_WRITE_DIRS, dirs);
 	/* As a descriptor: in another mount namespace its path means nothing. */
 	if (d->cfg->page_store_dir[0] != '\0') {
 		dir = open(d->cfg->page_store_dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
@@ -323,11 +325,8 @@ static int offer_claim(struct offer *o, struct errtext *et)
 		    et, err, "%s: another daemon serves the mount already", d->args.mountpoint);
 	err = daemon_take_right(d, o->epoch, false, et);
 	if (err != 0) {
-		if (d->db != NULL) {
-			fuse_chan_set_statedb(d->chan, NULL);
-			fs_state_detach(d->fs);
-			statedb_close(&d->db);
-		}
+		if (d->db != NULL)
+			daemon_detach_state(d);
 		d->serving = false;
 		claim_drop(&d->epoch);
 	}

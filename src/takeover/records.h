@@ -48,6 +48,7 @@ enum rec_tag {
 	REC_WINDOW,       /* u64: ns the reader should wait for COMMIT at most */
 	REC_STOPPED_AT,   /* u64: CLOCK_MONOTONIC ns when the writer stopped reading */
 	REC_COUNT,        /* u64: requests in the memfd */
+	REC_WRITE_DIRS,   /* text: which directories it writes to; "" if it is read-only */
 	REC_TAGS
 };
 
@@ -57,7 +58,10 @@ enum rec_tag {
 /* What both ends must know for requests to be handed over in memfds. */
 #define REC_CAP_HELD UINT64_C(1)   /* COMMIT may carry requests */
 #define REC_CAP_RESULT UINT64_C(2) /* RESULT may carry requests after DONE */
-#define REC_CAPS_OURS (REC_CAP_HELD | REC_CAP_RESULT)
+#define REC_CAP_WRITE UINT64_C(4)  /* knows write sessions and the ledger of changes */
+#define REC_CAPS_OURS (REC_CAP_HELD | REC_CAP_RESULT | REC_CAP_WRITE)
+/* What an older daemon must know of these to be replaced. */
+#define REC_CAPS_OF_OLD (REC_CAP_HELD | REC_CAP_RESULT)
 
 enum rec_fd {
 	REC_FD_FUSE = 1,

@@ -26,17 +26,26 @@ static bool hello_same_cache(struct handoff *s)
 	return fd >= 0 && cache_same_dir(d->cache, fd);
 }
 
+/* A mount that is only read can go back to a daemon that knows nothing else. */
+static uint64_t offer_needs(const struct daemon *d)
+{
+	return d->staging != NULL ? REC_CAPS_OURS : REC_CAPS_OF_OLD;
+}
+
 bool handoff_hello_ok(struct handoff *s)
 {
 	struct daemon *d = s->ts->d;
 	char keeper[IDENTITY_MAX], theirs[IDENTITY_MAX];
-	uint64_t caps = 0, needs = 0, flags = 0, digest = 0;
+	char dirs[DAEMON_WRITE_DIRS_MAX], their_dirs[DAEMON_WRITE_DIRS_MAX];
+	uint64_t caps = 0, needs = 0, flags = 0, digest = 0, required = offer_needs(d);
 
 	rec_get_u64(&s->in, REC_CAPS, &caps);
 	rec_get_u64(&s->in, REC_NEEDS, &needs);
 	rec_get_u64(&s->in, REC_FLAGS, &flags);
 	rec_get_text(&s->in, REC_BUILD, s->build, sizeof(s->build));
 	rec_get_text(&s->in, REC_KEEPER, theirs, sizeof(theirs));
+	rec_get_text(&s->in, REC_WRITE_DIRS, their_dirs, sizeof(their_dirs));
+	daemon_write_dirs(d, dirs, sizeof(dirs));
 	identity_keeper(keeper, sizeof(keeper));
 	s->check_only = (flags & REC_FLAG_CHECK_ONLY) != 0;
 	s->has_keeper = theirs[0] != '\0';
@@ -46,15 +55,18 @@ bool handoff_hello_ok(struct handoff *s)
 		    "the new daemon (%s) needs what this one (%s) cannot do "
 		    "(capabilities %#llx)",
 		    s->build, PACKAGE_VERSION, (unsigned long long)(needs & ~REC_CAPS_OURS));
-	else if ((REC_CAPS_OURS & ~caps) != 0)
+	else if ((required & ~caps) != 0)
 		handoff_say(s,
 		    "the new daemon (%s) cannot do what this one (%s) needs "
 		    "(capabilities %#llx)",
-		    s->build, PACKAGE_VERSION, (unsigned long long)(REC_CAPS_OURS & ~caps));
+		    s->build, PACKAGE_VERSION, (unsigned long long)(required & ~caps));
 	else if (rec_get_u64(&s->in, REC_NAMESPACE, &digest) != 0 ||
 		 digest != fs_namespace_digest(d->fs))
 		handoff_say(s, "the new daemon was started with other storage (--ufs) than the "
 			       "running one: unmount instead");
+	else if (strcmp(dirs, their_dirs) != 0)
+		handoff_say(s, "write.staging.dir or meta.dir, or -o ro, are not those of the "
+			       "running daemon");
 	else if (!hello_same_cache(s))
 		handoff_say(s,
 		    "worker.page.store.dir is not the directory of the running daemon "
@@ -95,7 +107,7 @@ static void state_records(struct handoff *s)
 	identity_keeper(keeper, sizeof(keeper));
 	rec_begin(&s->out, MSG_STATE);
 	rec_put_u64(&s->out, REC_CAPS, REC_CAPS_OURS);
-	rec_put_u64(&s->out, REC_NEEDS, REC_CAPS_OURS);
+	rec_put_u64(&s->out, REC_NEEDS, offer_needs(d));
 	rec_put_text(&s->out, REC_BUILD, PACKAGE_VERSION);
 	rec_put_u64(&s->out, REC_PID, (uint64_t)getpid());
 	rec_put_u64(&s->out, REC_FLAGS, d->kept ? REC_FLAG_KEPT : 0);

@@ -21,8 +21,10 @@ gateway() { # stop|start: nothing listens, or again
 	if [ "$1" = start ]; then
 		"$BATONFS_SRC/t/lib/rgw.sh" gateway "$T/rgw" || die "the gateway did not start again"
 	else
-		pkill -9 -f "^radosgw.*$T/rgw" || die "the gateway does not run"
-		wait_until 10 "the gateway is gone" not pgrep -f "^radosgw.*$T/rgw"
+		local pid
+		pid=$(awk '$1 == "rgw" { print $2 }' "$T/rgw/pids")
+		kill -9 "$pid"
+		wait_until 10 "the gateway is gone" not kill -0 "$pid"
 	fi
 }
 

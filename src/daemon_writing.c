@@ -1,0 +1,184 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * What writing needs beside the cache: the metadata store, the directory of staged
+ * files and the uploads.  A mount that is read-only has none of them.
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "base/obj.h"
+#include "base/paths.h"
+#include "cache/staged.h"
+#include "cache/upload.h"
+#include "daemon.h"
+#include "meta/meta.h"
+#include "reactor/statedb.h"
+
+/* A directory for `leaf`: as configured, else in the page store's directory, else
+ * where a machine keeps what outlives a reboot. */
+static int writing_dir(const struct daemon *d, const char *configured, const char *property,
+    const char *leaf, char buf[PATHS_DATA_MAX], struct errtext *et)
+{
+	char data[PATHS_DATA_MAX];
+	int err = 0, n;
+
+	if (configured[0] != '\0') {
+		n = snprintf(buf, PATHS_DATA_MAX, "%s", configured);
+	} else if (d->cfg->page_store_dir[0] != '\0') {
+		n = snprintf(buf, PATHS_DATA_MAX, "%s/%s", d->cfg->page_store_dir, leaf);
+	} else {
+		err = paths_data_dir(d->args.mountpoint, data, sizeof(data));
+		n = err == 0 ? snprintf(buf, PATHS_DATA_MAX, "%s/%s", data, leaf) : 0;
+	}
+	if (n < 0 || n >= PATHS_DATA_MAX)
+		err = -ENAMETOOLONG;
+	if (err == 0 && buf[0] != '/')
+		err = -EINVAL;
+	if (err == 0)
+		return 0;
+	if (err == -ENOENT)
+		return errtext_set(et, err,
+		    "%s: neither it nor worker.page.store.dir is set, and $HOME is not known: "
+		    "what is written has no place (-o ro mounts without)",
+		    property);
+	return errtext_set(et, err, "%s %s: %s", property, buf,
+	    err == -EINVAL ? "must be an absolute path" : strerror(-err));
+}
+
+/* A directory that is not there yet is 0:0 for both. */
+static void dir_identity(const char *dir, char *buf, size_t len)
+{
+	struct stat st = {.st_ino = 0};
+
+	if (stat(dir, &st) != 0)
+		memset(&st, 0, sizeof(st));
+	snprintf(buf, len, "%llx:%llx", (unsigned long long)st.st_dev,
+	    (unsigned long long)st.st_ino);
+}
+
+void daemon_write_dirs(const struct daemon *d, char *buf, size_t len)
+{
+	char staged[DAEMON_WRITE_DIRS_MAX / 2], meta[DAEMON_WRITE_DIRS_MAX / 2];
+
+	buf[0] = '\0';
+	if (d->mo.ro || d->staging_dir == NULL)
+		return;
+	dir_identity(d->staging_dir, staged, sizeof(staged));
+	dir_identity(d->meta_dir, meta, sizeof(meta));
+	snprintf(buf, len, "%s %s", staged, meta);
+}
+
+int daemon_find_write_dirs(struct daemon *d, struct errtext *et)
+{
+	char staged[PATHS_DATA_MAX], meta[PATHS_DATA_MAX];
+	int err;
+
+	if (d->mo.ro)
+		return 0;
+	err = writing_dir(d, d->cfg->meta_dir, "meta.dir", "meta", meta, et);
+	if (err == 0)
+		err = writing_dir(
+		    d, d->cfg->write_staging_dir, "write.staging.dir", "staged", staged, et);
+	if (err != 0)
+		return err;
+	d->meta_dir = strdup(meta);
+	d->staging_dir = strdup(staged);
+	return d->meta_dir != NULL && d->staging_dir != NULL
+		   ? 0
+		   : errtext_set(et, -ENOMEM, "write.staging.dir: %s", strerror(ENOMEM));
+}
+
+int daemon_open_writing(struct daemon *d, struct errtext *et)
+{
+	const struct meta_env menv = {
+	    .loop = d->loop, .pool = d->pool, .cfg = d->cfg, .epoch = &d->epoch};
+	const struct staging_env senv = {.loop = d->loop,
+	    .pool = d->pool,
+	    .cfg = d->cfg,
+	    .cache = d->cache,
+	    .epoch = &d->epoch};
+	const struct uploads_env uenv = {.loop = d->loop, .pool = d->pool, .cfg = d->cfg};
+	int err;
+
+	if (d->mo.ro)
+		return 0;
+	err = meta_new(&d->meta, &menv, d->meta_dir);
+	if (err != 0)
+		return errtext_set(et, err, "meta.dir %s: %s", d->meta_dir, strerror(-err));
+	err = staging_new(&d->staging, &senv, d->staging_dir);
+	if (err == 0)
+		err = uploads_new(&d->uploads, &uenv);
+	if (err != 0)
+		return errtext_set(
+		    et, err, "write.staging.dir %s: %s", d->staging_dir, strerror(-err));
+	fs_set_writing(d->fs, d->meta, d->staging, d->uploads);
+	return 0;
+}
+
+void daemon_begin_writing(struct daemon *d)
+{
+	if (d->staging == NULL)
+		return;
+	staging_set_db(d->staging, d->db);
+	uploads_set_db(d->uploads, d->db);
+}
+
+void daemon_detach_state(struct daemon *d)
+{
+	fuse_chan_set_statedb(d->chan, NULL);
+	fs_state_detach(d->fs);
+	if (d->staging != NULL) {
+		staging_set_db(d->staging, NULL);
+		uploads_set_db(d->uploads, NULL);
+	}
+	statedb_close(&d->db);
+}
+
+static void index_closed(void *arg)
+{
+	struct daemon *d = arg;
+
+	d->index_closed = true;
+	if (d->stores_closed != NULL && daemon_stores_closed(d))
+		d->stores_closed(d->stores_closed_arg);
+}
+
+static void meta_closed(void *arg)
+{
+	struct daemon *d = arg;
+
+	d->meta_closed = true;
+	if (d->stores_closed != NULL && daemon_stores_closed(d))
+		d->stores_closed(d->stores_closed_arg);
+}
+
+bool daemon_stores_closed(const struct daemon *d)
+{
+	return d->index_closed && d->meta_closed;
+}
+
+void daemon_close_stores(struct daemon *d, bool sync, void (*done)(void *arg), void *arg)
+{
+	d->stores_closed = done;
+	d->stores_closed_arg = arg;
+	d->index_closed = false;
+	d->meta_closed = d->meta == NULL;
+	if (d->meta != NULL)
+		meta_close(d->meta, meta_closed, d);
+	cache_index_close(d->cache, sync, index_closed, d);
+}
+
+void daemon_free_writing(struct daemon *d)
+{
+	if (d->uploads != NULL)
+		uploads_free(&d->uploads);
+	if (d->staging != NULL)
+		staging_free(&d->staging);
+	if (d->meta != NULL)
+		meta_free(&d->meta);
+	free(d->meta_dir);
+	free(d->staging_dir);
+}

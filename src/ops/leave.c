@@ -1,0 +1,61 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * The end of the mount: the kernel has no descriptor of ours any more, and does not say
+ * so for each of them.  What was written goes to the storage as if it had.
+ */
+#include <errno.h>
+#include <string.h>
+
+#include "ops/session.h"
+
+static void close_one(struct session *s, void *arg)
+{
+	(void)arg;
+	session_use(s);
+	while (s->writers > 0 && session_add_writer(s, -1) == 0)
+		;
+	session_unuse(s);
+}
+
+void fs_close_writers(struct fs *fs)
+{
+	if (fs->db != NULL)
+		session_foreach(fs, close_one, NULL);
+}
+
+static void unsent_one(struct session *s, void *arg)
+{
+	unsigned *n = arg;
+
+	if (s->state == SESSION_CLOSING)
+		(*n)++;
+}
+
+unsigned fs_unsent(struct fs *fs)
+{
+	unsigned n = 0;
+
+	session_foreach(fs, unsent_one, &n);
+	return n;
+}
+
+static void report_one(struct session *s, void *arg)
+{
+	char path[UFS_PATH_MAX + 1];
+
+	(void)arg;
+	if (s->state == SESSION_ORPHAN)
+		return;
+	if (node_path(s->fs, s->node, path) != 0)
+		path[0] = '\0';
+	log_error("/%s: the mount ends and what was written to it (%llu bytes) is not in the "
+		  "storage: %s: it is lost",
+	    path, (unsigned long long)staged_size(s->sf),
+	    s->error != 0 ? strerror(-s->error) : "write.drain.timeout has passed");
+}
+
+void fs_report_lost(struct fs *fs)
+{
+	if (fs->db != NULL)
+		session_foreach(fs, report_one, NULL);
+}
