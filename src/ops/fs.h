@@ -79,6 +79,10 @@ void fs_set_chan(struct fs *fs, struct fuse_chan *ch);
  * is: nodes and handles load lazily. */
 int fs_state_open(struct fs *fs, struct statedb *db, struct counts *counts, struct errtext *et);
 
+/* Goes on with what a mount before this one left unfinished, in the background: after
+ * fs_state_open() and meta_open(). */
+void fs_recover_intents(struct fs *fs);
+
 /* --- Hand-over, old side (takeover.md is the protocol, beside takeover/).
  *
  * fs_handover_begin: no request is read any more.  Cancels every running request
@@ -111,6 +115,12 @@ unsigned fs_running(const struct fs *fs);
  * or a request was put on the held list after fs_state_detach(). */
 void fs_on_idle(struct fs *fs, void (*fn)(void *arg), void *arg);
 
+/* The mount is gone: files that are open for writing count as closed, and are uploaded
+ * in the background.  fs_unsent(): so many still are.  fs_report_lost(): names in the log
+ * what will not be. */
+void fs_close_writers(struct fs *fs);
+unsigned fs_unsent(struct fs *fs);
+void fs_report_lost(struct fs *fs);
 /* Shut-down without successor: everything that runs ends with err (-ENOTCONN). */
 void fs_cancel_all(struct fs *fs, int err);
 
