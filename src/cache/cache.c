@@ -53,6 +53,11 @@ void cache_job_done(struct cache *c)
 	store_check_closed(c);
 }
 
+uint64_t cache_write_memory(const struct config *cfg)
+{
+	return config_memory_limit(cfg) / 4;
+}
+
 /* The longest read, its disk buffer, and one page for others to go on with. */
 static int check_memory(const struct cache *c, uint64_t limit, struct errtext *et)
 {
@@ -60,6 +65,8 @@ static int check_memory(const struct cache *c, uint64_t limit, struct errtext *e
 	char have[32], need[32];
 
 	least += least / SUMS_SHARE + MIB;
+	if (c->env.writes)
+		least += least / 3 + 1; /* cache_write_memory() comes on top */
 	if (limit >= least)
 		return 0;
 	return errtext_set(et, -EINVAL,
@@ -118,8 +125,9 @@ int cache_new(struct cache **out, const struct cache_env *env, int lock_fd, stru
 	c->sums_limit = limit / SUMS_SHARE;
 	err = check_memory(c, limit, et);
 	if (err == 0)
-		err = arena_new(&c->arena, env->loop, limit - c->sums_limit, c->page_size,
-		    IO_SIZE, read_memory_freed, c);
+		err = arena_new(&c->arena, env->loop,
+		    limit - c->sums_limit - (env->writes ? cache_write_memory(env->cfg) : 0),
+		    c->page_size, IO_SIZE, read_memory_freed, c);
 	if (err == 0)
 		err = evict_new(c);
 	if (err == -ENOMEM)

@@ -41,6 +41,7 @@ struct cache_env {
 	struct pool *pool;
 	const struct config *cfg;
 	const struct epoch *epoch;
+	bool writes; /* uploads take their share of memory.limit */
 };
 
 /* Opens worker.page.store.dir (created if missing, mode 0700) and locks it, or
@@ -49,6 +50,8 @@ struct cache_env {
  * -EBUSY with the holder's pid in et if another daemon has it; -EINVAL for a
  * directory that is not ours to use.  Without a directory: memory only. */
 int cache_new(struct cache **out, const struct cache_env *env, int lock_fd, struct errtext *et);
+/* What of memory.limit is for the bodies of uploads. */
+uint64_t cache_write_memory(const struct config *cfg);
 /* All blobs must be put, the index closed. */
 void cache_free(struct cache **c);
 /* The descriptor that carries the lock, for keeper and successor; -1 if none. */
@@ -124,6 +127,11 @@ void cache_stream_end(struct cache *c, struct stream *s);
 
 struct cache_page;
 struct disk_read;
+/* A place in the line for memory. */
+struct mem_seat {
+	TAILQ_ENTRY(mem_seat) link;
+	void (*fn)(struct mem_seat *s); /* goes on, or takes the seat again */
+};
 struct cache_read {
 	/* in */
 	struct blob *blob;
@@ -143,6 +151,7 @@ struct cache_read {
 	uint32_t disk;		     /* bit i: slot i comes from disk */
 	int err;
 	struct disk_read *job;
+	struct mem_seat seat;
 	TAILQ_ENTRY(cache_read) link;
 };
 /* True: answered at once from memory or from the kernel's page cache.  False:

@@ -40,6 +40,7 @@
 #define IO_SIZE (READ_MAX + 2 * BLOCK)
 
 TAILQ_HEAD(read_list, cache_read);
+TAILQ_HEAD(seat_list, mem_seat);
 TAILQ_HEAD(page_list, cache_page);
 TAILQ_HEAD(sums_list, sums);
 TAILQ_HEAD(fetch_list, fetch);
@@ -71,7 +72,7 @@ struct cache {
 
 	/* memory */
 	struct page_list lru;	   /* least recently used first */
-	struct read_list mem_wait; /* reads that wait for memory, first come first served */
+	struct seat_list mem_wait; /* who waits for memory, first come first served */
 	struct read_list ready;	   /* reads whose end is due */
 	struct deferred ready_run, mem_run;
 	struct timer age;	   /* pages that a failing disk left in memory */
@@ -300,6 +301,9 @@ uint32_t read_need(const struct cache_read *r, unsigned slot);
 void read_run_ready(struct deferred *d);
 void read_run_memory(struct deferred *d);
 void read_memory_freed(void *arg);
+/* Takes a seat; again: the first, because it was called from there. */
+void read_memory_wait(struct cache *c, struct mem_seat *s, bool again);
+void read_memory_leave(struct cache *c, struct mem_seat *s);
 
 /* --- fetch.c */
 /* Starts GETs for the pages, all new and in order. */

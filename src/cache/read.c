@@ -316,17 +316,18 @@ static bool read_look(struct cache_read *r, unsigned need[ARENA_KINDS])
 	return any;
 }
 
+static void read_plan(struct cache_read *r, bool again);
+
+static void memory_turn(struct mem_seat *s)
+{
+	read_plan(container_of(s, struct cache_read, seat), true);
+}
+
 static void wait_for_memory(struct cache_read *r, bool again)
 {
-	struct cache *c = cache_of(r);
-
 	r->state = READ_MEMORY;
-	if (again) {
-		TAILQ_INSERT_HEAD(&c->mem_wait, r, link);
-	} else {
-		TAILQ_INSERT_TAIL(&c->mem_wait, r, link);
-		COUNT(c->env.loop, MEMORY_WAITS, 1);
-	}
+	r->seat.fn = memory_turn;
+	read_memory_wait(cache_of(r), &r->seat, again);
 }
 
 /* again: it is the first of those who wait for memory. */
@@ -409,9 +410,7 @@ void cache_read_abort(struct cache_read *r)
 		TAILQ_REMOVE(&r->blob->loading, r, link);
 		break;
 	case READ_MEMORY:
-		TAILQ_REMOVE(&c->mem_wait, r, link);
-		if (!TAILQ_EMPTY(&c->mem_wait))
-			read_memory_freed(c);
+		read_memory_leave(c, &r->seat);
 		break;
 	case READ_DISK:
 		disk_read_orphan(r);
@@ -442,6 +441,23 @@ void cache_read_release(struct cache_read *r)
 
 /* --- Memory came back: reads first, then readahead */
 
+void read_memory_wait(struct cache *c, struct mem_seat *s, bool again)
+{
+	if (again) {
+		TAILQ_INSERT_HEAD(&c->mem_wait, s, link);
+	} else {
+		TAILQ_INSERT_TAIL(&c->mem_wait, s, link);
+		COUNT(c->env.loop, MEMORY_WAITS, 1);
+	}
+}
+
+void read_memory_leave(struct cache *c, struct mem_seat *s)
+{
+	TAILQ_REMOVE(&c->mem_wait, s, link);
+	if (!TAILQ_EMPTY(&c->mem_wait))
+		read_memory_freed(c);
+}
+
 void read_memory_freed(void *arg)
 {
 	struct cache *c = arg;
@@ -453,12 +469,12 @@ void read_memory_freed(void *arg)
 void read_run_memory(struct deferred *d)
 {
 	struct cache *c = container_of(d, struct cache, mem_run);
-	struct cache_read *r;
+	struct mem_seat *s;
 
-	while ((r = TAILQ_FIRST(&c->mem_wait)) != NULL) {
-		TAILQ_REMOVE(&c->mem_wait, r, link);
-		read_plan(r, true);
-		if (TAILQ_FIRST(&c->mem_wait) == r)
+	while ((s = TAILQ_FIRST(&c->mem_wait)) != NULL) {
+		TAILQ_REMOVE(&c->mem_wait, s, link);
+		s->fn(s);
+		if (TAILQ_FIRST(&c->mem_wait) == s)
 			return;
 	}
 	readahead_pump(c);

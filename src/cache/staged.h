@@ -30,7 +30,9 @@
 #include <stdint.h>
 #include <sys/uio.h>
 
+#include "base/queue.h"
 #include "cache/cache.h"
+#include "reactor/pool.h"
 
 struct staging;
 struct staged;
@@ -84,7 +86,7 @@ bool staged_dirty(const struct staged *sf); /* or truncated, since staged_upload
 void staged_set_base(struct staged *sf, struct blob *base);
 
 /* What lies at `off`, below the size, and up to where (the size at most).  Neighbours of
- * one kind are told as one. */
+ * one kind are told as one.  From the size on: a hole without end. */
 enum staged_kind { STAGED_CLEAN, STAGED_DIRTY, STAGED_SENDING, STAGED_BASE, STAGED_HOLE };
 enum staged_kind staged_map(const struct staged *sf, uint64_t off, uint64_t *end);
 
@@ -111,8 +113,15 @@ struct staged_io {
 	/* out of a read, until staged_read_release(): memory that cannot fault */
 	struct iovec iov;
 	size_t got; /* less than asked for only at the end of the file */
-	/* private */
-	void *priv;
+	/* private: set when it begins */
+	struct cache *cache;
+	void *priv, *mem; /* a buffer of the arena; the caller's memory */
+	uint64_t pos;	  /* nothing of the base is missing before it */
+	uint8_t kind, state;
+	int err;
+	struct mem_seat seat;
+	struct pool_job job;
+	TAILQ_ENTRY(staged_io) link;
 };
 
 /* Grows the file if need be.  done(0): all bytes are there. */

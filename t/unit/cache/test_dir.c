@@ -17,7 +17,7 @@ static struct errtext et;
 static void dir_rig(void)
 {
 	rig_init(&g, true);
-	env = (struct cache_env){g.loop, g.pool, g.cfg, &g.epoch};
+	env = (struct cache_env){g.loop, g.pool, g.cfg, &g.epoch, false};
 }
 
 static void fini(void)

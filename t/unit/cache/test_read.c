@@ -286,7 +286,7 @@ Test(cache_read, idle_memory_goes_back)
 
 Test(cache_read, too_little_memory_for_the_page_size_is_refused)
 {
-	struct cache_env env = {g.loop, g.pool, g.cfg, &g.epoch};
+	struct cache_env env = {g.loop, g.pool, g.cfg, &g.epoch, false};
 	struct cache *c = NULL;
 	struct errtext et;
 
@@ -299,7 +299,7 @@ Test(cache_read, too_little_memory_for_the_page_size_is_refused)
 static void try_limit(struct rig *d, const char *page, const char *limit, struct errtext *et,
     int *err)
 {
-	struct cache_env env = {d->loop, d->pool, d->cfg, &d->epoch};
+	struct cache_env env = {d->loop, d->pool, d->cfg, &d->epoch, false};
 	struct cache *c = NULL;
 
 	rig_set(d, "worker.page.store.page.size", page);

@@ -1,0 +1,213 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * What the files of staged files share.
+ *
+ *	staged.c	life, kinds, status	staged_map.c	extents in memory
+ *	staged_rows.c	rows, both together	staged_save.c	rows as bytes
+ *	staged_io.c	requests, one by one	staged_read.c	reads
+ *	staged_fill.c	bytes of the base	staged_file.c	what the pool does
+ *	staged_dir.c	files that go
+ *
+ * Requests of one file that touch the local file form a queue; the first is the one
+ * that runs.  Only the end of that one changes the list of extents, so what runs in the
+ * pool may walk it, and what a request finds in it when its turn comes is true until it
+ * ends.  A fill waits for its bytes outside the queue and then takes its turn: what was
+ * written before it came is in the map, and what comes later is written after it.
+ *
+ * An extent has the generation in which it was written last.  Up to staged.clean all is
+ * as in the base, up to staged.sending it is being sent, above that it is dirty: so the
+ * stages of an upload touch no extent.
+ *
+ * The map follows the rows.  Where they part (a row that cannot be written, a turn's
+ * rows lost), the next change writes all rows anew.
+ */
+#ifndef CACHE_STAGED_PRIV_H
+#define CACHE_STAGED_PRIV_H
+
+#include "cache/cache_priv.h"
+#include "cache/staged.h"
+#include "reactor/statedb.h"
+
+#define EXT_HEIGHT 12
+
+/* One node of a skip list. */
+struct ext {
+	uint64_t start, end, gen;
+	unsigned height;
+	struct ext *next[];
+};
+
+struct ext_map {
+	struct ext *head[EXT_HEIGHT];
+	struct ext *spare[2]; /* what one change may need */
+	uint64_t n;
+	uint32_t random;
+};
+
+TAILQ_HEAD(io_list, staged_io);
+TAILQ_HEAD(chunk_list, chunk);
+
+enum io_kind {
+	IO_WRITE,
+	IO_READ,
+	IO_PREAD,
+	IO_TRUNCATE,
+	IO_ZERO,
+	IO_ALLOCATE,
+	IO_FILL,
+	IO_SYNC,
+	IO_CHUNK, /* of a fill: our own */
+};
+
+enum io_state {
+	IO_IDLE,
+	IO_FILLING, /* on sf->fills */
+	IO_MEMORY,  /* in the line for memory */
+	IO_QUEUED,  /* on sf->queue, or the first of it, in the pool */
+	IO_READY,   /* its end is due */
+};
+
+/* Bytes of the base on their way into the file. */
+struct chunk {
+	struct staged_io io; /* off, len: less than was read, if the file was cut */
+	struct cache_read read;
+	bool reading;
+	TAILQ_ENTRY(chunk) link;
+};
+
+struct staging {
+	uint32_t magic;
+#define STAGING_MAGIC 0x57a9ed01u
+	struct staging_env env;
+	struct statedb *db;
+	char *dir;
+	struct turn_hook hook;
+	bool hooked;
+	struct deferred committed_run, ready_run;
+	TAILQ_HEAD(, staged) commit; /* the first of their queues waits for the turn's end */
+	struct io_list ready;
+	LIST_HEAD(, staged) files;
+	STAILQ_HEAD(, gone) gone; /* to be removed when their rows are */
+	struct sweep *sweep;	  /* runs: files must not be made */
+	unsigned nfiles;
+	uint64_t bytes, dirty;
+	char error[256];
+};
+
+struct staged {
+	uint32_t magic;
+#define STAGED_MAGIC 0x57a9ed02u
+	struct staging *st; /* NULL: closed, a fill is still in the pool */
+	LIST_ENTRY(staged) link;
+	uint64_t id;
+	char *path;
+	const struct epoch *epoch;
+	struct loop *loop;
+	struct pool *pool;
+
+	/* the row */
+	uint64_t size, limit; /* bytes from limit on are not in the base */
+	uint64_t clean;	      /* generation */
+	uint64_t changed;     /* that in which the size changed without a write */
+
+	struct ext_map map;
+	uint64_t gen, sending;
+	uint64_t cut; /* least size since staged_sending() */
+	uint64_t bytes, dirty_bytes, sending_bytes;
+	bool rows_bad;
+
+	struct blob *base;
+	struct stream stream;
+	struct io_list fills; /* wait for bytes of the base */
+	struct chunk_list chunks;
+	unsigned nchunks;
+	bool kicking, kick_again;
+	bool base_stale; /* the base was replaced, the upload that did it has not ended */
+
+	unsigned nio; /* requests that have not ended */
+	struct io_list queue;
+	bool running; /* the first of the queue is in the pool or waits for the commit */
+	TAILQ_ENTRY(staged) commit_link;
+	int fd;	      /* the pool's while one runs */
+	bool new_name; /* the directory is to be synced */
+	bool deleted;
+};
+
+/* --- staged_map.c.  The list alone. */
+void map_init(struct ext_map *m);
+void map_free(struct ext_map *m);
+int map_reserve(struct ext_map *m); /* spare nodes: -ENOMEM */
+/* The extent that has `off`, or the first after it. */
+struct ext *map_find(const struct ext_map *m, uint64_t off);
+/* The last that begins before `start`. */
+struct ext *map_before(const struct ext_map *m, uint64_t start);
+struct ext *map_first(const struct ext_map *m);
+static inline struct ext *map_next(const struct ext *x)
+{
+	return x->next[0];
+}
+/* Takes a spare node. */
+void map_insert(struct ext_map *m, uint64_t start, uint64_t end, uint64_t gen);
+void map_remove(struct ext_map *m, struct ext *x);
+
+/* --- staged_rows.c.  Map and rows together: 0 or the database's error, and then the
+ * map is as it was. */
+enum staged_kind ext_kind(const struct staged *sf, const struct ext *x);
+/* [start, end) has the generation; reserve before. */
+int ext_set(struct staged *sf, uint64_t start, uint64_t end, uint64_t gen);
+int ext_cut(struct staged *sf, uint64_t size);
+void ext_account(struct staged *sf, const struct ext *x, uint64_t start, uint64_t end, bool add);
+int staged_rows_head(struct staged *sf);
+int staged_rows_load(struct staged *sf);
+/* All rows anew, if they may not be what memory says. */
+int staged_rows_mend(struct staged *sf);
+int staged_rows_write(struct staged *sf);
+int staged_rows_delete(struct staged *sf);
+
+/* --- staged.c */
+void staged_error(struct staging *st, const struct staged *sf, const char *what, int err);
+struct staged *sf_new(struct staging *st, uint64_t id, struct blob *base);
+void sf_free(struct staged *sf);
+/* Next part of [off, end) that is not in the file: *from == end: none. */
+void sf_gap(const struct staged *sf, uint64_t off, uint64_t end, uint64_t *from, uint64_t *to);
+
+/* --- staged_io.c */
+int io_begin(struct staged_io *io, enum io_kind kind);
+void io_ready(struct staged_io *io, int err);
+void io_run_ready(struct deferred *d);
+void io_queue(struct staged_io *io);
+void io_kick(struct staged *sf); /* the next of the queue, if none runs */
+/* It leaves the queue. */
+void io_unqueue(struct staged_io *io);
+void io_committed(struct staged *sf, int err);
+
+/* --- staged_read.c */
+void sread_filled(struct staged_io *io); /* all of the base is there */
+bool sread_begin(struct staged_io *io);	 /* its turn; false: something is missing again */
+void sread_end(struct staged_io *io, int err);
+
+/* --- staged_fill.c */
+void fill_start(struct staged_io *io);
+void fill_leave(struct staged_io *io);
+void fill_kick(struct staged *sf);
+void fill_cut(struct staged *sf, uint64_t size);
+void fill_chunk_ended(struct staged_io *io, int err);
+void fill_stop_reading(struct staged *sf); /* who waits goes on at the next kick */
+void fill_end_all(struct staged *sf);	   /* no request runs any more */
+
+/* --- staged_file.c.  In the pool. */
+void staged_file_work(struct pool_job *job);
+int file_make_dirs(const char *dir);
+/* Bytes of [off, off+len) that are there, zeros elsewhere; flags: RWF_NOWAIT. */
+int staged_file_read(const struct staged *sf, uint64_t off, size_t len, void *mem, int flags);
+
+/* --- staged_dir.c */
+/* After this turn's commit: unlinks the file. */
+struct gone;
+struct gone *gone_new(const struct staged *sf);
+void gone_add(struct staging *st, struct gone *g);
+void gone_submit(struct pool *pl, struct gone *g);
+void gone_run(struct staging *st, bool lost);
+void sweep_leave(struct staging *st);
+
+#endif

@@ -1,0 +1,402 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * The map and its rows.  A change is planned first, then written, and only then done in
+ * memory.
+ *
+ *	STATEDB_STAGED	id -> struct head_row
+ *	STATEDB_EXTENTS	id, start -> struct ext_row
+ *
+ * The size is that of the head or the end of the last extent, whichever is more: so a
+ * write at the end of the file is one row.  Reading takes overlapping extents, as a
+ * change that failed half-way leaves them: the later generation counts.
+ */
+#include <endian.h>
+#include <errno.h>
+#include <string.h>
+
+#include "cache/staged_priv.h"
+
+#define ROW_FORMAT 1
+
+struct head_row {
+	uint8_t format, pad[7];
+	uint64_t size, limit, clean, changed;
+};
+struct ext_row {
+	uint8_t format, pad[7];
+	uint64_t end, gen;
+};
+struct ext_key {
+	uint64_t id, start; /* big-endian */
+};
+_Static_assert(sizeof(struct head_row) == 40 && sizeof(struct ext_row) == 24 &&
+	       sizeof(struct ext_key) == 16, "rows outlive the program that wrote them");
+
+static struct ext_key key_of(const struct staged *sf, uint64_t start)
+{
+	return (struct ext_key){htobe64(sf->id), htobe64(start)};
+}
+
+/* --- Rows */
+
+static int row_put(struct staged *sf, uint64_t start, uint64_t end, uint64_t gen)
+{
+	struct ext_key key = key_of(sf, start);
+	struct ext_row row = {.format = ROW_FORMAT, .end = end, .gen = gen};
+
+	return statedb_put(sf->st->db, STATEDB_EXTENTS, &key, sizeof(key), &row, sizeof(row));
+}
+
+static int row_del(struct staged *sf, uint64_t start)
+{
+	struct ext_key key = key_of(sf, start);
+	int err = statedb_del(sf->st->db, STATEDB_EXTENTS, &key, sizeof(key));
+
+	return err == -ENOENT ? 0 : err;
+}
+
+static int head_put(struct staged *sf)
+{
+	uint64_t id = htobe64(sf->id);
+	struct head_row row = {.format = ROW_FORMAT,
+	    .size = sf->size,
+	    .limit = sf->limit,
+	    .clean = sf->clean,
+	    .changed = sf->changed};
+
+	return statedb_put(sf->st->db, STATEDB_STAGED, &id, sizeof(id), &row, sizeof(row));
+}
+
+/* The first extent's row at or after `start`: -ENOENT. */
+static int row_seek(struct staged *sf, uint64_t start, uint64_t *found, struct ext_row *row)
+{
+	struct ext_key key = key_of(sf, start), fkey;
+	struct statedb_val k, v;
+	int err;
+
+	err = statedb_seek(sf->st->db, STATEDB_EXTENTS, &key, sizeof(key), &k, &v);
+	if (err != 0)
+		return err;
+	if (k.len != sizeof(fkey))
+		return -EPROTO;
+	memcpy(&fkey, k.data, sizeof(fkey));
+	if (fkey.id != key.id)
+		return -ENOENT;
+	if (v.len != sizeof(*row))
+		return -EPROTO;
+	memcpy(row, v.data, sizeof(*row));
+	*found = be64toh(fkey.start);
+	if (row->format != ROW_FORMAT || row->end <= *found || row->end > INT64_MAX)
+		return -EPROTO;
+	return 0;
+}
+
+static int rows_clear(struct staged *sf)
+{
+	struct ext_key key = key_of(sf, 0), fkey;
+	struct statedb_val k, v;
+	int err;
+
+	while ((err = statedb_seek(sf->st->db, STATEDB_EXTENTS, &key, sizeof(key), &k, &v)) == 0) {
+		if (k.len != sizeof(fkey))
+			return -EPROTO;
+		memcpy(&fkey, k.data, sizeof(fkey));
+		if (fkey.id != key.id)
+			return 0;
+		err = statedb_del(sf->st->db, STATEDB_EXTENTS, &fkey, sizeof(fkey));
+		if (err != 0)
+			return err;
+	}
+	return err == -ENOENT ? 0 : err;
+}
+
+int staged_rows_write(struct staged *sf)
+{
+	int err = sf->st->db == NULL ? -ESTALE : rows_clear(sf);
+
+	for (struct ext *x = map_first(&sf->map); x != NULL && err == 0; x = map_next(x))
+		err = row_put(sf, x->start, x->end, x->gen);
+	if (err == 0)
+		err = head_put(sf);
+	sf->rows_bad = err != 0;
+	return err;
+}
+
+int staged_rows_mend(struct staged *sf)
+{
+	if (sf->st->db == NULL)
+		return -ESTALE;
+	return sf->rows_bad ? staged_rows_write(sf) : 0;
+}
+
+int staged_rows_head(struct staged *sf)
+{
+	int err = staged_rows_mend(sf);
+
+	if (err == 0)
+		err = head_put(sf);
+	if (err != 0)
+		sf->rows_bad = true;
+	return err;
+}
+
+int staged_rows_delete(struct staged *sf)
+{
+	uint64_t id = htobe64(sf->id);
+	int err = sf->st->db == NULL ? -ESTALE : rows_clear(sf);
+
+	if (err == 0)
+		err = statedb_del(sf->st->db, STATEDB_STAGED, &id, sizeof(id));
+	if (err != 0 && err != -ENOENT)
+		sf->rows_bad = true;
+	return err == -ENOENT ? 0 : err;
+}
+
+/* --- Loading */
+
+static int load_one(struct staged *sf, uint64_t start, uint64_t end, uint64_t gen)
+{
+	/* Sorted by start: only what was loaded before can reach into it. */
+	struct ext *last = map_before(&sf->map, UINT64_MAX);
+	uint64_t last_end, last_gen;
+	int err = map_reserve(&sf->map);
+
+	if (err != 0)
+		return err;
+	if (last == NULL || last->end <= start) {
+		map_insert(&sf->map, start, end, gen);
+		return 0;
+	}
+	last_end = last->end;
+	if (gen <= last->gen) { /* the rest of it */
+		if (end > last_end)
+			map_insert(&sf->map, last_end, end, gen);
+		return 0;
+	}
+	last_gen = last->gen;
+	if (last->start == start)
+		map_remove(&sf->map, last);
+	else
+		last->end = start;
+	map_insert(&sf->map, start, end, gen);
+	if (last_end > end)
+		map_insert(&sf->map, end, last_end, last_gen);
+	return 0;
+}
+
+int staged_rows_load(struct staged *sf)
+{
+	uint64_t id = htobe64(sf->id), at = 0, start;
+	struct statedb_val v;
+	struct head_row head;
+	struct ext_row row;
+	int err;
+
+	if (sf->st->db == NULL)
+		return -ESTALE;
+	err = statedb_get(sf->st->db, STATEDB_STAGED, &id, sizeof(id), &v);
+	if (err != 0)
+		return err;
+	if (v.len != sizeof(head))
+		return -EPROTO;
+	memcpy(&head, v.data, sizeof(head));
+	if (head.format != ROW_FORMAT || head.size > INT64_MAX)
+		return -EPROTO;
+	sf->size = head.size;
+	sf->limit = head.limit;
+	sf->clean = sf->sending = head.clean;
+	sf->changed = head.changed;
+	sf->gen = MAX(head.clean, head.changed);
+	while ((err = row_seek(sf, at, &start, &row)) == 0) {
+		err = load_one(sf, start, row.end, row.gen);
+		if (err != 0)
+			return err;
+		sf->gen = MAX(sf->gen, row.gen);
+		sf->size = MAX(sf->size, row.end);
+		at = start + 1;
+	}
+	sf->gen++;
+	for (struct ext *x = map_first(&sf->map); x != NULL; x = map_next(x))
+		ext_account(sf, x, x->start, x->end, true);
+	return err == -ENOENT ? 0 : err;
+}
+
+/* --- Changes */
+
+static enum staged_kind gen_kind(const struct staged *sf, uint64_t gen)
+{
+	if (gen <= sf->clean)
+		return STAGED_CLEAN;
+	return gen <= sf->sending ? STAGED_SENDING : STAGED_DIRTY;
+}
+
+enum staged_kind ext_kind(const struct staged *sf, const struct ext *x)
+{
+	return gen_kind(sf, x->gen);
+}
+
+void ext_account(struct staged *sf, const struct ext *x, uint64_t start, uint64_t end, bool add)
+{
+	uint64_t n = add ? end - start : start - end; /* wraps, and back */
+	enum staged_kind kind = ext_kind(sf, x);
+
+	sf->bytes += n;
+	sf->st->bytes += n;
+	if (kind == STAGED_CLEAN)
+		return;
+	sf->st->dirty += n;
+	if (kind == STAGED_DIRTY)
+		sf->dirty_bytes += n;
+	else
+		sf->sending_bytes += n;
+}
+
+struct plan {
+	uint64_t start, end, gen;    /* what becomes one extent */
+	uint64_t from, to;	     /* what was asked for */
+	struct ext *left;	     /* reaches into it, or up to it, from before */
+	bool grow;		     /* left becomes the extent */
+	bool split;		     /* left goes on behind it */
+	struct ext *first;	     /* those that go are the first n from here on */
+	unsigned n;
+	struct ext *right;	     /* after these, and begins within it */
+};
+
+/* False: nothing changes. */
+static bool plan_set(const struct staged *sf, struct plan *p)
+{
+	enum staged_kind kind = gen_kind(sf, p->gen);
+	struct ext *x = map_before(&sf->map, p->from);
+
+	p->start = p->from;
+	p->end = p->to;
+	p->first = x == NULL ? map_first(&sf->map) : map_next(x);
+	if (x != NULL && x->end >= p->from) {
+		p->left = x;
+		p->grow = ext_kind(sf, x) == kind;
+		if (p->grow && x->end >= p->to)
+			return false;
+		if (p->grow) {
+			p->start = x->start;
+			p->gen = MAX(p->gen, x->gen);
+			p->end = MAX(p->end, x->end);
+		} else {
+			p->split = x->end > p->to;
+			if (x->end == p->from)
+				p->left = NULL; /* a neighbour, nothing to it */
+		}
+	}
+	for (x = p->first; x != NULL && x->start <= p->end; x = map_next(x)) {
+		bool same = ext_kind(sf, x) == kind;
+
+		if (same && x->start == p->from && x->end >= p->to && !p->grow)
+			return false;
+		if (!same && x->start >= p->to)
+			break;
+		if (!same && x->end > p->to) {
+			p->right = x;
+			break;
+		}
+		if (same) {
+			p->gen = MAX(p->gen, x->gen);
+			p->end = MAX(p->end, x->end);
+		}
+		p->n++;
+	}
+	return true;
+}
+
+/* The new ones first: should a deletion fail, two rows overlap. */
+static int plan_rows(struct staged *sf, const struct plan *p)
+{
+	struct ext *x = p->first;
+	int err;
+
+	err = row_put(sf, p->start, p->end, p->gen);
+	if (err == 0 && p->left != NULL && p->split)
+		err = row_put(sf, p->to, p->left->end, p->left->gen);
+	if (err == 0 && p->left != NULL && !p->grow)
+		err = row_put(sf, p->left->start, p->from, p->left->gen);
+	if (err == 0 && p->right != NULL)
+		err = row_put(sf, p->to, p->right->end, p->right->gen);
+	for (unsigned i = 0; i < p->n && err == 0; i++, x = map_next(x)) {
+		if (x->start != p->start)
+			err = row_del(sf, x->start);
+	}
+	if (err == 0 && p->right != NULL && p->right->start != p->start)
+		err = row_del(sf, p->right->start);
+	return err;
+}
+
+static void plan_memory(struct staged *sf, const struct plan *p)
+{
+	struct ext *x = p->first, *next, new = {.gen = p->gen};
+
+	for (unsigned i = 0; i < p->n; i++, x = next) {
+		next = map_next(x);
+		ext_account(sf, x, x->start, x->end, false);
+		map_remove(&sf->map, x);
+	}
+	if (p->right != NULL) {
+		ext_account(sf, p->right, p->right->start, p->to, false);
+		p->right->start = p->to;
+	}
+	if (p->left != NULL && !p->grow) {
+		ext_account(sf, p->left, p->from, MIN(p->left->end, p->to), false);
+		if (p->split)
+			map_insert(&sf->map, p->to, p->left->end, p->left->gen);
+		p->left->end = p->from;
+	}
+	if (p->left != NULL && p->grow) {
+		ext_account(sf, p->left, p->left->start, p->left->end, false);
+		p->left->end = p->end;
+		p->left->gen = p->gen;
+	} else {
+		map_insert(&sf->map, p->start, p->end, p->gen);
+	}
+	ext_account(sf, &new, p->start, p->end, true);
+	sf->size = MAX(sf->size, p->end);
+}
+
+int ext_set(struct staged *sf, uint64_t start, uint64_t end, uint64_t gen)
+{
+	struct plan p = {.from = start, .to = end, .gen = gen};
+	int err = staged_rows_mend(sf);
+
+	assert(start < end);
+	if (err != 0 || !plan_set(sf, &p))
+		return err;
+	err = plan_rows(sf, &p);
+	if (err != 0) {
+		sf->rows_bad = true;
+		return err;
+	}
+	plan_memory(sf, &p);
+	return 0;
+}
+
+int ext_cut(struct staged *sf, uint64_t size)
+{
+	struct ext *x = map_before(&sf->map, size), *first, *next;
+	int err = staged_rows_mend(sf);
+
+	first = x == NULL ? map_first(&sf->map) : map_next(x);
+	if (x != NULL && x->end > size && err == 0)
+		err = row_put(sf, x->start, size, x->gen);
+	for (next = first; next != NULL && err == 0; next = map_next(next))
+		err = row_del(sf, next->start);
+	if (err != 0) {
+		sf->rows_bad = true;
+		return err;
+	}
+	if (x != NULL && x->end > size) {
+		ext_account(sf, x, size, x->end, false);
+		x->end = size;
+	}
+	for (x = first; x != NULL; x = next) {
+		next = map_next(x);
+		ext_account(sf, x, x->start, x->end, false);
+		map_remove(&sf->map, x);
+	}
+	return 0;
+}
