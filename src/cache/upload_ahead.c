@@ -104,18 +104,17 @@ void upload_pause(struct upload *up)
 /* All of it written, some of it not in the storage? */
 static bool complete(const struct upload *up, uint64_t off, uint64_t len)
 {
-	uint64_t pos = off, end, size = staged_size(up->sf);
+	uint64_t pos = off, size = staged_size(up->sf);
 	bool dirty = false;
 
 	if (off > size || len > size - off)
 		return false;
 	while (pos < off + len) {
-		enum staged_kind kind = staged_map(up->sf, pos, &end);
+		enum staged_kind kind = staged_map(up->sf, pos, &pos);
 
-		if (kind == STAGED_BASE || kind == STAGED_HOLE || end <= pos)
+		if (kind == STAGED_BASE || kind == STAGED_HOLE)
 			return false;
 		dirty |= kind != STAGED_CLEAN;
-		pos = end;
 	}
 	return dirty;
 }

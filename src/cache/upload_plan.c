@@ -79,18 +79,16 @@ uint64_t plan_unit(const struct uploads *us)
 /* Is all of it as in the base, and has any of it to be fetched first? */
 static void look(const struct upload *up, struct up_pick *pk)
 {
-	uint64_t pos = pk->off, end, to = pk->off + pk->len;
+	uint64_t pos = pk->off, to = pk->off + pk->len;
+	uint64_t size = staged_size(up->sf); /* cut off maybe: upload_wrote() will tell */
 	bool same = true;
 
 	pk->fill = false;
-	while (pos < to && (same || !pk->fill)) {
-		enum staged_kind kind = staged_map(up->sf, pos, &end);
+	while (pos < MIN(to, size) && (same || !pk->fill)) {
+		enum staged_kind kind = staged_map(up->sf, pos, &pos);
 
 		pk->fill |= kind == STAGED_BASE;
 		same &= kind == STAGED_BASE || kind == STAGED_CLEAN;
-		if (end <= pos)
-			break; /* the file has become shorter */
-		pos = end;
 	}
 	pk->copy = same && pos >= to && up->base != NULL && !up->no_copy;
 }
