@@ -11,9 +11,11 @@
 #include <linux/fuse.h>
 #include <string.h>
 
+#include "ops/dir_page.h"
 #include "ops/handle.h"
 #include "ops/op.h"
 #include "ops/requests.h"
+#include "ops/session.h"
 #include "base/units.h"
 
 #define DOTS UINT64_C(2) /* the cookie of ".." */
@@ -29,7 +31,7 @@ struct op_readdir {
 	char path[UFS_PATH_MAX + 1];
 };
 
-enum { DIR_BEGIN, DIR_LISTED };
+enum { DIR_BEGIN, DIR_LISTED, DIR_RECORDS, DIR_REPLY };
 
 /* A reply in the making. */
 struct dir_fill {
@@ -127,35 +129,78 @@ static int child_path(
 	return 0;
 }
 
-/* 1: put, 0: the reply is full, or negative errno. */
-static int put_listed(struct dir_fill *f, const struct ufs_entry *en, uint64_t cookie)
+/* What a name's node says of it: a session's attributes, or the row's. */
+static void told_entry(struct dir_fill *f, struct node *n, struct fuse_entry_param *e)
 {
-	char path[UFS_PATH_MAX + 1];
-	struct fuse_entry_param e = {.ino = 0};
+	struct session *s = session_of(f->fs, n->id);
+
+	if (s != NULL)
+		session_overlay(s, n);
+	if (f->plus && (s != NULL || node_fresh(f->fs, n))) {
+		node_count(f->fs, n);
+		node_entry(f->fs, n, e);
+		return;
+	}
+	e->attr.st_ino = n->st_ino;
+	e->attr.st_mode = n->kind == UFS_DIR ? S_IFDIR : S_IFREG;
+}
+
+/* What the storage says of it: 0 or negative errno. */
+static int listed_entry(struct dir_fill *f, const struct ufs_entry *en, const char *path,
+    struct fuse_entry_param *e)
+{
 	bool bound = false;
 	struct node n;
-	int err;
+	int err = 0;
 
-	if (entry_size(f, en->name) > f->size - f->used)
-		return 0;
-	err = child_path(f, en, path);
-	if (err == 0)
-		err = cookie_row_add(&f->row, en->name, en->name_len, en->attr.kind);
-	if (err == 0 && f->plus && !en->attr.kind_only) {
+	if (f->plus && !en->attr.kind_only) {
 		/* With a full state database names can still be listed. */
 		err = node_bind(f->fs, f->h->node, en->name, path, &en->attr, &n);
 		bound = err == 0;
 		err = err == -ENOSPC ? 0 : err;
 	}
-	if (err != 0)
-		return err;
 	if (bound) {
 		node_count(f->fs, &n);
-		node_entry(f->fs, &n, &e);
+		node_entry(f->fs, &n, e);
 	} else {
-		e.attr.st_ino = node_ino(f->fs, path);
-		e.attr.st_mode = en->attr.kind == UFS_DIR ? S_IFDIR : S_IFREG;
+		e->attr.st_ino = node_list_ino(f->fs, f->h->node, en->name, path);
+		e->attr.st_mode = en->attr.kind == UFS_DIR ? S_IFDIR : S_IFREG;
 	}
+	return err;
+}
+
+/* A file that is open for writing is what its session says. */
+static bool in_session(struct dir_fill *f, const struct ufs_entry *en, struct node *n)
+{
+	return f->fs->sessions != NULL && node_find(f->fs, f->h->node, en->name, n) == 0 &&
+	       (n->flags & NODE_REPLACED) == 0 && session_of(f->fs, n->id) != NULL;
+}
+
+/* 1: put, or passed over, 0: the reply is full, or negative errno. */
+static int put_listed(struct dir_fill *f, size_t i, uint64_t cookie)
+{
+	const struct dir_page *pg = &f->h->page;
+	const struct ufs_entry *en = &pg->list.entries[i];
+	char path[UFS_PATH_MAX + 1];
+	struct fuse_entry_param e = {.ino = 0};
+	struct node n;
+	bool marked = dir_page_marked(pg, i), told = marked && dir_page_told(f->fs, pg, i, &n);
+	int err;
+
+	if ((!marked || told) && entry_size(f, en->name) > f->size - f->used)
+		return 0;
+	err = child_path(f, en, path);
+	/* Of one that is gone too: the numbers in a row have no gaps. */
+	if (err == 0)
+		err = cookie_row_add(&f->row, en->name, en->name_len, en->attr.kind);
+	if (err != 0 || (marked && !told))
+		return err != 0 ? err : 1;
+	if (told || in_session(f, en, &n))
+		told_entry(f, &n, &e);
+	else
+		err = listed_entry(f, en, path, &e);
+	if (err != 0)
+		return err;
 	put_entry(f, en->name, &e, cookie);
 	return 1;
 }
@@ -174,12 +219,13 @@ static long page_index(const struct dir_page *pg, uint64_t off)
 	return (long)(off - pg->first) + 1;
 }
 
-/* May the entry after `off` (or the end) be told from the page? */
-static bool page_covers(const struct dir_page *pg, uint64_t off)
+/* May the entry after `off` (or the end) be told from the page?  An answer without an
+ * entry would be taken for the end. */
+static bool page_covers(struct fs *fs, const struct dir_page *pg, uint64_t off)
 {
 	long i = page_index(pg, off);
 
-	return i >= 0 && ((size_t)i < pg->list.count || !pg->list.more);
+	return i >= 0 && (!pg->list.more || !dir_page_all_gone(fs, pg, (size_t)i));
 }
 
 static int fill_entries(struct dir_fill *f, uint64_t off)
@@ -190,7 +236,7 @@ static int fill_entries(struct dir_fill *f, uint64_t off)
 
 	f->row.first = pg->first + i;
 	for (; i < pg->list.count; i++) {
-		n = put_listed(f, &pg->list.entries[i], pg->first + i);
+		n = put_listed(f, i, pg->first + i);
 		if (n <= 0)
 			return n;
 	}
@@ -294,7 +340,7 @@ static int begin_list(struct op_readdir *rd)
 		err = find_place(rd, &kind);
 	if (err != 0)
 		return err;
-	pg->valid = false;
+	dir_page_asked(fs, pg, rd->h->node);
 	pg->from = MAX(rd->off, DOTS);
 	pg->list.after = rd->off > DOTS ? pg->after : NULL;
 	pg->list.after_kind = kind;
@@ -318,39 +364,102 @@ static enum task_next dir_begin(struct task *t)
 	return task_wait(t, DIR_LISTED, dir_leave);
 }
 
-/* The page that came, or what to answer instead. */
-static int check_page(struct op_readdir *rd)
+/* Goes on after the last entry of a page that had none to tell. */
+static enum task_next list_on(struct op_readdir *rd)
 {
 	struct dir_page *pg = &rd->h->page;
+	const struct ufs_entry *last;
 
-	if (rd->result != 0)
-		return rd->result;
-	if (pg->list.after == NULL && pg->list.count == 0 && !pg->list.more && !pg->list.exists &&
-	    rd->h->node != NODE_ROOT)
-		return -ENOENT;
-	return 0;
+	if (pg->list.count > 0) {
+		last = &pg->list.entries[pg->list.count - 1];
+		memcpy(pg->after, last->name, last->name_len + 1);
+		pg->list.after = pg->after;
+		pg->list.after_kind = last->attr.kind;
+	}
+	dir_page_asked(rd->op.fs, pg, rd->h->node);
+	ufs_list(rd->op.fs->ufs, &pg->list, dir_list_done);
+	return task_wait(&rd->op.task, DIR_LISTED, dir_leave);
+}
+
+static void dir_scan_done(struct meta_req *r, int err)
+{
+	struct op_readdir *rd = r->user;
+
+	rd->result = err;
+	task_resume(&rd->op.task);
+}
+
+static void dir_leave_scan(struct task *t)
+{
+	meta_abort(&OP_OF(t, op_readdir)->h->page.scan.req);
 }
 
 static enum task_next dir_listed(struct task *t)
 {
 	struct op_readdir *rd = OP_OF(t, op_readdir);
 	struct dir_page *pg = &rd->h->page;
+
+	if (task_fail(t, task_err(t) != 0 ? 0 : rd->result) != 0)
+		return op_fail(&rd->op, task_err(t));
+	if (pg->list.count == 0 && pg->list.more) {
+		/* An empty page in the middle: the next one, from the same place. */
+		ufs_list(rd->op.fs->ufs, &pg->list, dir_list_done);
+		return task_wait(t, DIR_LISTED, dir_leave);
+	}
+	pg->scan.req.user = rd;
+	if (!dir_page_scan(rd->op.fs, pg, rd->path, dir_scan_done))
+		return task_goto(t, DIR_REPLY);
+	return task_wait(t, DIR_RECORDS, dir_leave_scan);
+}
+
+static enum task_next dir_records(struct task *t)
+{
+	struct op_readdir *rd = OP_OF(t, op_readdir);
+	struct dir_page *pg = &rd->h->page;
+
+	if (task_err(t) != 0)
+		return op_fail(&rd->op, task_err(t));
+	if (!dir_page_scanned(rd->op.fs, pg, rd->result, dir_scan_done))
+		return task_wait(t, DIR_RECORDS, dir_leave_scan);
+	return task_goto(t, DIR_REPLY);
+}
+
+/* An empty directory on storage that only knows names: is it there? */
+static bool dir_exists(struct op_readdir *rd)
+{
+	const struct ufs_list *l = &rd->h->page.list;
+	struct node n;
+
+	if (l->after != NULL || l->count > 0 || l->more || l->exists || rd->h->node == NODE_ROOT)
+		return true;
+	return node_load(rd->op.fs, rd->h->node, &n) == 0 && (n.flags & NODE_MARKED) != 0 &&
+	       (n.flags & NODE_REPLACED) == 0;
+}
+
+static enum task_next dir_reply(struct task *t)
+{
+	struct op_readdir *rd = OP_OF(t, op_readdir);
+	struct fs *fs = rd->op.fs;
+	struct dir_page *pg = &rd->h->page;
 	struct dir_fill f = {
-	    .fs = rd->op.fs,
+	    .fs = fs,
 	    .h = rd->h,
 	    .path = rd->path,
 	    .plus = rd->plus,
 	    .size = rd->size,
 	};
-	int err = task_fail(t, task_err(t) != 0 ? 0 : check_page(rd));
+	int err;
 
-	if (err == 0 && pg->list.count == 0 && pg->list.more) {
-		/* An empty page in the middle: the next one, from the same place. */
-		ufs_list(rd->op.fs->ufs, &pg->list, dir_list_done);
-		return task_wait(t, DIR_LISTED, dir_leave);
-	}
+	/* The directory has another path by now, or too much changed meanwhile. */
+	if (pg->again || fs->all_touched > pg->asked)
+		return task_goto(t, DIR_BEGIN);
+	err = dir_page_settle(fs, pg);
+	if (err == 0 && !dir_exists(rd))
+		err = -ENOENT;
 	if (err != 0)
 		return op_fail(&rd->op, err);
+	if (pg->list.more && dir_page_all_gone(fs, pg, 0))
+		return list_on(rd);
 	pg->valid = true;
 	pg->first = pg->next;
 	pg->next += pg->list.count;
@@ -374,7 +483,9 @@ static void dir_fini(struct task *t)
 
 static const struct task_step dir_steps[] = {
     [DIR_BEGIN] = {"begin", dir_begin, TO(DIR_LISTED)},
-    [DIR_LISTED] = {"listed", dir_listed, TO(DIR_LISTED)},
+    [DIR_LISTED] = {"listed", dir_listed, TO(DIR_LISTED) | TO(DIR_RECORDS) | TO(DIR_REPLY)},
+    [DIR_RECORDS] = {"records", dir_records, TO(DIR_RECORDS) | TO(DIR_REPLY)},
+    [DIR_REPLY] = {"reply", dir_reply, TO(DIR_BEGIN) | TO(DIR_LISTED)},
 };
 static const struct task_kind dir_kind = {"readdir", dir_steps, ARRAY_LEN(dir_steps), dir_fini};
 
@@ -388,7 +499,7 @@ static bool answered_from_page(
 	    .fs = fs, .req = req, .h = h, .path = path, .plus = plus, .size = size};
 	int err;
 
-	if (off == 0 || !page_covers(&h->page, (uint64_t)off))
+	if (off == 0 || !page_covers(fs, &h->page, (uint64_t)off))
 		return false;
 	err = node_path(fs, h->node, path);
 	if (err == 0)

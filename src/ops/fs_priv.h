@@ -20,6 +20,7 @@
 #define FS_MAGIC 0xf5000001u
 
 struct dirmove;
+struct dir_page;
 struct handle;
 struct meta;
 struct op;
@@ -82,6 +83,7 @@ struct fs {
 	uint64_t rebinds;
 #define FS_TOUCHED 1024
 	uint64_t changes, all_touched, touched[FS_TOUCHED]; /* touched.c */
+	TAILQ_HEAD(, dir_page) dir_pages; /* of open directories, in memory or on the way */
 #define FS_ABSENT 64
 	struct {
 		uint64_t name, when_ns, changes;

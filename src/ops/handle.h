@@ -12,6 +12,7 @@
 #define HASH_NONFATAL_OOM 1
 #include <uthash.h>
 
+#include "meta/meta.h"
 #include "ops/node.h"
 
 struct op;
@@ -25,6 +26,17 @@ struct dir_page {
 	uint64_t first; /* cookie of the page's first entry */
 	uint64_t next;	/* first cookie not given to an entry yet; 0: not known */
 	char after[UFS_NAME_MAX + 1]; /* what the running request continues */
+	/* dir_page.c */
+	TAILQ_ENTRY(dir_page) link; /* fs->dir_pages */
+	bool linked;
+	bool again;	      /* what is on its way is of no use: to be asked for again */
+	uint64_t node;	      /* the directory */
+	uint64_t asked;	      /* fs->changes when the storage was asked */
+	unsigned char *marks; /* of the entries: changed here since; NULL: none */
+	char **changed;	      /* names changed here while the page is on its way */
+	size_t nchanged, changed_cap;
+	struct meta_scan scan;
+	char scan_after[UFS_NAME_MAX + 1], scan_last[UFS_NAME_MAX + 1];
 };
 
 struct handle {
@@ -40,6 +52,8 @@ struct handle {
 	uint64_t seen;	   /* fs->rebinds when `blob` was looked up */
 	struct blob *blob; /* NULL while it is not known: a node that a session has */
 	struct stream stream;
+	struct blob *old; /* which reads that run and the stream still have: then reads of
+			   * `blob` have none */
 	/* directory */
 	struct dir_page page;
 };
@@ -57,6 +71,13 @@ int handle_refresh(struct fs *fs, struct handle *h);
 int handle_get(struct fs *fs, uint64_t id, enum ufs_kind kind, struct handle **out);
 void handle_use(struct handle *h);
 void handle_unuse(struct fs *fs, struct handle *h);
+/* What the row says, without a struct in memory: 0, -EBADF or the database's error. */
+struct handle_info {
+	uint64_t node;
+	enum ufs_kind kind;
+	bool writes;
+};
+int handle_info(struct fs *fs, uint64_t id, struct handle_info *out);
 /* RELEASE, RELEASEDIR: the row goes, the struct with its last user. */
 int handle_release(struct fs *fs, uint64_t id, enum ufs_kind kind);
 /* Ends those in memory whose rows were lost: nobody was told their numbers. */

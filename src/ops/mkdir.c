@@ -291,8 +291,6 @@ static int mk_node(struct op_mkdir *mk, struct node *n)
 	err = node_make(fs, mk->parent, mk->name, mk->path, attr, false, n);
 	if (err != 0)
 		return err;
-	/* The directory's own times are others now. */
-	(void)node_expire(fs, mk->parent);
 	node_count(fs, n);
 	res.node = n->id;
 	return ledger_done(fs, mk->op.unique, &res);

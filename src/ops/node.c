@@ -154,14 +154,25 @@ static bool same_version(const struct node *n, const struct ufs_attr *attr)
 	return n->kind == (uint8_t)attr->kind && strcmp(n->version, attr->version) == 0;
 }
 
+/* Where directories are but names, a change made here is the last that is known of one. */
+static bool changed_later(struct fs *fs, const struct node *n, const struct ufs_attr *attr)
+{
+	const struct timespec *a = &n->mtime, *b = &attr->mtime;
+
+	return n->kind == UFS_DIR && attr->kind == UFS_DIR && n->st_ino != 0 &&
+	       (ufs_can(fs->ufs) & UFS_CAN_SETATTR) == 0 &&
+	       (a->tv_sec > b->tv_sec || (a->tv_sec == b->tv_sec && a->tv_nsec > b->tv_nsec));
+}
+
 void node_take_attr(struct fs *fs, struct node *n, const struct ufs_attr *attr)
 {
+	if (!changed_later(fs, n, attr))
+		n->mtime = attr->mtime;
 	n->kind = (uint8_t)attr->kind;
 	n->flags &= (uint8_t)~(NODE_HAVE_MODE | NODE_LOCAL | NODE_REPLACED);
 	if (attr->have_mode)
 		n->flags |= NODE_HAVE_MODE;
 	n->size = attr->size;
-	n->mtime = attr->mtime;
 	n->mode = attr->mode;
 	n->uid = attr->uid;
 	n->gid = attr->gid;

@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "base/units.h"
 #include "ops/node_priv.h"
 
 int node_name_check(const char *name)
@@ -35,6 +36,20 @@ static int lose_name(struct fs *fs, struct node *n)
 	return err != 0 ? err : node_replace(fs, n);
 }
 
+/* A name came into a directory, or left it: its own times are others now.  Told until the
+ * storage says it; a database that is full keeps what it has. */
+static void dir_changed(struct fs *fs, uint64_t id)
+{
+	uint64_t ns = loop_wall(fs->env.loop);
+	struct node n;
+
+	if (node_load(fs, id, &n) != 0)
+		return;
+	n.mtime.tv_sec = (time_t)(ns / NS_PER_S);
+	n.mtime.tv_nsec = (long)(ns % NS_PER_S);
+	(void)node_store(fs, &n);
+}
+
 int node_make(struct fs *fs, uint64_t parent, const char *name, const char *path,
     const struct ufs_attr *attr, bool local, struct node *n)
 {
@@ -61,8 +76,10 @@ int node_make(struct fs *fs, uint64_t parent, const char *name, const char *path
 	n->flags |= n->kind == UFS_DIR ? NODE_MARKED : local ? NODE_LOCAL : 0;
 	n->st_ino = node_ino_pick(fs, parent, path);
 	err = node_create(fs, &k, parent, n);
-	if (err == 0)
+	if (err == 0) {
+		dir_changed(fs, parent);
 		fs_touch(fs, parent, name);
+	}
 	return err;
 }
 
@@ -83,8 +100,7 @@ int node_set_version(struct fs *fs, uint64_t id, const struct ufs_attr *attr)
 		n.uid = was.uid;
 		n.gid = was.gid;
 	}
-	if (attr->mtime.tv_sec == 0 && attr->mtime.tv_nsec == 0)
-		n.mtime = was.mtime;
+	n.mtime = attr->mtime.tv_sec != 0 || attr->mtime.tv_nsec != 0 ? attr->mtime : was.mtime;
 	err = node_store(fs, &n);
 	if (err == 0) {
 		fs->rebinds++;
@@ -172,6 +188,9 @@ int node_move(struct fs *fs, uint64_t id, uint64_t parent, const char *name)
 		return err;
 	}
 	fs->rebinds++;
+	dir_changed(fs, was.parent);
+	if (parent != was.parent)
+		dir_changed(fs, parent);
 	fs_touch(fs, was.parent, was.name);
 	fs_touch(fs, parent, name);
 	if (n.kind == UFS_DIR)
@@ -203,6 +222,7 @@ int node_drop_name(struct fs *fs, uint64_t id)
 		err = 0;
 	if (err == 0) {
 		fs->rebinds++;
+		dir_changed(fs, n.parent);
 		fs_touch(fs, n.parent, n.name);
 	}
 	return err;

@@ -331,6 +331,17 @@ static enum task_next sa_asked(struct task *t)
 	return attr_native(fs, sa->path) ? set_native(sa) : set_record(sa);
 }
 
+/* Open for writing, and nothing written: it shows its own time. */
+static void session_told(struct op_setattr *sa)
+{
+	struct session *s = session_of(sa->op.fs, sa->node);
+
+	if (s != NULL && (sa->set.what & UFS_SET_MTIME) != 0) {
+		s->mtime = sa->set.mtime;
+		(void)session_store(s); /* else a successor has the time that it was opened with */
+	}
+}
+
 static enum task_next sa_native(struct task *t)
 {
 	struct op_setattr *sa = OP_OF(t, op_setattr);
@@ -340,14 +351,16 @@ static enum task_next sa_native(struct task *t)
 	/* Its version is another one by this, its content is not. */
 	if (err == 0)
 		err = node_set_version(sa->op.fs, sa->node, &sa->native.attr);
-	return err != 0 ? sa_fail(sa, err == -ENOENT ? -ESTALE : err) : sa_reply(sa);
+	if (err != 0)
+		return sa_fail(sa, err == -ENOENT ? -ESTALE : err);
+	session_told(sa);
+	return sa_reply(sa);
 }
 
 static enum task_next sa_recorded(struct task *t)
 {
 	struct op_setattr *sa = OP_OF(t, op_setattr);
 	struct ufs_attr attr = sa->get.stat.attr;
-	struct session *s;
 	int err = task_fail(t, sa->result);
 
 	sa->op.on_wire = false;
@@ -356,10 +369,7 @@ static enum task_next sa_recorded(struct task *t)
 		err = node_set_version(sa->op.fs, sa->node, &attr);
 	if (err != 0)
 		return sa_fail(sa, err == -ENOENT ? -ESTALE : err);
-	/* Open for writing, and nothing written: it shows its own time. */
-	s = session_of(sa->op.fs, sa->node);
-	if (s != NULL && (sa->set.what & UFS_SET_MTIME) != 0)
-		s->mtime = sa->set.mtime;
+	session_told(sa);
 	return sa_reply(sa);
 }
 

@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "base/hash.h"
+#include "ops/dir_page.h"
 #include "ops/fs_priv.h"
 
 static uint64_t *stamp(struct fs *fs, uint64_t parent, const char *name)
@@ -19,6 +20,7 @@ static uint64_t *stamp(struct fs *fs, uint64_t parent, const char *name)
 void fs_touch(struct fs *fs, uint64_t parent, const char *name)
 {
 	*stamp(fs, parent, name) = ++fs->changes;
+	dir_pages_touch(fs, parent, name);
 }
 
 void fs_touch_all(struct fs *fs)

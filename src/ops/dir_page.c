@@ -1,0 +1,306 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * What this mount knows better than the page of a listing that the storage sent: names
+ * changed here since it was asked, files that only a write session has, attributes that
+ * the metadata store keeps.
+ *
+ * A name that was changed after the page was asked for is marked: whether it is there
+ * then, its node says at the time it is told.  One that was there throughout is in each
+ * answer, be it the storage's or ours, and so told once.
+ */
+#include <errno.h>
+#include <string.h>
+
+#include "ops/attr.h"
+#include "ops/dir_page.h"
+#include "ops/session.h"
+#include "ufs/ufs_page.h"
+
+/* --- Names that change */
+
+static void names_clear(struct dir_page *pg)
+{
+	while (pg->nchanged > 0)
+		free(pg->changed[--pg->nchanged]);
+	free(pg->changed);
+	pg->changed = NULL;
+	pg->changed_cap = 0;
+}
+
+void dir_page_asked(struct fs *fs, struct dir_page *pg, uint64_t node)
+{
+	if (!pg->linked)
+		TAILQ_INSERT_TAIL(&fs->dir_pages, pg, link);
+	pg->linked = true;
+	pg->node = node;
+	pg->valid = pg->again = false;
+	pg->asked = fs->changes;
+	free(pg->marks);
+	pg->marks = NULL;
+	names_clear(pg);
+}
+
+void dir_page_free(struct fs *fs, struct dir_page *pg)
+{
+	if (pg->linked)
+		TAILQ_REMOVE(&fs->dir_pages, pg, link);
+	pg->linked = false;
+	names_clear(pg);
+	free(pg->marks);
+	pg->marks = NULL;
+	meta_scan_free(&pg->scan);
+	ufs_list_free(&pg->list);
+}
+
+/* For the time that a page is on its way.  Out of memory: it is asked for again. */
+static void note_name(struct dir_page *pg, const char *name)
+{
+	size_t cap = pg->changed_cap == 0 ? 16 : pg->changed_cap * 2;
+	char **p, *copy;
+
+	if (pg->nchanged == pg->changed_cap) {
+		p = realloc(pg->changed, cap * sizeof(*p));
+		if (p == NULL) {
+			pg->again = true;
+			return;
+		}
+		pg->changed = p;
+		pg->changed_cap = cap;
+	}
+	copy = strdup(name);
+	if (copy != NULL)
+		pg->changed[pg->nchanged++] = copy;
+	else
+		pg->again = true;
+}
+
+static const struct ufs_entry *find(
+    const struct dir_page *pg, const char *name, enum ufs_kind kind)
+{
+	const struct ufs_page all = {.entries = pg->list.entries, .count = pg->list.count};
+
+	return ufs_page_find(&all, name, strlen(name), kind);
+}
+
+static int mark(struct dir_page *pg, const char *name, enum ufs_kind kind)
+{
+	const struct ufs_entry *en = find(pg, name, kind);
+
+	if (en == NULL)
+		return 0;
+	if (pg->marks == NULL)
+		pg->marks = calloc(pg->list.count, 1);
+	if (pg->marks == NULL)
+		return -ENOMEM;
+	pg->marks[en - pg->list.entries] = 1;
+	return 0;
+}
+
+void dir_pages_touch(struct fs *fs, uint64_t parent, const char *name)
+{
+	struct dir_page *pg;
+
+	TAILQ_FOREACH(pg, &fs->dir_pages, link)
+	{
+		if (pg->node != parent)
+			continue;
+		if (pg->busy != NULL)
+			note_name(pg, name);
+		else if (pg->valid && (mark(pg, name, UFS_FILE) != 0 || mark(pg, name, UFS_DIR) != 0))
+			pg->valid = false;
+	}
+}
+
+/* --- Is an entry there? */
+
+bool dir_page_told(struct fs *fs, const struct dir_page *pg, size_t i, struct node *n)
+{
+	const struct ufs_entry *en = &pg->list.entries[i];
+
+	return node_find(fs, pg->node, en->name, n) == 0 && (n->flags & NODE_REPLACED) == 0 &&
+	       n->kind == (uint8_t)en->attr.kind &&
+	       ((n->flags & NODE_LOCAL) == 0 || session_of(fs, n->id) != NULL);
+}
+
+bool dir_page_gone(struct fs *fs, const struct dir_page *pg, size_t i)
+{
+	struct node n;
+
+	return dir_page_marked(pg, i) && !dir_page_told(fs, pg, i, &n);
+}
+
+bool dir_page_all_gone(struct fs *fs, const struct dir_page *pg, size_t i)
+{
+	if (pg->marks == NULL)
+		return i >= pg->list.count;
+	for (; i < pg->list.count; i++)
+		if (!dir_page_gone(fs, pg, i))
+			return false;
+	return true;
+}
+
+/* --- Names that the storage did not send */
+
+struct extras {
+	struct fs *fs;
+	struct dir_page *pg;
+	struct ufs_page add;
+	int err;
+};
+
+/* Is the place of that name in the page? */
+static bool in_window(const struct dir_page *pg, const char *name, size_t len, enum ufs_kind kind)
+{
+	const struct ufs_list *l = &pg->list;
+	const struct ufs_entry *last = l->count > 0 ? &l->entries[l->count - 1] : NULL;
+
+	if (l->after != NULL &&
+	    ufs_key_cmp(name, len, kind, l->after, strlen(l->after), l->after_kind) <= 0)
+		return false;
+	return !l->more || (last != NULL && ufs_key_cmp(name, len, kind, last->name, last->name_len,
+						last->attr.kind) < 0);
+}
+
+static void add_extra(struct extras *x, const struct node *n)
+{
+	struct ufs_attr attr = {.kind = (enum ufs_kind)n->kind, .kind_only = true};
+
+	if (x->err == 0 && find(x->pg, n->name, attr.kind) == NULL &&
+	    in_window(x->pg, n->name, n->name_len, attr.kind))
+		x->err = ufs_page_add(&x->add, n->name, n->name_len, &attr);
+}
+
+static bool local_in(struct fs *fs, const struct session *s, uint64_t dir, struct node *n)
+{
+	return node_load(fs, s->node, n) == 0 && n->parent == dir &&
+	       (n->flags & NODE_LOCAL) != 0 && (n->flags & NODE_REPLACED) == 0;
+}
+
+static void add_local(struct session *s, void *arg)
+{
+	struct extras *x = arg;
+	struct node n;
+
+	if (local_in(x->fs, s, x->pg->node, &n))
+		add_extra(x, &n);
+}
+
+static void mark_local(struct session *s, void *arg)
+{
+	struct extras *x = arg;
+	struct node n;
+
+	if (x->err == 0 && local_in(x->fs, s, x->pg->node, &n))
+		x->err = mark(x->pg, n.name, (enum ufs_kind)n.kind);
+}
+
+static int put_together(struct extras *x)
+{
+	struct ufs_list *l = &x->pg->list;
+	bool more = l->more, exists = l->exists;
+	size_t i;
+	int err = 0;
+
+	if (x->add.count == 0)
+		return 0;
+	for (i = 0; i < l->count && err == 0; i++)
+		err = ufs_page_add(
+		    &x->add, l->entries[i].name, l->entries[i].name_len, &l->entries[i].attr);
+	if (err != 0)
+		return err;
+	ufs_page_sort(&x->add);
+	ufs_page_free(l);
+	ufs_page_give(&x->add, l);
+	l->more = more;
+	l->exists = exists;
+	return 0;
+}
+
+int dir_page_settle(struct fs *fs, struct dir_page *pg)
+{
+	struct extras x = {.fs = fs, .pg = pg};
+	struct node n;
+	size_t i;
+
+	for (i = 0; i < pg->nchanged; i++)
+		if (node_find(fs, pg->node, pg->changed[i], &n) == 0 &&
+		    (n.flags & NODE_REPLACED) == 0)
+			add_extra(&x, &n);
+	session_foreach(fs, add_local, &x);
+	if (x.err == 0)
+		x.err = put_together(&x);
+	ufs_page_clear(&x.add);
+	for (i = 0; i < pg->nchanged && x.err == 0; i++) {
+		x.err = mark(pg, pg->changed[i], UFS_FILE);
+		if (x.err == 0)
+			x.err = mark(pg, pg->changed[i], UFS_DIR);
+	}
+	session_foreach(fs, mark_local, &x);
+	names_clear(pg);
+	return x.err;
+}
+
+/* --- Attributes that the metadata store keeps */
+
+bool dir_page_scan(struct fs *fs, struct dir_page *pg, const char *path,
+    void (*done)(struct meta_req *r, int err))
+{
+	struct meta_status st;
+	const struct ufs_entry *first, *last;
+	size_t i;
+
+	if (fs->meta == NULL || pg->list.count == 0 || attr_native(fs, path))
+		return false;
+	meta_status(fs->meta, &st);
+	if (st.open && st.records == 0)
+		return false;
+	/* Records come in the order of names, entries in that of keys. */
+	first = last = &pg->list.entries[0];
+	for (i = 1; i < pg->list.count; i++) {
+		const struct ufs_entry *en = &pg->list.entries[i];
+
+		first = strcmp(en->name, first->name) < 0 ? en : first;
+		last = strcmp(en->name, last->name) > 0 ? en : last;
+	}
+	/* A name that the first one begins with comes before it, with little between. */
+	memcpy(pg->scan_after, first->name, first->name_len - 1);
+	pg->scan_after[first->name_len - 1] = '\0';
+	memcpy(pg->scan_last, last->name, last->name_len + 1);
+	pg->scan.path = path;
+	pg->scan.after = pg->scan_after[0] != '\0' ? pg->scan_after : NULL;
+	pg->scan.last = pg->scan_last;
+	meta_scan(fs->meta, &pg->scan, done);
+	return true;
+}
+
+static struct ufs_entry *entry_of(struct dir_page *pg, const struct meta_entry *me)
+{
+	const struct ufs_entry *en =
+	    find(pg, me->name, me->rec.kind == META_DIR ? UFS_DIR : UFS_FILE);
+
+	return en != NULL ? &pg->list.entries[en - pg->list.entries] : NULL;
+}
+
+bool dir_page_scanned(struct fs *fs, struct dir_page *pg, int err,
+    void (*done)(struct meta_req *r, int err))
+{
+	struct ufs_entry *en;
+	size_t i;
+
+	/* Names can be listed; what they are is asked for one by one, and fails there. */
+	for (i = 0; err != 0 && i < pg->list.count; i++)
+		pg->list.entries[i].attr.kind_only = true;
+	for (i = 0; err == 0 && i < pg->scan.count; i++) {
+		en = entry_of(pg, &pg->scan.entries[i]);
+		if (en != NULL && !en->attr.kind_only)
+			attr_merge(fs, &en->attr, &pg->scan.entries[i].rec);
+	}
+	if (err != 0 || !pg->scan.more || pg->scan.count == 0) {
+		meta_scan_free(&pg->scan);
+		return true;
+	}
+	strcpy(pg->scan_after, pg->scan.entries[pg->scan.count - 1].name);
+	pg->scan.after = pg->scan_after;
+	meta_scan(fs->meta, &pg->scan, done);
+	return false;
+}

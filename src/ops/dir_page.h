@@ -1,0 +1,36 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* A directory handle's page, between the storage and the reply. */
+#ifndef OPS_DIR_PAGE_H
+#define OPS_DIR_PAGE_H
+
+#include "ops/handle.h"
+
+/* The storage is asked for the page now: changes of names of `node` are noted. */
+void dir_page_asked(struct fs *fs, struct dir_page *pg, uint64_t node);
+/* For handle.c. */
+void dir_page_free(struct fs *fs, struct dir_page *pg);
+/* A name of a directory was changed here (fs_touch). */
+void dir_pages_touch(struct fs *fs, uint64_t parent, const char *name);
+
+/* The page has come: puts in what the storage did not send, and marks what was changed.
+ * 0 or -ENOMEM. */
+int dir_page_settle(struct fs *fs, struct dir_page *pg);
+/* Does the entry's node say what it is, instead of the storage? */
+static inline bool dir_page_marked(const struct dir_page *pg, size_t i)
+{
+	return pg->marks != NULL && pg->marks[i] != 0;
+}
+/* Of a marked entry: is it there?  Its node. */
+bool dir_page_told(struct fs *fs, const struct dir_page *pg, size_t i, struct node *n);
+bool dir_page_gone(struct fs *fs, const struct dir_page *pg, size_t i);
+/* Are all from there to the end? */
+bool dir_page_all_gone(struct fs *fs, const struct dir_page *pg, size_t i);
+
+/* Asks the metadata store for what it has of the entries; false: nothing to ask for. */
+bool dir_page_scan(struct fs *fs, struct dir_page *pg, const char *path,
+    void (*done)(struct meta_req *r, int err));
+/* What it said; false: asked for more. */
+bool dir_page_scanned(struct fs *fs, struct dir_page *pg, int err,
+    void (*done)(struct meta_req *r, int err));
+
+#endif
