@@ -276,13 +276,25 @@ void http_abort(struct http_req *r)
 	recycle(x);
 }
 
-const char *http_req_header(const struct http_req *r, const char *name)
+static const struct http_xfer *xfer_of(const struct http_req *r)
 {
 	if (r->xfer != NULL)
-		return http_xfer_header(r->xfer, name);
-	if (r->http != NULL && r->http->ending == r)
-		return http_xfer_header(r->http->ending_xfer, name);
-	return NULL;
+		return r->xfer;
+	return r->http != NULL && r->http->ending == r ? r->http->ending_xfer : NULL;
+}
+
+const char *http_req_header(const struct http_req *r, const char *name)
+{
+	const struct http_xfer *x = xfer_of(r);
+
+	return x != NULL ? http_xfer_header(x, name) : NULL;
+}
+
+const char *http_req_header_at(const struct http_req *r, unsigned i, const char **name)
+{
+	const struct http_xfer *x = xfer_of(r);
+
+	return x != NULL ? http_xfer_header_at(x, i, name) : NULL;
 }
 
 static int multi_setup(struct http *h)

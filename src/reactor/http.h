@@ -91,5 +91,7 @@ void http_abort(struct http_req *r); /* no-op if not running */
 /* A response header of the running or just ended request, by name, any case; or
  * NULL.  Valid until done returns. */
 const char *http_req_header(const struct http_req *r, const char *name);
+/* The i-th of them: its value and name; NULL after the last. */
+const char *http_req_header_at(const struct http_req *r, unsigned i, const char **name);
 
 #endif

@@ -88,5 +88,6 @@ void http_xfer_reset(struct http_xfer *x);
 /* Fills in the results of the request. */
 void http_xfer_result(struct http_xfer *x, CURLcode rc);
 const char *http_xfer_header(const struct http_xfer *x, const char *name);
+const char *http_xfer_header_at(const struct http_xfer *x, unsigned i, const char **name);
 
 #endif

@@ -116,6 +116,19 @@ const char *http_xfer_header(const struct http_xfer *x, const char *name)
 	return NULL;
 }
 
+const char *http_xfer_header_at(const struct http_xfer *x, unsigned i, const char **name)
+{
+	for (size_t at = 0; at < x->head_len; i--) {
+		const char *n = x->head + at, *v = n + strlen(n) + 1;
+
+		*name = n;
+		if (i == 0)
+			return v;
+		at += (size_t)(v - n) + strlen(v) + 1;
+	}
+	return NULL;
+}
+
 /* The empty line: tells the user unless it ends an interim response (1xx). */
 static int head_end(struct http_xfer *x)
 {

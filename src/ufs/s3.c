@@ -13,6 +13,7 @@ static void s3_free(struct ufs *u)
 {
 	struct s3 *s3 = S3_OF(u);
 
+	s3_orphans_abort(s3);
 	s3_keys_free(&s3->keys);
 	explicit_bzero(&s3->sign_key, sizeof(s3->sign_key));
 	free(s3->base);
@@ -38,6 +39,15 @@ static const struct ufs_ops s3_ops = {
 	.read = s3_read,
 	.check = s3_check,
 	.statfs = s3_statfs,
+	.put = s3_put,
+	.multi_begin = s3_multi_begin,
+	.part = s3_part,
+	.multi_end = s3_multi_end,
+	.multi_abort = s3_multi_abort,
+	.copy = s3_copy,
+	.del = s3_delete,
+	.mkdir = s3_mkdir,
+	.rmdir = s3_rmdir,
 };
 
 int s3_key(const struct s3 *s3, const char *path, bool dir, char key[S3_KEY_BUF])
@@ -52,6 +62,20 @@ int s3_key(const struct s3 *s3, const char *path, bool dir, char key[S3_KEY_BUF]
 	if (slash)
 		key[n + m] = '/';
 	key[n + m + slash] = '\0';
+	return 0;
+}
+
+void s3_match_text(const struct s3 *s3, const char *version, char out[UFS_VERSION_MAX + 2])
+{
+	const char *q = s3->quote_match ? "\"" : "";
+
+	(void)snprintf(out, UFS_VERSION_MAX + 2, "%s%s%s", q, version, q);
+}
+
+unsigned s3_object_headers(const struct s3 *s3, struct http_header out[S3_OBJECT_HEADERS])
+{
+	(void)s3;
+	(void)out;
 	return 0;
 }
 
@@ -154,6 +178,10 @@ int s3_new(struct ufs **out, const struct ufs_env *env, const char *rest, struct
 	s3->ufs.magic = UFS_MAGIC;
 	s3->ufs.ops = &s3_ops;
 	s3->ufs.env = *env;
+	s3->ufs.can = UFS_CAN_ABSENT;
+	s3->copy_max = UFS_PART_MAX;
+	s3->copy_part = UINT64_C(512) << 20;
+	LIST_INIT(&s3->orphans);
 	err = parse_uri(s3, rest, et);
 	if (err == 0)
 		err = parse_endpoint(s3, env->cfg, et);

@@ -35,6 +35,16 @@ void s3_enc_value(FILE *f, const char *s)
 	enc(f, s, true);
 }
 
+void s3_enc_xml(FILE *f, const char *s)
+{
+	for (; *s != '\0'; s++) {
+		if (strchr("&<>\"'", *s) != NULL)
+			(void)fprintf(f, "&#%d;", *s);
+		else
+			(void)fputc(*s, f);
+	}
+}
+
 bool s3_stream_close(FILE *f, char *const *text)
 {
 	bool ok = fflush(f) == 0 && !ferror(f);

@@ -50,6 +50,13 @@ struct s3 {
 	char *base;	/* URL of the bucket, without a final slash */
 	struct s3_keys *keys;
 	struct s3_sign_key sign_key;
+	/* Largest CopyObject, and the part of a larger copy: for tests to lower. */
+	uint64_t copy_max, copy_part;
+	/* What has been learnt of the storage. */
+	bool quote_match;   /* conditions of writes compare the ETag with its quotes */
+	bool copy_match[2]; /* copies (of objects, of parts) heed their condition */
+	bool no_batch;	    /* there is no DeleteObjects */
+	LIST_HEAD(, s3_orphan) orphans;
 };
 
 #define S3_OF(u) container_of(u, struct s3, ufs)
@@ -57,10 +64,16 @@ struct s3 {
 /* The key of a path: "prefix/path", with a final slash if dir (not for an empty
  * key).  0 or -ENAMETOOLONG. */
 int s3_key(const struct s3 *s3, const char *path, bool dir, char key[S3_KEY_BUF]);
+/* The value of If-Match for a version, of a write. */
+void s3_match_text(const struct s3 *s3, const char *version, char out[UFS_VERSION_MAX + 2]);
+/* The headers of whatever makes an object; how many. */
+#define S3_OBJECT_HEADERS 3u
+unsigned s3_object_headers(const struct s3 *s3, struct http_header out[S3_OBJECT_HEADERS]);
 
 /* --- s3_enc.c: percent-encoding in the canonical form of SigV4 */
 void s3_enc_path(FILE *f, const char *s);  /* keeps "/" */
 void s3_enc_value(FILE *f, const char *s); /* encodes "/" too */
+void s3_enc_xml(FILE *f, const char *s); /* no control characters */
 /* Closes a memory stream over *text: false if any of it was lost for want of memory (a
  * URL cut short would be another object's). */
 bool s3_stream_close(FILE *f, char *const *text);
@@ -155,6 +168,54 @@ struct s3_req {
 void s3_req_start(struct s3_req *r, const char *key, const char *query);
 void s3_req_abort(struct s3_req *r); /* no-op if not running */
 
+/* --- s3_doc.c: documents that answer writes, as they arrive */
+struct s3_doc_result {
+	char root[40];
+	char upload_id[UFS_UPLOAD_MAX];
+	char etag[UFS_VERSION_MAX];
+	struct s3_error error; /* of an error document */
+};
+
+struct s3_doc;
+/* entry: each <Deleted> (code "") and <Error> within the root; or NULL. */
+struct s3_doc *s3_doc_new(void (*entry)(void *arg, const char *key, const char *code), void *arg);
+/* 0, -ENOMEM, -EPROTO. */
+int s3_doc_feed(struct s3_doc *d, const void *data, size_t len);
+/* The end of the body: 0, -EAGAIN (cut short), -EBADMSG (an error document), or as
+ * above. */
+int s3_doc_end(struct s3_doc *d);
+const struct s3_doc_result *s3_doc_result(const struct s3_doc *d);
+void s3_doc_free(struct s3_doc **d);
+
+/* --- s3_ask.c: a request that a document answers.  Leaf contract of task.h. */
+struct s3_ask {
+	struct s3_req req; /* set as for s3_req_start(), but for its callbacks */
+	const char *root;  /* the document's, if all went well */
+	void (*entry)(void *ask, const char *key, const char *code); /* or NULL */
+	void (*done)(struct s3_ask *a, int err);
+	struct s3_doc_result res;
+	struct s3_doc *doc; /* private */
+};
+
+void s3_ask_start(struct s3_ask *a, const char *key, const char *query);
+void s3_ask_abort(struct s3_ask *a);
+
+/* HEAD of one key: -ENOENT if there is nothing. */
+#define S3_MARK "x-amz-meta-batonfs-request"
+#define S3_MARK_LEN 32
+
+struct s3_look {
+	struct s3 *s3; /* set by the user, and req.until if need be */
+	void (*done)(struct s3_look *l, int err);
+	struct ufs_attr attr;	    /* results */
+	char mark[S3_MARK_LEN + 1]; /* S3_MARK, "" if none */
+	struct s3_req req;	    /* in done: the answer's headers */
+};
+
+void s3_look_start(struct s3_look *l, const char *key);
+/* The attributes from the head of a HEAD's answer: 0 or -EIO. */
+int s3_head_attr(struct s3_req *r, struct ufs_attr *attr);
+
 /* --- s3_xml.c: ListObjectsV2 answers, as they arrive */
 struct s3_xml_object {
 	char *key;
@@ -190,6 +251,50 @@ void s3_stat(struct ufs *u, struct ufs_stat *rq);
 void s3_list(struct ufs *u, struct ufs_list *rq, const char *after);
 void s3_read(struct ufs *u, struct ufs_read *rq);
 void s3_check(struct ufs *u, struct ufs_check *rq);
+void s3_put(struct ufs *u, struct ufs_put *rq);
+void s3_mkdir(struct ufs *u, struct ufs_mkdir *rq);
+void s3_multi_begin(struct ufs *u, struct ufs_multi_begin *rq);
+void s3_part(struct ufs *u, struct ufs_part *rq);
+void s3_multi_end(struct ufs *u, struct ufs_multi_end *rq);
+void s3_multi_abort(struct ufs *u, struct ufs_multi_abort *rq);
+void s3_copy(struct ufs *u, struct ufs_copy *rq);
+void s3_delete(struct ufs *u, struct ufs_delete *rq);
+void s3_rmdir(struct ufs *u, struct ufs_rmdir *rq);
+
+/* --- s3_multi.c, for copies in parts too */
+/* "FIRST&uploadId=ID", or NULL (out of memory). */
+char *s3_upload_query(const char *first, const char *id);
+/* The ask's extra headers and done have been set. */
+void s3_begin_start(struct s3_ask *a, struct s3 *s3, const char *key);
+/* What the end of that means: 0 with the id, or a negative errno. */
+int s3_begun(const struct s3_ask *a, int err, char id[UFS_UPLOAD_MAX]);
+
+/* --- s3_copy.c: gives up what goes on without a user. */
+void s3_orphans_abort(struct s3 *s3);
+
+/* --- s3_piece.c: one copy within the storage.  Leaf contract of task.h. */
+struct s3_piece {
+	/* set by the user; zero it first */
+	struct s3 *s3;
+	const char *version; /* of the source; must stay */
+	uint64_t off, len;   /* len 0: the whole object */
+	/* -ENOENT: no such upload, or (a whole) no source; -ESTALE: another version, or
+	 * (a part) no source. */
+	void (*done)(struct s3_piece *p, int err);
+	char etag[UFS_VERSION_MAX]; /* result; "" if the storage does not say */
+	/* private */
+	struct s3_ask ask;
+	struct s3_look look;
+	struct http_header extra[S3_OBJECT_HEADERS + 3];
+	char *key, *query, *source;
+	char src_key[S3_KEY_BUF], range[64], match[UFS_VERSION_MAX + 2];
+	bool other_form;
+	int err;
+};
+
+/* key NULL: the caller found no memory to say it. */
+void s3_piece_start(struct s3_piece *p, const char *key, const char *query, const char *src_key);
+void s3_piece_abort(struct s3_piece *p);
 
 /* --- s3_probe.c: is there any key that begins with prefix?  One short listing. */
 struct s3_probe {

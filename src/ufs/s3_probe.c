@@ -80,7 +80,7 @@ void s3_probe_start(struct s3_probe *p, const char *prefix)
 	bool ok = f != NULL;
 
 	if (ok) {
-		(void)fputs("list-type=2&max-keys=1&prefix=", f);
+		(void)fputs("encoding-type=url&list-type=2&max-keys=1&prefix=", f);
 		s3_enc_value(f, prefix);
 		ok = s3_stream_close(f, &query);
 	}

@@ -168,6 +168,9 @@ static bool by_code(const struct s3_req *r, bool *repeat, int *err)
 		{ "QuotaExceeded", -EDQUOT },
 		{ "EntityTooLarge", -EFBIG },
 		{ "KeyTooLongError", -ENAMETOOLONG },
+		{ "InvalidPart", -EINVAL },
+		{ "InvalidObjectName", -EINVAL },
+		{ "InvalidURI", -EINVAL },
 		{ "NotImplemented", -EOPNOTSUPP },
 		{ "InternalError", -EAGAIN },
 		{ "SlowDown", -EAGAIN },
@@ -299,7 +302,8 @@ static bool next_pause(struct s3_req *r, uint64_t *pause)
 static void finish(struct s3_req *r, int err)
 {
 	struct ufs *u = ufs_of(r);
-	bool answer = err == 0 || err == -ENOENT || err == -ESTALE || err == -EOPNOTSUPP;
+	bool answer = err == 0 || err == -ENOENT || err == -ESTALE || err == -EOPNOTSUPP ||
+	    (r->status != 0 && (err == -EINVAL || err == -ENAMETOOLONG));
 	bool normal = answer && (err != -ENOENT || r->missing_is_normal);
 
 	if (answer) {

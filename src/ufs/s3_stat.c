@@ -63,19 +63,8 @@ static void probe_done(struct s3_probe *p, int err)
 static int head_complete(struct s3_req *r)
 {
 	struct stat_call *st = container_of(r, struct stat_call, head);
-	time_t t;
 
-	if (r->hr.content_length < 0 ||
-	    !s3_etag(http_req_header(&r->hr, "etag"), st->attr.version) ||
-	    !s3_http_date(http_req_header(&r->hr, "last-modified"), &t)) {
-		(void)snprintf(r->words, sizeof(r->words),
-		    "the answer lacks Content-Length, ETag or Last-Modified");
-		return -EIO;
-	}
-	st->attr.kind = UFS_FILE;
-	st->attr.size = (uint64_t)r->hr.content_length;
-	st->attr.mtime.tv_sec = t;
-	return 0;
+	return s3_head_attr(r, &st->attr);
 }
 
 static void head_done(struct s3_req *r, int err)

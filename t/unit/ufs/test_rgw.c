@@ -20,73 +20,18 @@
 #include <unistd.h>
 
 #include "ufs/ufs_page.h"
-#include "ufs_fix.h"
+#include "rgw_fix.h"
 
-static char bucket[64], dir[64], uri[96];
 static struct ufs_fix f;
-
-/* Not cr_skip_test(): criterion 2.4 leaks there, and leaks fail sanitizer builds. */
-static bool wanted(void)
-{
-	return getenv("BATONFS_TEST_S3") != NULL;
-}
-
-static void s3put(const char *verb, const char *a, const char *b, const char *c)
-{
-	const char *top = getenv("srcdir");
-	char script[512];
-	pid_t pid;
-	int st;
-
-	(void)snprintf(script, sizeof(script), "%s/t/lib/s3put.sh", top != NULL ? top : ".");
-	pid = fork();
-	cr_assert_geq(pid, 0);
-	if (pid == 0) {
-		execl(script, script, verb, a, b, c, (char *)NULL);
-		_exit(127);
-	}
-	cr_assert_eq(waitpid(pid, &st, 0), pid);
-	cr_assert_eq(st, 0, "%s %s %s", verb, a, b != NULL ? b : "");
-}
-
-static char *file(const char *name, const void *data, size_t len)
-{
-	static char path[512];
-	int fd;
-
-	(void)snprintf(path, sizeof(path), "%s/%s", dir, name);
-	fd = open(path, O_WRONLY | O_CREAT | O_TRUNC, 0600);
-	cr_assert_geq(fd, 0);
-	cr_assert_eq(write(fd, data, len), (ssize_t)len);
-	close(fd);
-	return path;
-}
 
 static void up(void)
 {
-	ufs_fix_limit();
-	if (!wanted())
-		return;
-	setenv("RGW_ENDPOINT", getenv("BATONFS_TEST_S3"), 1);
-	strcpy(dir, "/tmp/ufs-rgw-XXXXXX");
-	cr_assert_not_null(mkdtemp(dir));
-	(void)snprintf(bucket, sizeof(bucket), "t-%ld-%u", (long)getpid(), (unsigned)time(NULL));
-	(void)snprintf(uri, sizeof(uri), "s3://%s/top", bucket);
-	s3put("bucket", bucket, NULL, NULL);
-	ufs_fix_init(&f, getenv("BATONFS_TEST_S3"));
-	ufs_fix_set(&f, "ufs.timeout", "30s");
-	ufs_fix_attach(&f, uri);
+	rgw_fix_up(&f);
 }
 
 static void down(void)
 {
-	char cmd[128];
-
-	if (!wanted())
-		return;
-	ufs_fix_fini(&f);
-	(void)snprintf(cmd, sizeof(cmd), "rm -rf '%s'", dir);
-	cr_assert_eq(system(cmd), 0);
+	rgw_fix_down(&f);
 }
 
 TestSuite(rgw, .init = up, .fini = down);
@@ -109,7 +54,7 @@ Test(rgw, hostile_names)
 	char longname[256], key[300];
 	struct ufs_attr a;
 
-	if (!wanted())
+	if (!rgw_fix_wanted())
 		return;
 	memset(longname, 'n', 255);
 	longname[255] = '\0';
@@ -117,7 +62,7 @@ Test(rgw, hostile_names)
 	names[n++] = longname;
 	for (size_t i = 0; i < n; i++) {
 		(void)snprintf(key, sizeof(key), "top/h/%s", names[i]);
-		s3put("put", bucket, key, file("x", names[i], strlen(names[i])));
+		rgw_fix_s3put("put", rgw_fix.bucket, key, rgw_fix_file("x", names[i], strlen(names[i])));
 	}
 	qsort(names, n, sizeof(*names), name_cmp);
 	cr_assert_eq(ufs_fix_list(&f, &rq), 0);
@@ -180,19 +125,19 @@ Test(rgw, many_names_directories_and_shadows)
 	struct ufs_attr a;
 	char cmd[512];
 
-	if (!wanted())
+	if (!rgw_fix_wanted())
 		return;
 	/* 2500 files f-…, 300 directories; `f-1` is hidden by f-1/ pages later. */
 	(void)snprintf(cmd, sizeof(cmd),
 	    "cd %s && mkdir -p up/top/m && cd up/top/m && seq -f 'f-%%.0f' 2 2501 | xargs touch && "
 	    "for i in $(seq 300); do mkdir d$i && : > d$i/x; done",
-	    dir);
+	    rgw_fix.dir);
 	cr_assert_eq(system(cmd), 0);
-	(void)snprintf(cmd, sizeof(cmd), "%s/up", dir);
-	s3put("many", bucket, cmd, NULL);
-	s3put("put", bucket, "top/m/f-", file("x", "", 0));
-	s3put("put", bucket, "top/m/f-/below", file("x", "", 0));
-	s3put("put", bucket, "top/m/", file("x", "", 0));
+	(void)snprintf(cmd, sizeof(cmd), "%s/up", rgw_fix.dir);
+	rgw_fix_s3put("many", rgw_fix.bucket, cmd, NULL);
+	rgw_fix_s3put("put", rgw_fix.bucket, "top/m/f-", rgw_fix_file("x", "", 0));
+	rgw_fix_s3put("put", rgw_fix.bucket, "top/m/f-/below", rgw_fix_file("x", "", 0));
+	rgw_fix_s3put("put", rgw_fix.bucket, "top/m/", rgw_fix_file("x", "", 0));
 	size_t n = count_all("m", false);
 	cr_assert_eq(n, 2500 + 300 + 1, "%zu", n);
 	cr_assert_eq(count_all("m", true), 2500 + 300 + 1);
@@ -216,12 +161,12 @@ Test(rgw, contents)
 	char *want;
 	int fd;
 
-	if (!wanted())
+	if (!rgw_fix_wanted())
 		return;
-	(void)snprintf(path, sizeof(path), "%s/big", dir);
+	(void)snprintf(path, sizeof(path), "%s/big", rgw_fix.dir);
 	(void)snprintf(cmd, sizeof(cmd), "head -c %zu /dev/urandom > %s", len, path);
 	cr_assert_eq(system(cmd), 0);
-	s3put("put", bucket, "top/big", path);
+	rgw_fix_s3put("put", rgw_fix.bucket, "top/big", path);
 	fd = open(path, O_RDONLY);
 	want = mmap(NULL, len, PROT_READ, MAP_PRIVATE, fd, 0);
 	cr_assert_neq(want, MAP_FAILED);
@@ -238,13 +183,13 @@ Test(rgw, contents)
 	munmap(want, len);
 	close(fd);
 
-	s3put("put", bucket, "top/big", file("x", "other", 5));
+	rgw_fix_s3put("put", rgw_fix.bucket, "top/big", rgw_fix_file("x", "other", 5));
 	cr_assert_eq(ufs_fix_read(&f, "big", a.version, 0, 5), -ESTALE);
-	s3put("delete", bucket, "top/big", NULL);
+	rgw_fix_s3put("delete", rgw_fix.bucket, "top/big", NULL);
 	cr_assert_eq(ufs_fix_read(&f, "big", a.version, 0, 5), -ESTALE);
 	cr_assert_eq(ufs_fix_stat(&f, "big", &a), -ENOENT);
 
-	s3put("put", bucket, "top/empty", file("x", "", 0));
+	rgw_fix_s3put("put", rgw_fix.bucket, "top/empty", rgw_fix_file("x", "", 0));
 	cr_assert_eq(ufs_fix_stat(&f, "empty", &a), 0);
 	cr_assert_eq(a.size, 0);
 	cr_assert_eq(ufs_fix_read(&f, "empty", a.version, 0, 0), 0);
@@ -254,7 +199,7 @@ Test(rgw, refusals)
 {
 	char words[1024];
 
-	if (!wanted())
+	if (!rgw_fix_wanted())
 		return;
 	cr_assert_eq(ufs_fix_check(&f, words, sizeof(words)), 0, "%s", words);
 	ufs_free(&f.ufs);
@@ -263,7 +208,7 @@ Test(rgw, refusals)
 	cr_assert_not_null(strstr(words, "NoSuchBucket"), "%s", words);
 	ufs_free(&f.ufs);
 	setenv("AWS_SECRET_ACCESS_KEY", "wrong", 1);
-	ufs_fix_attach(&f, uri);
+	ufs_fix_attach(&f, rgw_fix.uri);
 	cr_assert_eq(ufs_fix_check(&f, words, sizeof(words)), -EACCES);
 	cr_assert_not_null(strstr(words, "SignatureDoesNotMatch"), "%s", words);
 }

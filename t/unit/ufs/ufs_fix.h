@@ -42,6 +42,9 @@ int ufs_fix_list(struct ufs_fix *f, struct ufs_list *rq);
 int ufs_fix_read(
     struct ufs_fix *f, const char *path, const char *version, uint64_t off, size_t len);
 int ufs_fix_check(struct ufs_fix *f, char *words, size_t len);
+/* UFS_FIX_RUN(f, put, &rq): ufs_put() and its end. */
+#define UFS_FIX_RUN(f, kind, rq)                                                                   \
+	((rq)->req.user = (f), ufs_##kind((f)->ufs, (rq), ufs_fix_done), ufs_fix_wait(f), (f)->err)
 void ufs_fix_wait(struct ufs_fix *f);
 void ufs_fix_done(struct ufs_req *r, int err);
 

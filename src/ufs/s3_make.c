@@ -1,0 +1,461 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * An object appears under its key: by PUT, or by the end of a multipart upload.
+ *
+ * Conditions.  PUT has If-None-Match and If-Match where the storage knows them; one that
+ * does not says 501 once, and from then on a look before the PUT stands in.  The end of
+ * an upload always looks first, since storage that knows the headers for PUT may ignore
+ * them there (radosgw 16).
+ *
+ * Refused as "not absent" or "not this version", the object may still be ours: the
+ * answer to an earlier attempt got lost, maybe within libcurl.  So a conditional PUT
+ * carries a mark of its own, and the look after a refusal finds it.  For the end of an
+ * upload the expected ETag tells.
+ */
+#include <errno.h>
+#include <string.h>
+#include <sys/random.h>
+
+#include "base/log.h"
+#include "base/options.h"
+#include "ufs/s3_priv.h"
+
+/* The end of an upload that fails is looked into after so many attempts: radosgw
+ * answers 500 for an upload that is gone. */
+#define END_TRIES 3u
+
+struct make {
+	struct ufs_call call;
+	struct s3 *s3;
+	struct s3_req put;
+	struct s3_ask end, parts;
+	struct s3_look look;
+	struct http_header extra[S3_OBJECT_HEADERS + 2];
+	char key[S3_KEY_BUF];
+	char match[UFS_VERSION_MAX + 2];
+	char mark[S3_MARK_LEN + 1];
+	char expected[UFS_VERSION_MAX]; /* of the end of an upload; "" : cannot be told */
+	char version[UFS_VERSION_MAX];	/* what the answer says */
+	char *query, *body;
+	const void *data;
+	uint64_t size, until;
+	bool absent, dir;
+	bool sent_condition;
+	bool plain;	   /* the storage does not know conditions here */
+	bool other_form;   /* If-Match has been tried both ways */
+	bool maybe_made;   /* an attempt may have worked without our knowing */
+	bool parts_asked;  /* whether the upload is still there */
+	bool no_key;	   /* the refusal was about the object, not the upload */
+	const char *if_version;
+	unsigned nparts; /* 0: by PUT */
+	struct ufs_attr *attr;
+	enum { LOOK_BEFORE, LOOK_REFUSED, LOOK_GONE, LOOK_VERSION } why;
+	int err;
+};
+
+static void make_send(struct make *m);
+
+static void make_release(struct make *m)
+{
+	free(m->query);
+	free(m->body);
+}
+
+static void make_abort(struct ufs_call *c)
+{
+	struct make *m = container_of(c, struct make, call);
+
+	s3_req_abort(&m->put);
+	s3_ask_abort(&m->end);
+	s3_ask_abort(&m->parts);
+	s3_req_abort(&m->look.req);
+	make_release(m);
+	ufs_call_drop(c);
+}
+
+static void make_end(struct make *m, int err)
+{
+	if (err == 0) {
+		m->attr->kind = m->dir ? UFS_DIR : UFS_FILE;
+		m->attr->size = m->size;
+		if (!m->dir)
+			memcpy(m->attr->version, m->version, sizeof(m->version));
+	}
+	make_release(m);
+	ufs_call_end(&m->call, err);
+}
+
+/* --- looking */
+
+/* Time for a look, also if the request before took all there was. */
+static uint64_t some_time(const struct make *m)
+{
+	const struct ufs *u = &m->s3->ufs;
+
+	return MAX(m->until, loop_now(u->env.loop) + u->env.cfg->ufs_timeout / 4);
+}
+
+static void make_look(struct make *m, int why)
+{
+	m->why = why;
+	m->look.req.until = some_time(m);
+	s3_look_start(&m->look, m->key);
+}
+
+/* Is what is there what this request makes? */
+static bool ours(const struct make *m)
+{
+	const struct ufs_attr *a = &m->look.attr;
+	const char *dash;
+	char want[16];
+
+	if (m->nparts == 0)
+		return *m->mark != '\0' && strcmp(m->look.mark, m->mark) == 0;
+	if (*m->expected != '\0')
+		return strcmp(a->version, m->expected) == 0;
+	/* Only if it may have been made under way: an older object can be as long. */
+	(void)snprintf(want, sizeof(want), "-%u", m->nparts);
+	dash = strrchr(a->version, '-');
+	return m->maybe_made && a->size == m->size && (dash == NULL || strcmp(dash, want) == 0);
+}
+
+static void take_looked(struct make *m)
+{
+	memcpy(m->version, m->look.attr.version, sizeof(m->version));
+	make_end(m, 0);
+}
+
+static void looked_before(struct make *m, int err)
+{
+	const char *version = m->look.attr.version;
+
+	if (err != 0 && err != -ENOENT)
+		make_end(m, err);
+	else if (err == 0 && ours(m)) /* the same end, once more */
+		make_send(m);
+	else if (m->absent && err == 0)
+		make_end(m, -EEXIST);
+	else if (m->if_version != NULL && (err != 0 || strcmp(version, m->if_version) != 0))
+		make_end(m, -ESTALE);
+	else
+		make_send(m);
+}
+
+static void looked_refused(struct make *m, int err)
+{
+	if (err != 0 && err != -ENOENT) {
+		make_end(m, err);
+	} else if (err == 0 && ours(m)) {
+		take_looked(m);
+	} else if (m->absent) {
+		make_end(m, -EEXIST);
+	} else if (err == 0 && strcmp(m->look.attr.version, m->if_version) == 0 &&
+	    !m->other_form) {
+		/* It is this version: the storage compares another text (radosgw 16 the
+		 * quotes too). */
+		m->other_form = true;
+		m->s3->quote_match = !m->s3->quote_match;
+		make_send(m);
+	} else {
+		make_end(m, -ESTALE);
+	}
+}
+
+static void looked_gone(struct make *m, int err)
+{
+	if (err == 0 && ours(m))
+		take_looked(m);
+	else if (err == -ENOENT && m->no_key && m->if_version != NULL)
+		make_end(m, -ESTALE);
+	else
+		make_end(m, err == 0 ? -ENOENT : err);
+}
+
+/* It was made, but the answer does not say as what. */
+static void looked_version(struct make *m, int err)
+{
+	if (err == 0 && m->look.attr.size == m->size) {
+		take_looked(m);
+	} else if ((err == 0 || err == -ENOENT) && *m->expected != '\0') {
+		/* Replaced or deleted since. */
+		memcpy(m->version, m->expected, sizeof(m->version));
+		make_end(m, 0);
+	} else {
+		make_end(m, err == 0 || err == -ENOENT ? -EIO : err);
+	}
+}
+
+static void make_looked(struct s3_look *l, int err)
+{
+	static void (*const then[])(struct make *m, int err) = {
+		[LOOK_BEFORE] = looked_before,
+		[LOOK_REFUSED] = looked_refused,
+		[LOOK_GONE] = looked_gone,
+		[LOOK_VERSION] = looked_version,
+	};
+	struct make *m = container_of(l, struct make, look);
+
+	then[m->why](m, err);
+}
+
+/* --- sending */
+
+static void made(struct make *m)
+{
+	if (*m->version != '\0' || m->dir)
+		make_end(m, 0);
+	else
+		make_look(m, LOOK_VERSION);
+}
+
+static void without_conditions(struct make *m)
+{
+	struct ufs *u = &m->s3->ufs;
+
+	if (m->nparts > 0) { /* looked before */
+		m->plain = true;
+		make_send(m);
+		return;
+	}
+	if ((u->can & UFS_CAN_ABSENT) != 0)
+		log_warn("%s: the storage does not know conditional writes: two clients may "
+			 "both create one file", u->uri);
+	u->can &= ~UFS_CAN_ABSENT;
+	make_look(m, LOOK_BEFORE);
+}
+
+static int put_complete(struct s3_req *r)
+{
+	struct make *m = container_of(r, struct make, put);
+
+	if (!s3_etag(http_req_header(&r->hr, "etag"), m->version))
+		m->version[0] = '\0';
+	return 0;
+}
+
+static void put_done(struct s3_req *r, int err)
+{
+	struct make *m = container_of(r, struct make, put);
+
+	if (err == 0)
+		made(m);
+	else if (err == -EOPNOTSUPP)
+		without_conditions(m);
+	else if (err == -ESTALE && m->sent_condition)
+		make_look(m, LOOK_REFUSED);
+	else if (err == -ENOENT && m->sent_condition && m->if_version != NULL)
+		make_end(m, -ESTALE);
+	else
+		make_end(m, err == -ENOENT || err == -ESTALE ? -EIO : err);
+}
+
+static void parts_done(struct s3_ask *a, int err)
+{
+	struct make *m = container_of(a, struct make, parts);
+
+	if (err == -ENOENT)
+		make_look(m, LOOK_GONE);
+	else if (err != 0 || loop_now(m->s3->ufs.env.loop) >= m->until)
+		make_end(m, m->err);
+	else
+		make_send(m);
+}
+
+static void ask_parts(struct make *m)
+{
+	char *query = NULL;
+
+	m->parts_asked = true;
+	m->parts.req.s3 = m->s3;
+	m->parts.req.method = "GET";
+	m->parts.req.until = some_time(m);
+	m->parts.req.missing_is_normal = true;
+	m->parts.root = "ListPartsResult";
+	m->parts.done = parts_done;
+	if (asprintf(&query, "max-parts=1&%s", m->query) < 0)
+		query = NULL;
+	s3_ask_start(&m->parts, query != NULL ? m->key : NULL, query);
+	free(query);
+}
+
+static void end_done(struct s3_ask *a, int err)
+{
+	struct make *m = container_of(a, struct make, end);
+
+	m->maybe_made |= a->req.attempt > 1 || a->req.passing;
+	m->err = err;
+	if (err == 0) {
+		memcpy(m->version, a->res.etag, sizeof(m->version));
+		made(m);
+	} else if (err == -EOPNOTSUPP) {
+		without_conditions(m);
+	} else if (err == -ESTALE && m->sent_condition) {
+		make_look(m, LOOK_REFUSED);
+	} else if (err == -ENOENT) {
+		m->no_key = strcmp(a->req.error.code, "NoSuchKey") == 0;
+		make_look(m, LOOK_GONE);
+	} else if (a->req.passing && !m->parts_asked) {
+		ask_parts(m);
+	} else {
+		make_end(m, err == -ESTALE ? -EIO : err);
+	}
+}
+
+static void add(struct make *m, unsigned *n, const char *name, const char *value)
+{
+	m->extra[*n].name = name;
+	m->extra[*n].value = value;
+	++*n;
+}
+
+static void make_send(struct make *m)
+{
+	bool conditional = m->absent || m->if_version != NULL;
+	struct s3_req *r = m->nparts > 0 ? &m->end.req : &m->put;
+	unsigned n = m->nparts > 0 ? 0 : s3_object_headers(m->s3, m->extra);
+
+	memset(r, 0, sizeof(*r));
+	m->sent_condition = conditional && !m->plain &&
+	    (m->nparts > 0 || (m->s3->ufs.can & UFS_CAN_ABSENT) != 0);
+	if (m->sent_condition && m->absent) {
+		add(m, &n, "If-None-Match", "*");
+	} else if (m->sent_condition) {
+		s3_match_text(m->s3, m->if_version, m->match);
+		add(m, &n, "If-Match", m->match);
+	}
+	if (m->sent_condition && m->nparts == 0 && *m->mark != '\0')
+		add(m, &n, S3_MARK, m->mark);
+	r->s3 = m->s3;
+	r->extra = m->extra;
+	r->nextra = n;
+	r->body = m->data;
+	r->body_len = m->nparts > 0 ? strlen(m->body) : m->size;
+	r->until = m->until;
+	r->optional = m->sent_condition;
+	r->missing_is_normal = true;
+	if (m->nparts > 0) {
+		r->method = "POST";
+		r->body = m->body;
+		r->tries = m->parts_asked ? 0 : END_TRIES;
+		m->end.root = "CompleteMultipartUploadResult";
+		m->end.done = end_done;
+		s3_ask_start(&m->end, m->key, m->query);
+	} else {
+		r->method = "PUT";
+		r->complete = put_complete;
+		r->done = put_done;
+		s3_req_start(r, m->key, NULL);
+	}
+}
+
+/* --- the requests */
+
+static struct make *make_new(
+    struct ufs *u, struct ufs_req *rq, const char *path, bool dir, struct ufs_attr *attr)
+{
+	char key[S3_KEY_BUF];
+	struct make *m;
+
+	if (s3_key(S3_OF(u), path, dir, key) != 0) {
+		ufs_answer_later(rq, -ENAMETOOLONG);
+		return NULL;
+	}
+	m = ufs_call_new(rq, sizeof(*m), make_abort);
+	if (m == NULL)
+		return NULL;
+	memcpy(m->key, key, sizeof(key));
+	m->s3 = S3_OF(u);
+	m->dir = dir;
+	m->attr = attr;
+	m->look.s3 = m->s3;
+	m->look.done = make_looked;
+	m->until = loop_now(u->env.loop) + u->env.cfg->ufs_timeout;
+	return m;
+}
+
+static void set_mark(struct make *m)
+{
+	unsigned char raw[S3_MARK_LEN / 2];
+
+	if (getrandom(raw, sizeof(raw), GRND_NONBLOCK) != (ssize_t)sizeof(raw))
+		return; /* just booted: a refusal counts as what it says */
+	for (unsigned i = 0; i < sizeof(raw); i++)
+		(void)snprintf(m->mark + (size_t)2 * i, 3, "%02x", raw[i]);
+}
+
+void s3_put(struct ufs *u, struct ufs_put *rq)
+{
+	struct make *m = make_new(u, &rq->req, rq->path, false, &rq->attr);
+
+	if (m == NULL)
+		return;
+	m->data = rq->body;
+	m->size = rq->len;
+	m->absent = rq->absent;
+	m->if_version = rq->if_version;
+	if (m->absent || m->if_version != NULL) {
+		set_mark(m);
+		if ((u->can & UFS_CAN_ABSENT) == 0) {
+			make_look(m, LOOK_BEFORE);
+			return;
+		}
+	}
+	make_send(m);
+}
+
+void s3_mkdir(struct ufs *u, struct ufs_mkdir *rq)
+{
+	struct make *m = make_new(u, &rq->req, rq->path, true, &rq->attr);
+
+	if (m != NULL)
+		make_send(m);
+}
+
+static char *end_body(const struct ufs_multi_end *rq)
+{
+	char *body = NULL;
+	size_t len = 0;
+	FILE *f = open_memstream(&body, &len);
+
+	if (f == NULL)
+		return NULL;
+	(void)fputs("<CompleteMultipartUpload xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\">",
+	    f);
+	for (unsigned i = 0; i < rq->nparts; i++) {
+		(void)fprintf(f, "<Part><PartNumber>%u</PartNumber><ETag>\"",
+		    rq->parts[i].number);
+		s3_enc_xml(f, rq->parts[i].etag);
+		(void)fputs("\"</ETag></Part>", f);
+	}
+	(void)fputs("</CompleteMultipartUpload>", f);
+	if (s3_stream_close(f, &body))
+		return body;
+	free(body);
+	return NULL;
+}
+
+void s3_multi_end(struct ufs *u, struct ufs_multi_end *rq)
+{
+	struct make *m = make_new(u, &rq->req, rq->path, false, &rq->attr);
+
+	if (m == NULL)
+		return;
+	m->nparts = rq->nparts;
+	m->absent = rq->absent;
+	m->if_version = rq->if_version;
+	for (unsigned i = 0; i < rq->nparts; i++)
+		m->size += rq->parts[i].len;
+	if (!s3_multi_etag(rq->parts, rq->nparts, m->expected))
+		m->expected[0] = '\0';
+	m->query = s3_upload_query("", rq->id);
+	m->body = end_body(rq);
+	if (m->query == NULL || m->body == NULL) {
+		make_release(m);
+		ufs_call_drop(&m->call);
+		ufs_answer_later(&rq->req, -ENOMEM);
+	} else if (m->absent || m->if_version != NULL) {
+		make_look(m, LOOK_BEFORE);
+	} else {
+		make_send(m);
+	}
+}
