@@ -17,7 +17,7 @@ int uploads_new(struct uploads **out, const struct uploads_env *env)
 		return -ENOMEM;
 	us->env = *env;
 	us->part_min = UFS_PART_MIN;
-	us->budget = config_memory_limit(env->cfg) / 4;
+	us->budget = cache_write_memory(env->cfg);
 	TAILQ_INIT(&us->all);
 	TAILQ_INIT(&us->queue);
 	TAILQ_INIT(&us->orphans);
