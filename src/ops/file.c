@@ -1,153 +1,19 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 #include <errno.h>
-#include <fcntl.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "ops/handle.h"
 #include "ops/op.h"
 #include "ops/requests.h"
-
-/* --- OPEN */
-struct op_open {
-	struct op op;
-	struct ufs_stat stat;
-	int result;
-	uint64_t node;
-	struct fuse_file_info fi;
-	char path[UFS_PATH_MAX + 1];
-};
-
-enum { OPN_ASK, OPN_ANSWER };
-
-/* The node id has one content, so the kernel's pages of it stay right; and a
- * handle for reading has nothing to flush. */
-static int open_make(
-    struct fs *fs, const struct node *n, const char *path, struct fuse_file_info *fi)
-{
-	struct handle *h;
-	int err = handle_open(fs, n, path, &h);
-
-	if (err != 0)
-		return err;
-	fi->fh = h->id;
-	fi->keep_cache = 1;
-	fi->noflush = 1;
-	return 0;
-}
-
-static void opn_done(struct ufs_req *r, int err)
-{
-	struct op_open *oo = r->user;
-
-	oo->result = err;
-	task_resume(&oo->op.task);
-}
-
-static void opn_leave(struct task *t)
-{
-	ufs_abort(&OP_OF(t, op_open)->stat.req);
-}
-
-static enum task_next opn_ask(struct task *t)
-{
-	struct op_open *oo = OP_OF(t, op_open);
-	struct fs *fs = oo->op.fs;
-
-	if (task_err(t) != 0)
-		return op_fail(&oo->op, task_err(t));
-	oo->stat.path = oo->path;
-	oo->stat.req.user = oo;
-	ufs_stat(fs->ufs, &oo->stat, opn_done);
-	return task_wait(t, OPN_ANSWER, opn_leave);
-}
-
-static enum task_next opn_answer(struct task *t)
-{
-	struct op_open *oo = OP_OF(t, op_open);
-	struct fs *fs = oo->op.fs;
-	struct node n;
-	int err = task_err(t);
-	bool gone = oo->result == -ENOENT;
-
-	if (err == 0 && !gone)
-		err = oo->result;
-	if (err == 0) {
-		err = node_load(fs, oo->node, &n);
-		err = err == -ENOENT ? -ESTALE : err;
-	}
-	/* ESTALE for another version: the kernel looks the name up again by itself. */
-	if (err == 0)
-		err = node_refresh(fs, &n, gone ? NULL : &oo->stat.attr);
-	if (err == 0)
-		err = open_make(fs, &n, oo->path, &oo->fi);
-	if (err != 0)
-		return op_fail(&oo->op, err);
-	fuse_reply_open(op_take(&oo->op), &oo->fi);
-	return task_end(t);
-}
-
-static void opn_fini(struct task *t)
-{
-	op_free(&OP_OF(t, op_open)->op);
-}
-
-static const struct task_step opn_steps[] = {
-    [OPN_ASK] = {"ask", opn_ask, TO(OPN_ANSWER)},
-    [OPN_ANSWER] = {"answer", opn_answer, 0},
-};
-static const struct task_kind opn_kind = {"open", opn_steps, ARRAY_LEN(opn_steps), opn_fini};
-
-static int open_check(struct fs *fs, fuse_ino_t ino, int flags, struct node *n, char *path)
-{
-	int err;
-
-	if ((flags & O_ACCMODE) != O_RDONLY || (flags & O_TRUNC) != 0)
-		return -EROFS;
-	err = node_load(fs, ino, n);
-	if (err != 0)
-		return err == -ENOENT ? -ESTALE : err;
-	if (n->kind == UFS_DIR)
-		return -EISDIR;
-	if ((n->flags & NODE_REPLACED) != 0)
-		return -ESTALE;
-	return node_path(fs, ino, path);
-}
-
-void file_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
-{
-	struct fs *fs = fs_of(req);
-	char path[UFS_PATH_MAX + 1];
-	struct op_open *oo;
-	struct node n;
-	int err = open_check(fs, ino, fi->flags, &n, path);
-
-	if (err == 0 && node_fresh(fs, &n)) {
-		err = open_make(fs, &n, path, fi);
-		if (err == 0) {
-			fuse_reply_open(req, fi);
-			return;
-		}
-	}
-	if (err != 0) {
-		fuse_reply_err(req, op_errno(err));
-		return;
-	}
-	oo = op_new(fs, req, sizeof(*oo));
-	if (oo == NULL)
-		return;
-	oo->op.opening = true;
-	oo->node = ino;
-	oo->fi = *fi;
-	memcpy(oo->path, path, strlen(path) + 1);
-	op_run(&oo->op, &opn_kind);
-}
+#include "ops/session.h"
 
 /* --- READ */
 struct op_read {
 	struct op op;
 	struct cache_read rd;
 	struct handle *h; /* used */
+	struct blob *blob; /* counted: the handle may get another */
 	int result;
 	bool got; /* rd holds buffers */
 };
@@ -211,6 +77,7 @@ static void rd_fini(struct task *t)
 {
 	struct op_read *rd = OP_OF(t, op_read);
 
+	cache_blob_put(&rd->blob);
 	handle_unuse(rd->op.fs, rd->h);
 	op_free(&rd->op);
 }
@@ -246,26 +113,108 @@ static void spare_put(struct fs *fs, struct op_read *rd)
 	fs->spare_read = rd;
 }
 
-void file_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, struct fuse_file_info *fi)
-{
-	struct fs *fs = fs_of(req);
-	struct op_read *rd;
-	struct handle *h;
-	int err = handle_get(fs, fi->fh, UFS_FILE, &h);
+/* --- READ of what is being written */
 
-	(void)ino;
-	if (err != 0) {
-		fuse_reply_err(req, op_errno(err));
+struct op_sread {
+	struct op op;
+	struct session_io *io;
+	int result;
+};
+
+enum { SR_READ, SR_ANSWER };
+
+static void sr_send(struct fs *fs, fuse_req_t req, struct session_io *io)
+{
+	if (fuse_chan_reply_data(fs->chan, req, &io->io.iov, io->io.got > 0 ? 1 : 0) == 0)
+		COUNT(fs->env.loop, FUSE_READ_BYTES, io->io.got);
+}
+
+static void sr_done(struct session_io *io, int err)
+{
+	struct op_sread *sr = io->user;
+
+	sr->result = err;
+	task_resume(&sr->op.task);
+}
+
+static void sr_leave(struct task *t)
+{
+	session_io_end(&OP_OF(t, op_sread)->io);
+}
+
+static enum task_next sr_read(struct task *t)
+{
+	struct op_sread *sr = OP_OF(t, op_sread);
+
+	if (task_err(t) != 0)
+		return op_fail(&sr->op, task_err(t));
+	session_io_start(sr->io, sr_done);
+	return task_wait(t, SR_ANSWER, sr_leave);
+}
+
+static enum task_next sr_answer(struct task *t)
+{
+	struct op_sread *sr = OP_OF(t, op_sread);
+
+	if (task_fail(t, sr->result) != 0)
+		return op_fail(&sr->op, task_err(t));
+	sr_send(sr->op.fs, op_take(&sr->op), sr->io);
+	return task_end(t);
+}
+
+static void sr_fini(struct task *t)
+{
+	struct op_sread *sr = OP_OF(t, op_sread);
+
+	session_io_end(&sr->io);
+	op_free(&sr->op);
+}
+
+static const struct task_step sr_steps[] = {
+    [SR_READ] = {"read", sr_read, TO(SR_ANSWER)},
+    [SR_ANSWER] = {"answer", sr_answer, 0},
+};
+static const struct task_kind sr_kind = {"read", sr_steps, ARRAY_LEN(sr_steps), sr_fini};
+
+static void read_staged(struct fs *fs, fuse_req_t req, struct session *s, size_t size, off_t off)
+{
+	struct session_io *io = session_io_new(s, (uint64_t)off, MIN(size, STAGED_IO_MAX));
+	struct op_sread *sr;
+
+	if (io == NULL) {
+		fuse_reply_err(req, ENOMEM);
 		return;
 	}
-	rd = spare_get(fs);
+	if (session_io_try(io)) {
+		sr_send(fs, req, io);
+		session_io_end(&io);
+		return;
+	}
+	/* Not a data read as others are: what it fetches goes into the state database, so it
+	 * does not go on in a hand-over. */
+	sr = op_new(fs, req, sizeof(*sr));
+	if (sr == NULL) {
+		session_io_end(&io);
+		return;
+	}
+	sr->io = io;
+	io->user = sr;
+	op_run(&sr->op, &sr_kind);
+}
+
+/* --- READ of what the storage has */
+
+static void read_blob(struct fs *fs, fuse_req_t req, struct handle *h, size_t size, off_t off)
+{
+	struct op_read *rd = spare_get(fs);
+
 	if (rd == NULL) {
 		fuse_reply_err(req, ENOMEM);
 		return;
 	}
 	rd->h = h;
 	rd->rd.blob = h->blob;
-	rd->rd.stream = &h->stream;
+	rd->rd.stream = h->old == NULL ? &h->stream : NULL;
 	rd->rd.off = (uint64_t)off;
 	rd->rd.len = size;
 	rd->rd.done = rd_done;
@@ -280,20 +229,35 @@ void file_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, struct fu
 		return;
 	}
 	rd->op.is_read = true;
+	rd->blob = cache_blob_ref(h->blob);
 	handle_use(h);
 	op_run(&rd->op, &rd_kind);
 }
 
-/* --- The rest of a file handle's life */
-
-void file_flush(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
+void file_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, struct fuse_file_info *fi)
 {
+	struct fs *fs = fs_of(req);
+	struct session *s = NULL;
+	struct handle *h;
+	int err = handle_get(fs, fi->fh, UFS_FILE, &h);
+
 	(void)ino;
-	(void)fi;
-	fuse_reply_err(req, 0);
+	if (err == 0)
+		s = session_of(fs, h->node);
+	if (err == 0 && s == NULL)
+		err = handle_refresh(fs, h);
+	if (err != 0)
+		fuse_reply_err(req, op_errno(err));
+	else if (s != NULL)
+		read_staged(fs, req, s, size, off);
+	else
+		read_blob(fs, req, h, size, off);
 }
 
-void file_fsync(fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_file_info *fi)
+/* --- The rest */
+
+/* A directory has nothing that is not in the storage. */
+void file_fsyncdir(fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_file_info *fi)
 {
 	(void)ino;
 	(void)datasync;
@@ -301,32 +265,48 @@ void file_fsync(fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_file_i
 	fuse_reply_err(req, 0);
 }
 
-void file_release(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
+/* The next data, or hole, at or after off; the end of the file counts as a hole. */
+static uint64_t staged_seek(const struct staged *sf, uint64_t off, bool hole)
 {
-	int err = handle_release(fs_of(req), fi->fh, UFS_FILE);
+	uint64_t size = staged_size(sf), end;
 
-	(void)ino;
-	fuse_reply_err(req, op_errno(err));
+	while (off < size) {
+		if ((staged_map(sf, off, &end) == STAGED_HOLE) == hole)
+			return off;
+		off = end;
+	}
+	return size;
 }
 
-/* Objects have no holes.  Answered here rather than with ENOSYS, which the kernel
- * would remember for as long as the mount lives. */
+/* Objects have no holes; what is being written may have.  Answered here rather than with
+ * ENOSYS, which the kernel would remember for as long as the mount lives. */
 void file_lseek(fuse_req_t req, fuse_ino_t ino, off_t off, int whence, struct fuse_file_info *fi)
 {
+	struct fs *fs = fs_of(req);
+	struct session *s = NULL;
 	struct handle *h;
-	off_t size;
-	int err = handle_get(fs_of(req), fi->fh, UFS_FILE, &h);
+	off_t size, to;
+	int err = handle_get(fs, fi->fh, UFS_FILE, &h);
 
 	(void)ino;
+	if (err == 0)
+		s = session_of(fs, h->node);
+	if (err == 0 && s == NULL)
+		err = handle_refresh(fs, h);
 	if (err != 0) {
 		fuse_reply_err(req, op_errno(err));
 		return;
 	}
-	size = (off_t)cache_blob_size(h->blob);
-	if (whence != SEEK_DATA && whence != SEEK_HOLE)
+	size = (off_t)(s != NULL ? staged_size(s->sf) : cache_blob_size(h->blob));
+	if (whence != SEEK_DATA && whence != SEEK_HOLE) {
 		fuse_reply_err(req, EINVAL);
-	else if (off < 0 || off >= size)
+		return;
+	}
+	to = whence == SEEK_DATA ? off : size;
+	if (s != NULL && off >= 0 && off < size)
+		to = (off_t)staged_seek(s->sf, (uint64_t)off, whence == SEEK_HOLE);
+	if (off < 0 || off >= size || (whence == SEEK_DATA && to >= size))
 		fuse_reply_err(req, ENXIO);
 	else
-		fuse_reply_lseek(req, whence == SEEK_DATA ? off : size);
+		fuse_reply_lseek(req, to);
 }

@@ -11,8 +11,10 @@
 #include "ops/ledger.h"
 #include "ops/op.h"
 #include "ops/requests.h"
+#include "ops/session.h"
 
 #define STATE_FORMAT 2u /* 1: before there was writing; it has no rows that are not here */
+#define FS_WRITE_SHARE 8 /* of memory.limit: requests with data that wait for the disk */
 #define ID_BATCH 1024u /* numbers reserved in one row of the database */
 
 /* --- Requests */
@@ -36,18 +38,27 @@ const struct fuse_lowlevel_ops *fs_fuse_ops(void)
 	    .forget = lookup_forget,
 	    .forget_multi = lookup_forget_multi,
 	    .getattr = lookup_getattr,
+	    .setattr = setattr_setattr,
 	    .statfs = lookup_statfs,
-	    .open = file_open,
+	    .open = open_open,
 	    .read = file_read,
-	    .flush = file_flush,
-	    .fsync = file_fsync,
-	    .release = file_release,
 	    .lseek = file_lseek,
+	    .mkdir = mkdir_mkdir,
+	    .unlink = remove_unlink,
+	    .rmdir = remove_rmdir,
+	    .rename = rename_rename,
+	    .create = create_create,
+	    .mknod = create_mknod,
+	    .write = write_write,
+	    .fallocate = write_fallocate,
+	    .flush = write_flush,
+	    .fsync = write_fsync,
+	    .release = write_release,
 	    .opendir = dir_opendir,
 	    .readdir = dir_readdir,
 	    .readdirplus = dir_readdirplus,
 	    .releasedir = dir_releasedir,
-	    .fsyncdir = file_fsync,
+	    .fsyncdir = file_fsyncdir,
 	};
 
 	denied_fill(&ops);
@@ -71,7 +82,11 @@ int fs_new(struct fs **out, const struct fs_env *env)
 	fs->env = *env;
 	fs->attr_ttl_ns = (uint64_t)(env->mo->attr_timeout * (double)NS_PER_S);
 	TAILQ_INIT(&fs->ops);
+	TAILQ_INIT(&fs->dir_pages);
+	TAILQ_INIT(&fs->moves);
 	timer_init(&fs->recover, env->loop, state_recover);
+	fs->write_limit = config_memory_limit(cfg) / FS_WRITE_SHARE;
+	pathlocks_init(&fs->locks, env->loop);
 	fs_set_writing(fs, env->meta, env->staging, env->uploads);
 	fs_handover_init(fs);
 	err = config_parse_mode(cfg->dir_mode, &fs->dir_mode);
@@ -116,17 +131,19 @@ void fs_free(struct fs **fp)
 	TAKE_OBJ(fs, fp, FS_MAGIC);
 	assert(fs->nops == 0);
 	fs_state_detach(fs);
+	session_close_all(fs);
 	handle_forget_all(fs);
 	fs_handover_fini(fs);
 	file_spare_free(fs);
 	free(fs->slots);
+	pathlocks_fini(&fs->locks);
 	fs_namespace_fini(fs);
 	FREE_OBJ(fs);
 }
 
 /* --- State database */
 
-static int meta_get(struct fs *fs, const char *name, uint64_t *out)
+static int number_get(struct fs *fs, const char *name, uint64_t *out)
 {
 	struct statedb_val v;
 	uint64_t be;
@@ -141,7 +158,7 @@ static int meta_get(struct fs *fs, const char *name, uint64_t *out)
 	return 0;
 }
 
-static int meta_put(struct fs *fs, const char *name, uint64_t value)
+static int number_put(struct fs *fs, const char *name, uint64_t value)
 {
 	uint64_t be = htobe64(value);
 
@@ -154,7 +171,7 @@ int fs_next_id(struct fs *fs, uint64_t *id)
 
 	fs->changed = true;
 	if (fs->next_id == fs->id_limit) {
-		err = meta_put(fs, "ids", fs->id_limit + ID_BATCH);
+		err = number_put(fs, "ids", fs->id_limit + ID_BATCH);
 		if (err != 0)
 			return err;
 		fs->id_limit += ID_BATCH;
@@ -165,7 +182,7 @@ int fs_next_id(struct fs *fs, uint64_t *id)
 
 static int save_open_dirs(struct fs *fs)
 {
-	return meta_put(fs, "open dirs", fs->open_dirs);
+	return number_put(fs, "open dirs", fs->open_dirs);
 }
 
 int fs_handle_opened(struct fs *fs, bool dir)
@@ -198,28 +215,28 @@ static int state_create(struct fs *fs)
 	fs->mount_id = id;
 	fs->next_id = fs->id_limit = NODE_ROOT + 1;
 	fs->open_dirs = 0;
-	err = meta_put(fs, "mount id", id);
+	err = number_put(fs, "mount id", id);
 	if (err == 0)
-		err = meta_put(fs, "namespace", fs_namespace_digest(fs));
+		err = number_put(fs, "namespace", fs_namespace_digest(fs));
 	if (err == 0)
 		err = save_open_dirs(fs);
 	if (err == 0)
-		err = meta_put(fs, "ids", fs->id_limit);
+		err = number_put(fs, "ids", fs->id_limit);
 	if (err == 0)
 		err = node_make_root(fs);
 	if (err == 0)
-		err = meta_put(fs, "format", STATE_FORMAT);
+		err = number_put(fs, "format", STATE_FORMAT);
 	return err;
 }
 
 static int state_load(struct fs *fs)
 {
-	int err = meta_get(fs, "mount id", &fs->mount_id);
+	int err = number_get(fs, "mount id", &fs->mount_id);
 
 	if (err == 0)
-		err = meta_get(fs, "ids", &fs->id_limit);
+		err = number_get(fs, "ids", &fs->id_limit);
 	if (err == 0)
-		err = meta_get(fs, "open dirs", &fs->open_dirs);
+		err = number_get(fs, "open dirs", &fs->open_dirs);
 	/* Numbers reserved by somebody before us are never given out. */
 	fs->next_id = fs->id_limit;
 	return err;
@@ -238,6 +255,8 @@ static void state_recover(struct timer *t)
 	err = state_load(fs);
 	if (err == 0)
 		err = handle_check_all(fs);
+	if (err == 0)
+		err = session_check_all(fs);
 	fs->recover_failed = err != 0;
 	if (err == 0)
 		log_info("state database: read again; requests are served as before");
@@ -269,7 +288,7 @@ static void fs_turn_end(struct turn_hook *hook)
 		return;
 	fs->changed = false;
 	/* The read fails if the commit did, or if the mount is another daemon's now. */
-	if (fs->nslots > 0 && statedb_commit(fs->db) == 0 && meta_get(fs, "format", &format) == 0)
+	if (fs->nslots > 0 && statedb_commit(fs->db) == 0 && number_get(fs, "format", &format) == 0)
 		for (i = 0; i < fs->nslots; i++)
 			counts_free_slot(fs->counts, fs->slots[i]);
 	fs->nslots = 0;
@@ -302,7 +321,7 @@ int fs_state_open(struct fs *fs, struct statedb *db, struct counts *counts, stru
 	assert(fs->db == NULL && fs->ufs != NULL);
 	fs->db = db;
 	fs->counts = counts;
-	err = meta_get(fs, "format", &format);
+	err = number_get(fs, "format", &format);
 	if (err == -ENOENT)
 		err = state_create(fs);
 	else if (err == 0 && format > STATE_FORMAT)
@@ -310,7 +329,7 @@ int fs_state_open(struct fs *fs, struct statedb *db, struct counts *counts, stru
 		    "state database: format %llu is from a newer version of batonfs (this one "
 		    "knows %u)",
 		    (unsigned long long)format, STATE_FORMAT);
-	else if (err == 0 && meta_get(fs, "namespace", &digest) == 0 &&
+	else if (err == 0 && number_get(fs, "namespace", &digest) == 0 &&
 		 digest != fs_namespace_digest(fs))
 		err = errtext_set(et, -EPROTO,
 		    "state database: the mount was made with other storage (--ufs, --subtree), "
@@ -318,7 +337,7 @@ int fs_state_open(struct fs *fs, struct statedb *db, struct counts *counts, stru
 	else if (err == 0)
 		err = state_load(fs);
 	if (err == 0 && format < STATE_FORMAT)
-		err = meta_put(fs, "format", STATE_FORMAT);
+		err = number_put(fs, "format", STATE_FORMAT);
 	if (err != 0) {
 		fs->db = NULL;
 		if (err == -EPROTO && et != NULL && et->s[0] != '\0')
@@ -327,6 +346,9 @@ int fs_state_open(struct fs *fs, struct statedb *db, struct counts *counts, stru
 	}
 	fs->detached = false;
 	ledger_open(fs);
+	err = session_open_all(fs);
+	if (err != 0)
+		log_error("state database: write sessions: %s", strerror(-err));
 	loop_hook_add(fs->env.loop, &fs->hook, fs_turn_end);
 	fs->hooked = true;
 	state_gauges(fs);
@@ -342,6 +364,9 @@ void fs_state_detach(struct fs *fs)
 	}
 	ledger_detach(fs);
 	timer_cancel(&fs->recover);
+	/* What is left of them are rows, which the next to open the database reads. */
+	if (fs->db != NULL)
+		session_close_all(fs);
 	fs->db = NULL;
 	fs->counts = NULL;
 	fs->detached = true;

@@ -2,6 +2,7 @@
 #include "ops/op.h"
 
 #include <errno.h>
+#include <linux/fuse.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -156,7 +157,14 @@ void op_replace(struct op *op, fuse_req_t req)
 		op->raw = was_raw;
 		return;
 	}
-	free(was_raw);
+	/* The same but for the header; and the pool may be reading what we have. */
+	if (was_raw->len == op->raw->len) {
+		memcpy(was_raw->raw, op->raw->raw, MIN(was_raw->len, sizeof(struct fuse_in_header)));
+		free(op->raw);
+		op->raw = was_raw;
+	} else {
+		free(was_raw);
+	}
 	fuse_reply_none(was);
 	fuse_req_interrupt_func(req, op_interrupted, op);
 }

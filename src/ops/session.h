@@ -60,6 +60,16 @@ struct session {
 	unsigned tries;
 	TAILQ_HEAD(, session_wait) waits;
 	struct op_upload *uploading; /* the task that runs, or NULL */
+	/* private */
+	uint64_t staged; /* number of the staged file */
+	bool base;	 /* beneath it lies the node's version in the storage */
+	bool flushed;	 /* a close(2) was seen since the last write: its RELEASE is near */
+	bool doubt;	 /* an upload was begun whose outcome is not known */
+	bool ended;	 /* not in the table any more; goes with its last user */
+	bool reaping;	 /* the pool still has its file */
+	uint64_t seen;	 /* fs->rebinds when the place in the storage was looked up */
+	struct deferred pump;
+	struct timer reap; /* armed while the pool still has its file at its end */
 };
 
 /* The session of a node, or NULL; loads it from its row after a takeover. */
@@ -77,8 +87,15 @@ void session_unuse(struct session *s);
 void session_overlay(const struct session *s, struct node *n);
 /* A handle for writing was opened or released. */
 int session_add_writer(struct session *s, int by);
-/* Written: times, and what is to be uploaded. */
+/* [off, off+len) was written, zeroed or (len UINT64_MAX) cut off: times, and what is to be
+ * uploaded. */
 int session_wrote(struct session *s, uint64_t off, uint64_t len);
+/* The process that a thread belongs to; 0: not known (it has gone, or is in a pid namespace
+ * that we do not see). */
+pid_t session_process(pid_t tid);
+/* Does the thread belong to the process that opened the file, as far as we can tell?  True
+ * if that process has ended. */
+bool session_same_process(const struct session *s, pid_t tid);
 
 /* Waits until everything that was written before the call is in the storage, uploading
  * if need be (leaf contract).  0, or what the upload failed with.  force: also a new
@@ -90,6 +107,8 @@ struct session_wait {
 	/* private */
 	TAILQ_ENTRY(session_wait) link;
 	bool ended_only;
+	unsigned pass; /* the how many-th upload to end, from now on, answers it */
+	struct loop *loop;
 	struct deferred run;
 	int err;
 	bool queued;
@@ -100,11 +119,16 @@ void session_upload(struct session *s, struct session_wait *w, bool force,
  * (w->s is then no longer to be touched). */
 void session_settle(struct session *s, struct session_wait *w,
     void (*done)(struct session_wait *w, int err));
+/* Waits until the session ends, or an upload of it does, whatever its state. */
+void session_await(struct session *s, struct session_wait *w,
+    void (*done)(struct session_wait *w, int err));
 void session_wait_abort(struct session_wait *w);
 
 /* The name is gone, or another file's: no upload any more (one that runs is given up),
  * the content stays for those who have it open.  Nobody: the session ends here. */
 int session_orphan(struct session *s);
+/* Throws a FAILED session away: the name is what the storage says again. */
+int session_drop(struct session *s);
 /* For a node that is open for reading and is about to lose its object: makes an ORPHAN
  * session and brings all of the content here.  Leaf contract; after done(0) the object
  * may be deleted.  At once 0 if nobody has the node open. */
@@ -113,9 +137,7 @@ struct session_keep {
 	void *user;
 	/* private */
 	struct fs *fs;
-	uint64_t node;
-	struct session *s;
-	struct staged_io io;
+	struct session_io *io;
 	struct deferred run;
 	int err;
 };
@@ -130,9 +152,66 @@ void session_foreach(struct fs *fs, void (*fn)(struct session *s, void *arg), vo
 /* Sessions whose rows exist are known again (after a takeover or crash), closing ones go
  * on, failed ones are shown. */
 int session_open_all(struct fs *fs);
-/* Before a hand-over or the end: nothing is uploaded any more; what is on the wire for a
- * request is given up with the request.  Memory goes with fs_free(). */
+/* A hand-over begins, or the end: no further upload does.  Those that run go on. */
+void session_hold_all(struct fs *fs);
+/* Nothing is uploaded any more: what is on the wire is given up, rows stay. */
 void session_pause_all(struct fs *fs);
+/* No hand-over after all. */
+void session_resume_all(struct fs *fs);
+/* The mount is gone, and with it all handles: what is left is uploaded. */
+void session_release_all(struct fs *fs);
+/* Sessions whose end is near: what is left of them is being uploaded, or will be. */
+unsigned session_closing(const struct fs *fs);
+/* Does the pool work on a staged file? */
+bool session_any_busy(const struct fs *fs);
+/* Out of memory; rows stay.  Nothing of them may be running. */
 void session_close_all(struct fs *fs);
+/* Rows of a turn were lost: what is in memory is read again. */
+int session_check_all(struct fs *fs);
+
+/* --- A read of the staged file, or a fill of it, that its user may leave at any time, also
+ * while the pool works on it. */
+struct session_io {
+	struct staged_io io;
+	struct session *s; /* used */
+	void (*done)(struct session_io *sio, int err); /* NULL once it was left */
+	void *user;
+	bool fill; /* not a read */
+	/* private */
+	bool running, holds; /* holds: what was read */
+};
+/* NULL: out of memory. */
+struct session_io *session_io_new(struct session *s, uint64_t off, uint64_t len);
+/* True: it has been read, at once. */
+bool session_io_try(struct session_io *sio);
+void session_io_start(struct session_io *sio, void (*done)(struct session_io *sio, int err));
+/* After done(), or instead of waiting for it; gives back what was read. */
+void session_io_end(struct session_io **sio);
+
+/* --- Between the files of sessions */
+/* Is there anything that the storage has not got?  A new file that is empty counts, and
+ * so do attributes. */
+static inline bool session_unsaved(const struct session *s)
+{
+	return s->fresh || s->created || s->set != 0;
+}
+/* Sees to what is to be done next, soon. */
+void session_pump(struct session *s);
+/* The session is over: its rows go now, the rest with its last user. */
+void session_end(struct session *s);
+/* Where the content comes from and goes to, as the node is now. */
+int session_rebase(struct session *s);
+/* Answers waits. */
+void session_wake(struct session *s, int err);
+/* Uploads if something waits for it. */
+void session_upload_start(struct session *s);
+/* Gives the running upload up. */
+void session_upload_cancel(struct session *s);
+/* The same, unless it is near its end. */
+void session_upload_recall(struct session *s);
+/* Handles of any kind on the session's node. */
+unsigned session_handles(const struct session *s);
+/* The upload's last try has failed and nobody has the file open. */
+void session_failed(struct session *s, int err);
 
 #endif

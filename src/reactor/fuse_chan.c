@@ -31,6 +31,7 @@ struct fuse_chan {
 	int fd;
 	struct loop_fd lf;
 	bool watched, armed, gone;
+	unsigned holds; /* reads nothing while there are any */
 	struct turn_hook hook;
 	bool hooked;
 	struct statedb *db;
@@ -404,7 +405,7 @@ static void chan_readable(struct loop_fd *lf, unsigned what)
 	CHECK_OBJ(ch, FUSE_CHAN_MAGIC);
 	cfg = ch->env.cfg;
 	ch->reply_bytes = 0;
-	for (n = 0; n < cfg->fuse_batch_requests && ch->armed; n++) {
+	for (n = 0; n < cfg->fuse_batch_requests && ch->armed && ch->holds == 0; n++) {
 		if (bytes + ch->reply_bytes >= cfg->fuse_batch_bytes)
 			break;
 		if (!epoch_mine(ch->env.epoch)) {
@@ -650,6 +651,16 @@ const struct fuse_chan_init *fuse_chan_init_record(const struct fuse_chan *ch)
 	return &ch->init;
 }
 
+static void watch(struct fuse_chan *ch)
+{
+	bool reads = ch->armed && ch->holds == 0;
+
+	if (ch->gone || !ch->watched)
+		return;
+	if (loop_fd_want(&ch->lf, reads ? LOOP_READ : 0) != 0 && reads)
+		connection_gone(ch, -ENOMEM);
+}
+
 void fuse_chan_arm(struct fuse_chan *ch)
 {
 	CHECK_OBJ(ch, FUSE_CHAN_MAGIC);
@@ -657,14 +668,27 @@ void fuse_chan_arm(struct fuse_chan *ch)
 	if (ch->gone)
 		return;
 	ch->armed = true;
-	if (loop_fd_want(&ch->lf, LOOP_READ) != 0)
-		connection_gone(ch, -ENOMEM);
+	watch(ch);
 }
 
 void fuse_chan_disarm(struct fuse_chan *ch)
 {
 	CHECK_OBJ(ch, FUSE_CHAN_MAGIC);
 	ch->armed = false;
-	if (ch->watched)
-		loop_fd_want(&ch->lf, 0);
+	watch(ch);
+}
+
+void fuse_chan_hold(struct fuse_chan *ch)
+{
+	CHECK_OBJ(ch, FUSE_CHAN_MAGIC);
+	if (ch->holds++ == 0)
+		watch(ch);
+}
+
+void fuse_chan_unhold(struct fuse_chan *ch)
+{
+	CHECK_OBJ(ch, FUSE_CHAN_MAGIC);
+	assert(ch->holds > 0);
+	if (--ch->holds == 0)
+		watch(ch);
 }

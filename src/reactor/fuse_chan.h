@@ -87,6 +87,10 @@ int fuse_chan_set_readahead_kb(struct fuse_chan *ch, const char *mountpoint, uns
 
 void fuse_chan_arm(struct fuse_chan *ch);    /* begin or go on reading */
 void fuse_chan_disarm(struct fuse_chan *ch); /* stop; requests wait in the kernel */
+/* Reads no requests until every hold has been taken back, armed or not: for whoever has
+ * more of them than fits in memory. */
+void fuse_chan_hold(struct fuse_chan *ch);
+void fuse_chan_unhold(struct fuse_chan *ch);
 /* Sends held replies now (the database was committed). */
 void fuse_chan_flush(struct fuse_chan *ch);
 

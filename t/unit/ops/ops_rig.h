@@ -19,6 +19,11 @@ struct rig {
 	struct fs_mount_opts mo;
 	struct epoch epoch;
 	struct cache *cache;
+	/* Where it writes: staged files and metadata lie in tm.src. */
+	bool writes;
+	struct staging *staging;
+	struct uploads *uploads;
+	struct meta *meta;
 	struct counts *counts;
 	struct statedb *db;
 	struct fake_ufs ufs;
@@ -32,9 +37,16 @@ struct rig {
 void rig_new(struct rig *r);
 /* With a mount, on the real clock; opts as -o has them. */
 void rig_mount(struct rig *r, const char *opts);
+/* The same, for writing. */
+void rig_mount_writing(struct rig *r, const char *opts);
 void rig_free(struct rig *r);
+/* Turns until pred(arg). */
+void rig_until(struct rig *r, bool (*pred)(struct rig *r, void *arg), void *arg);
 /* Closes the state database and opens it again in a new struct fs: a new daemon. */
 void rig_restart(struct rig *r);
+/* The same with requests running, which the kernel then sends again: a daemon that was
+ * killed and the next one. */
+void rig_crash(struct rig *r);
 
 /* What runs in a child, over the mount: 0, an errno, or WRONG and more for an answer
  * that is no error and not right. */
@@ -47,6 +59,8 @@ int rig_stat(const struct tmp_mount *tm, void *arg);
 pid_t rig_start(struct rig *r, rig_client *fn, void *arg);
 /* Serves until the client ends; its exit status. */
 int rig_wait(struct rig *r, pid_t pid);
+/* The same with the n-th allocation on this side failing; fired: there were so many. */
+int rig_wait_nth(struct rig *r, pid_t pid, unsigned n, bool *fired);
 static inline int rig_run(struct rig *r, rig_client *fn, void *arg)
 {
 	return rig_wait(r, rig_start(r, fn, arg));

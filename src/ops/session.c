@@ -1,0 +1,788 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* Write sessions: their life and their rows. */
+#include "ops/session.h"
+
+#include <endian.h>
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/units.h"
+
+#define SESSION_FORMAT 1u
+#define REAP_LOOK_NS NS_PER_MS
+
+enum { ROW_CREATED = 1, ROW_FRESH = 2, ROW_BASE = 4, ROW_DOUBT = 8 };
+
+/* In host order: it never leaves the machine. */
+struct session_row {
+	uint8_t format, state, flags, pad;
+	uint32_t writers;
+	uint64_t staged;
+	int32_t opener;
+	uint32_t set, mode, uid, gid;
+	int32_t error;
+	uint32_t tries;
+	uint32_t mtime_nsec, ctime_nsec, atime_nsec;
+	int64_t mtime, ctime, atime;
+	uint64_t error_wall_ns;
+};
+_Static_assert(sizeof(struct session_row) == 88, "rows outlive the program that wrote them");
+
+static struct timespec wall_time(struct fs *fs)
+{
+	uint64_t ns = loop_wall(fs->env.loop);
+
+	return (struct timespec){
+	    .tv_sec = (time_t)(ns / NS_PER_S), .tv_nsec = (long)(ns % NS_PER_S)};
+}
+
+/* --- Rows */
+
+int session_store(struct session *s)
+{
+	uint64_t be = htobe64(s->node);
+	struct session_row r = {
+	    .format = SESSION_FORMAT,
+	    .state = (uint8_t)s->state,
+	    .writers = s->writers,
+	    .staged = s->staged,
+	    .opener = s->opener,
+	    .set = s->set,
+	    .mode = s->mode,
+	    .uid = s->uid,
+	    .gid = s->gid,
+	    .error = s->error,
+	    .tries = s->tries,
+	    .mtime_nsec = (uint32_t)s->mtime.tv_nsec,
+	    .ctime_nsec = (uint32_t)s->ctime.tv_nsec,
+	    .atime_nsec = (uint32_t)s->atime.tv_nsec,
+	    .mtime = s->mtime.tv_sec,
+	    .ctime = s->ctime.tv_sec,
+	    .atime = s->atime.tv_sec,
+	    .error_wall_ns = s->error_wall_ns,
+	};
+
+	CHECK_OBJ(s, SESSION_MAGIC);
+	if (s->ended)
+		return 0;
+	if (s->fs->db == NULL)
+		return -ESTALE;
+	/* What an upload that runs takes along is in the storage when it has ended. */
+	r.flags = (uint8_t)((s->created ? ROW_CREATED : 0) |
+			    (s->fresh || s->uploading != NULL ? ROW_FRESH : 0) |
+			    (s->base ? ROW_BASE : 0) | (s->doubt ? ROW_DOUBT : 0));
+	return statedb_put(s->fs->db, STATEDB_SESSIONS, &be, sizeof(be), &r, sizeof(r));
+}
+
+static int row_decode(const struct statedb_val *v, struct session *s)
+{
+	struct session_row r;
+
+	if (v->len != sizeof(r))
+		return -EPROTO;
+	memcpy(&r, v->data, sizeof(r));
+	if (r.format != SESSION_FORMAT || r.state > SESSION_ORPHAN)
+		return -EPROTO;
+	s->state = r.state;
+	s->writers = r.writers;
+	s->staged = r.staged;
+	s->opener = r.opener;
+	s->set = r.set;
+	s->mode = r.mode;
+	s->uid = r.uid;
+	s->gid = r.gid;
+	s->error = r.error;
+	s->tries = r.tries;
+	s->mtime = (struct timespec){.tv_sec = r.mtime, .tv_nsec = r.mtime_nsec};
+	s->ctime = (struct timespec){.tv_sec = r.ctime, .tv_nsec = r.ctime_nsec};
+	s->atime = (struct timespec){.tv_sec = r.atime, .tv_nsec = r.atime_nsec};
+	s->error_wall_ns = r.error_wall_ns;
+	s->created = (r.flags & ROW_CREATED) != 0;
+	s->fresh = (r.flags & ROW_FRESH) != 0;
+	s->base = (r.flags & ROW_BASE) != 0;
+	s->doubt = (r.flags & ROW_DOUBT) != 0;
+	return 0;
+}
+
+static void row_delete(struct fs *fs, uint64_t node)
+{
+	uint64_t be = htobe64(node);
+	int err;
+
+	if (fs->db == NULL)
+		return;
+	err = statedb_del(fs->db, STATEDB_SESSIONS, &be, sizeof(be));
+	if (err != 0 && err != -ENOENT)
+		log_error("state database: end of a write session: %s", strerror(-err));
+}
+
+/* --- In memory */
+
+static void reap_fired(struct timer *t);
+
+static int session_alloc(struct fs *fs, uint64_t node, struct session **out)
+{
+	struct session *s;
+
+	ALLOC_OBJ(s, SESSION_MAGIC);
+	*out = s;
+	if (s == NULL)
+		return -ENOMEM;
+	s->fs = fs;
+	s->node = node;
+	TAILQ_INIT(&s->waits);
+	timer_init(&s->reap, fs->env.loop, reap_fired);
+	HASH_ADD(hh, fs->sessions, node, sizeof(s->node), s);
+	if (s->hh.tbl == NULL) {
+		FREE_OBJ(s);
+		*out = NULL;
+		return -ENOMEM;
+	}
+	return 0;
+}
+
+static void session_unlink(struct session *s)
+{
+	if (s->hh.tbl != NULL) {
+		HASH_DEL(s->fs->sessions, s);
+		s->hh.tbl = NULL;
+	}
+}
+
+/* delete: the staged file goes for good; else only from memory.  The pool has nothing of
+ * it. */
+static void session_free(struct session **sp, bool delete)
+{
+	struct session *s;
+	int err;
+
+	TAKE_OBJ(s, sp, SESSION_MAGIC);
+	assert(s->users == 0 && s->uploading == NULL && TAILQ_EMPTY(&s->waits));
+	loop_undefer(s->fs->env.loop, &s->pump);
+	timer_cancel(&s->reap);
+	session_unlink(s);
+	if (s->up != NULL) {
+		if (delete)
+			upload_drop(s->up);
+		upload_free(&s->up);
+	}
+	if (s->sf != NULL && delete && s->fs->db != NULL) {
+		err = staged_delete(&s->sf);
+		if (err != 0)
+			log_error("staged file of a write session: %s", strerror(-err));
+	}
+	if (s->sf != NULL)
+		staged_close(&s->sf);
+	FREE_OBJ(s);
+}
+
+/* The blob of the node's version, if the session has it beneath. */
+static int session_base(struct session *s, const struct node *n, const char *path,
+    struct blob **base)
+{
+	struct blob_id bid = {.version = n->version, .size = n->size};
+
+	*base = NULL;
+	if (!s->base)
+		return 0;
+	fs_place(s->fs, path, &bid.ufs, &bid.path);
+	*base = cache_blob_get(s->fs->env.cache, &bid);
+	return *base != NULL ? 0 : -ENOMEM;
+}
+
+/* Where it will be uploaded to. */
+static int session_place(struct session *s, const struct node *n, const char *path)
+{
+	const char *sub;
+	struct ufs *ufs;
+
+	if (s->state == SESSION_ORPHAN)
+		return 0;
+	fs_place(s->fs, path, &ufs, &sub);
+	return upload_place(s->up, ufs, sub, s->base ? n->version : NULL);
+}
+
+int session_rebase(struct session *s)
+{
+	char path[UFS_PATH_MAX + 1];
+	struct blob *base = NULL;
+	struct node n;
+	int err;
+
+	if (s->seen == s->fs->rebinds)
+		return 0;
+	err = node_load(s->fs, s->node, &n);
+	if (err == 0)
+		err = node_path(s->fs, s->node, path);
+	if (err == 0)
+		err = session_base(s, &n, path, &base);
+	if (err == 0)
+		err = session_place(s, &n, path);
+	if (err == 0) {
+		if (base != NULL)
+			staged_set_base(s->sf, base);
+		s->seen = s->fs->rebinds;
+	}
+	if (base != NULL)
+		cache_blob_put(&base);
+	return err;
+}
+
+static int session_load(struct fs *fs, uint64_t node, struct session **out)
+{
+	uint64_t be = htobe64(node);
+	char path[UFS_PATH_MAX + 1];
+	struct blob *base = NULL;
+	struct statedb_val v;
+	struct session *s;
+	struct node n;
+	int err;
+
+	err = statedb_get(fs->db, STATEDB_SESSIONS, &be, sizeof(be), &v);
+	if (err == 0)
+		err = session_alloc(fs, node, &s);
+	if (err != 0)
+		return err;
+	err = row_decode(&v, s);
+	if (err == 0)
+		err = node_load(fs, node, &n);
+	if (err == 0)
+		err = node_path(fs, node, path);
+	if (err == 0)
+		err = session_base(s, &n, path, &base);
+	if (err == 0)
+		err = staged_open(fs->staging, s->staged, base, &s->sf);
+	if (base != NULL)
+		cache_blob_put(&base);
+	if (err == 0)
+		err = upload_new(fs->uploads, s->sf, &s->up);
+	if (err == 0)
+		err = session_place(s, &n, path);
+	s->seen = fs->rebinds;
+	if (err != 0) {
+		session_free(&s, false);
+		return err;
+	}
+	*out = s;
+	return 0;
+}
+
+struct session *session_of(struct fs *fs, uint64_t node)
+{
+	struct session *s;
+
+	if (fs->sessions == NULL && !fs->sessions_missing)
+		return NULL;
+	HASH_FIND(hh, fs->sessions, &node, sizeof(node), s);
+	if (s == NULL && fs->sessions_missing && fs->db != NULL &&
+	    session_load(fs, node, &s) != 0)
+		return NULL;
+	if (s != NULL && s->seen != fs->rebinds && fs->db != NULL && !upload_running(s->up))
+		(void)session_rebase(s); /* tried again the next time, and before an upload */
+	return s;
+}
+
+/* --- Beginning and end */
+
+static int session_begin(struct session *s, const struct node *n, const char *path)
+{
+	struct fs *fs = s->fs;
+	struct blob *base = NULL;
+	int err;
+
+	err = fs_next_id(fs, &s->staged);
+	if (err == 0)
+		err = session_base(s, n, path, &base);
+	if (err == 0)
+		err = staged_create(fs->staging, s->staged, base, &s->sf);
+	if (base != NULL)
+		cache_blob_put(&base);
+	if (err == 0)
+		err = upload_new(fs->uploads, s->sf, &s->up);
+	if (err == 0)
+		err = session_place(s, n, path);
+	s->seen = fs->rebinds;
+	if (err == 0)
+		err = session_store(s);
+	/* The node is needed for as long as the session lives. */
+	if (err == 0)
+		err = node_add_open(fs, s->node, 1);
+	return err;
+}
+
+int session_new(struct fs *fs, const struct node *n, const char *path, bool base, pid_t pid,
+    struct session **out)
+{
+	struct session *s;
+	int err;
+
+	*out = NULL;
+	if (fs->staging == NULL || fs->uploads == NULL)
+		return -EROFS;
+	if (session_of(fs, n->id) != NULL)
+		return -EBUSY;
+	err = session_alloc(fs, n->id, &s);
+	if (err != 0)
+		return err;
+	s->base = base && n->size > 0 && n->version[0] != '\0';
+	s->opener = pid;
+	s->mtime = s->ctime = s->atime = base ? n->mtime : wall_time(fs);
+	s->state = SESSION_OPEN;
+	err = session_begin(s, n, path);
+	if (err != 0) {
+		row_delete(fs, n->id);
+		session_free(&s, true);
+		return err;
+	}
+	fs->changed = true;
+	*out = s;
+	return 0;
+}
+
+/* Parts that were sent ahead may still be read by the pool. */
+static void session_reap(struct session *s)
+{
+	struct fs *fs = s->fs;
+
+	if (s->users > 0 || s->uploading != NULL)
+		return;
+	upload_drop(s->up);
+	if (staged_busy(s->sf)) {
+		if (!s->reaping)
+			fs->nwork++;
+		s->reaping = true;
+		timer_arm(&s->reap, REAP_LOOK_NS);
+		return;
+	}
+	if (s->reaping)
+		fs->nwork--;
+	session_free(&s, true);
+	fs_op_ended(fs);
+}
+
+static void reap_fired(struct timer *t)
+{
+	session_reap(container_of(t, struct session, reap));
+}
+
+void session_end(struct session *s)
+{
+	struct fs *fs = s->fs;
+	int err;
+
+	CHECK_OBJ(s, SESSION_MAGIC);
+	if (s->ended)
+		return;
+	row_delete(fs, s->node);
+	s->ended = true;
+	session_unlink(s);
+	/* Who read through it looks at the node again. */
+	fs->rebinds++;
+	fs->changed = true;
+	s->state = SESSION_OPEN;
+	session_wake(s, 0);
+	err = fs->db != NULL ? node_add_open(fs, s->node, -1) : 0;
+	if (err != 0 && err != -ENOENT)
+		log_error("state database: end of a write session: %s", strerror(-err));
+	session_reap(s);
+}
+
+void session_use(struct session *s)
+{
+	CHECK_OBJ(s, SESSION_MAGIC);
+	s->users++;
+}
+
+void session_unuse(struct session *s)
+{
+	CHECK_OBJ(s, SESSION_MAGIC);
+	assert(s->users > 0);
+	if (--s->users > 0)
+		return;
+	if (s->ended)
+		session_reap(s);
+	else
+		session_pump(s);
+}
+
+unsigned session_handles(const struct session *s)
+{
+	struct node n;
+
+	if (s->fs->db == NULL || node_load(s->fs, s->node, &n) != 0)
+		return 1; /* not known: it stays */
+	return n.opens > 0 ? n.opens - 1 : 0; /* one is the session's own */
+}
+
+/* --- What is next */
+
+static void pump_fn(struct deferred *d)
+{
+	struct session *s = container_of(d, struct session, pump);
+	bool wanted = false;
+	struct session_wait *w;
+
+	CHECK_OBJ(s, SESSION_MAGIC);
+	if (s->ended || s->fs->db == NULL || s->uploading != NULL || s->fs->held_up)
+		return;
+	if (s->state == SESSION_OPEN && s->writers == 0 && s->users == 0) {
+		s->state = SESSION_CLOSING;
+		(void)session_store(s);
+	}
+	if (s->state == SESSION_ORPHAN) {
+		session_wake(s, 0);
+		if (s->users == 0 && session_handles(s) == 0)
+			session_end(s);
+		return;
+	}
+	TAILQ_FOREACH(w, &s->waits, link)
+	wanted = wanted || !w->ended_only;
+	if (s->state == SESSION_CLOSING && !session_unsaved(s) && !wanted)
+		session_end(s);
+	else if (wanted || s->state == SESSION_CLOSING)
+		session_upload_start(s);
+}
+
+void session_pump(struct session *s)
+{
+	if (!s->ended)
+		loop_defer(s->fs->env.loop, &s->pump, pump_fn);
+}
+
+int session_add_writer(struct session *s, int by)
+{
+	int err;
+
+	CHECK_OBJ(s, SESSION_MAGIC);
+	if (by > 0) {
+		s->writers++;
+		s->state = SESSION_OPEN;
+		s->flushed = false;
+		return session_store(s);
+	}
+	if (s->writers > 0)
+		s->writers--;
+	if (s->writers == 0 && s->state == SESSION_OPEN)
+		s->state = SESSION_CLOSING;
+	err = session_store(s);
+	session_pump(s);
+	return err;
+}
+
+int session_wrote(struct session *s, uint64_t off, uint64_t len)
+{
+	CHECK_OBJ(s, SESSION_MAGIC);
+	s->mtime = s->ctime = wall_time(s->fs);
+	if (s->ended)
+		return 0;
+	if (s->state == SESSION_ORPHAN)
+		return session_store(s);
+	s->fresh = true;
+	s->flushed = false;
+	/* Once more of it than a part is written in order, it is sent while it grows. */
+	upload_wrote(s->up, off, len, s->state == SESSION_OPEN && !s->fs->held_up);
+	return session_store(s);
+}
+
+void session_overlay(const struct session *s, struct node *n)
+{
+	CHECK_OBJ(s, SESSION_MAGIC);
+	n->size = staged_size(s->sf);
+	n->mtime = s->mtime;
+	if ((s->set & (UFS_SET_MODE | UFS_SET_UID | UFS_SET_GID)) != 0 &&
+	    (n->flags & NODE_HAVE_MODE) == 0) {
+		n->flags |= NODE_HAVE_MODE;
+		n->mode = s->fs->file_mode;
+		n->uid = s->fs->uid;
+		n->gid = s->fs->gid;
+	}
+	if ((s->set & UFS_SET_MODE) != 0)
+		n->mode = s->mode;
+	if ((s->set & UFS_SET_UID) != 0)
+		n->uid = s->uid;
+	if ((s->set & UFS_SET_GID) != 0)
+		n->gid = s->gid;
+	n->fetched_ns = loop_now(s->fs->env.loop);
+}
+
+int session_orphan(struct session *s)
+{
+	int err;
+
+	CHECK_OBJ(s, SESSION_MAGIC);
+	s->state = SESSION_ORPHAN;
+	s->fresh = s->created = s->doubt = false;
+	s->error = 0;
+	session_upload_cancel(s);
+	err = session_store(s);
+	session_wake(s, 0);
+	if (s->uploading == NULL && s->users == 0 && session_handles(s) == 0)
+		session_end(s);
+	return err;
+}
+
+/* The kernel has this node's pages, which the storage never had: the name gets another
+ * node. */
+int session_drop(struct session *s)
+{
+	int err = node_drop_name(s->fs, s->node);
+
+	return err == 0 ? session_orphan(s) : err;
+}
+
+void session_handle_gone(struct fs *fs, uint64_t node)
+{
+	struct session *s = session_of(fs, node);
+
+	if (s != NULL && s->state == SESSION_ORPHAN)
+		session_pump(s);
+}
+
+/* --- Processes */
+
+static const char *status_line(FILE *f, const char *key, char *line, int len)
+{
+	size_t n = strlen(key);
+
+	while (fgets(line, len, f) != NULL)
+		if (strncmp(line, key, n) == 0)
+			return line + n;
+	return NULL;
+}
+
+pid_t session_process(pid_t tid)
+{
+	const char *value;
+	char text[128];
+	long tgid = 0;
+	FILE *f;
+
+	if (tid <= 0)
+		return 0;
+	snprintf(text, sizeof(text), "/proc/%d/status", (int)tid);
+	f = fopen(text, "re");
+	if (f == NULL)
+		return 0;
+	value = status_line(f, "Tgid:", text, sizeof(text));
+	if (value != NULL)
+		tgid = strtol(value, NULL, 10);
+	fclose(f);
+	return (pid_t)tgid;
+}
+
+bool session_same_process(const struct session *s, pid_t tid)
+{
+	pid_t tgid;
+
+	if (s->opener == 0 || (kill(s->opener, 0) != 0 && errno == ESRCH))
+		return true;
+	tgid = session_process(tid);
+	return tgid == 0 || tgid == s->opener;
+}
+
+/* --- All of them */
+
+void session_foreach(struct fs *fs, void (*fn)(struct session *s, void *arg), void *arg)
+{
+	struct session *s, *next;
+
+	HASH_ITER(hh, fs->sessions, s, next)
+	fn(s, arg);
+}
+
+/* Calls fn with each key of a table that has 64-bit keys; the table may change. */
+static int each_key(struct fs *fs, enum statedb_table table,
+    int (*fn)(struct fs *fs, uint64_t key))
+{
+	struct statedb_val k, v;
+	uint64_t next = 0, be;
+	int err;
+
+	for (;;) {
+		be = htobe64(next);
+		err = statedb_seek(fs->db, table, &be, sizeof(be), &k, &v);
+		if (err != 0)
+			return err == -ENOENT ? 0 : err;
+		if (k.len != sizeof(be))
+			return -EPROTO;
+		memcpy(&be, k.data, sizeof(be));
+		next = be64toh(be);
+		err = fn(fs, next);
+		if (err != 0)
+			return err;
+		if (++next == 0)
+			return 0;
+	}
+}
+
+static int open_one(struct fs *fs, uint64_t node)
+{
+	struct session *s;
+	int err;
+
+	HASH_FIND(hh, fs->sessions, &node, sizeof(node), s);
+	if (s != NULL)
+		return 0;
+	err = session_load(fs, node, &s);
+	if (err == 0) {
+		session_pump(s);
+		return 0;
+	}
+	if (err == -ENOMEM) {
+		fs->sessions_missing = true;
+		return 0;
+	}
+	log_error("write session of node %llu: %s; what was written there is kept, but cannot be "
+		  "reached",
+	    (unsigned long long)node, strerror(-err));
+	return 0;
+}
+
+/* A staged file whose session ended when operations on it still ran: nobody's. */
+static int drop_stray(struct fs *fs, uint64_t id)
+{
+	struct session *s, *next;
+	struct upload *up;
+	struct staged *sf;
+
+	if (fs->sessions_missing)
+		return 0;
+	HASH_ITER(hh, fs->sessions, s, next)
+	if (s->staged == id)
+		return 0;
+	if (staged_open(fs->staging, id, NULL, &sf) != 0)
+		return 0;
+	if (upload_new(fs->uploads, sf, &up) == 0) {
+		upload_drop(up);
+		upload_free(&up);
+	}
+	(void)staged_delete(&sf);
+	if (sf != NULL)
+		staged_close(&sf);
+	return 0;
+}
+
+/* Unfinished uploads that the storage has not been told of. */
+static void resume_drops(struct fs *fs)
+{
+	struct ufs *ufs[FS_ATTACH_MAX];
+
+	for (unsigned i = 0; i < fs->nattached; i++)
+		ufs[i] = fs->attached[i].ufs;
+	uploads_resume(fs->uploads, ufs, fs->nattached);
+}
+
+int session_open_all(struct fs *fs)
+{
+	int err;
+
+	fs->held_up = false;
+	fs->sessions_missing = false;
+	if (fs->staging == NULL)
+		return 0;
+	err = each_key(fs, STATEDB_SESSIONS, open_one);
+	/* As many staged files as sessions: none is nobody's. */
+	if (err == 0 &&
+	    statedb_count(fs->db, STATEDB_STAGED) > (uint64_t)HASH_COUNT(fs->sessions))
+		err = each_key(fs, STATEDB_STAGED, drop_stray);
+	resume_drops(fs);
+	return err;
+}
+
+void session_hold_all(struct fs *fs)
+{
+	struct session *s, *next;
+
+	fs->held_up = true;
+	HASH_ITER(hh, fs->sessions, s, next)
+	if (s->uploading == NULL)
+		upload_pause(s->up);
+	else
+		session_upload_recall(s);
+}
+
+void session_release_all(struct fs *fs)
+{
+	struct session *s, *next;
+
+	if (fs->db == NULL)
+		return;
+	fs->held_up = false;
+	HASH_ITER(hh, fs->sessions, s, next)
+	{
+		s->writers = 0;
+		session_pump(s);
+	}
+}
+
+unsigned session_closing(const struct fs *fs)
+{
+	struct session *s, *next;
+	unsigned n = 0;
+
+	if (fs->held_up || fs->db == NULL)
+		return 0;
+	HASH_ITER(hh, fs->sessions, s, next)
+	n += s->state == SESSION_CLOSING || (s->state == SESSION_OPEN && s->writers == 0);
+	return n;
+}
+
+bool session_any_busy(const struct fs *fs)
+{
+	struct session *s, *next;
+
+	HASH_ITER(hh, fs->sessions, s, next)
+	if (staged_busy(s->sf))
+		return true;
+	return false;
+}
+
+void session_pause_all(struct fs *fs)
+{
+	struct session *s, *next;
+
+	fs->held_up = true;
+	HASH_ITER(hh, fs->sessions, s, next)
+	{
+		session_upload_cancel(s);
+		upload_pause(s->up);
+		session_wake(s, -ECANCELED);
+	}
+}
+
+void session_resume_all(struct fs *fs)
+{
+	struct session *s, *next;
+
+	fs->held_up = false;
+	HASH_ITER(hh, fs->sessions, s, next)
+	session_pump(s);
+}
+
+void session_close_all(struct fs *fs)
+{
+	struct session *s, *next;
+
+	HASH_ITER(hh, fs->sessions, s, next)
+	{
+		session_wake(s, -ECANCELED);
+		session_free(&s, false);
+	}
+}
+
+/* Those at work are ahead of the rows, and say again what they know. */
+int session_check_all(struct fs *fs)
+{
+	struct session *s, *next;
+
+	HASH_ITER(hh, fs->sessions, s, next)
+	{
+		if (s->users > 0 || s->uploading != NULL || !TAILQ_EMPTY(&s->waits))
+			(void)session_store(s);
+		else
+			session_free(&s, false);
+	}
+	return fs->staging == NULL ? 0 : session_open_all(fs);
+}

@@ -1,0 +1,699 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * The upload of a session: a task of its own, for which requests wait.
+ *
+ *	lock	the path, so that nobody deletes or moves it meanwhile
+ *	send	what is dirty is on its way; a write from now on is the next upload's
+ *	sent	the node has the new version
+ *	verify	a condition failed, but an earlier upload whose outcome nobody knows may
+ *		have made what is there: then it has our bytes
+ *	record	what the storage cannot keep (times, mode, owner) goes to the metadata store
+ */
+#include <errno.h>
+#include <string.h>
+
+#include "meta/meta.h"
+#include "ops/attr.h"
+#include "ops/session.h"
+
+#define VERIFY_CHUNK ((size_t)1 << 20)
+
+struct op_upload {
+	struct task task;
+	uint32_t magic;
+#define UPLOAD_MAGIC 0x5e551002u
+	struct session *s; /* used */
+	struct pathlock lock;
+	char path[UFS_PATH_MAX + 1], version[UFS_VERSION_MAX];
+	struct ufs *ufs;
+	const char *sub; /* of path */
+	bool sending;
+	bool doubt;	/* there was an upload before whose outcome is not known */
+	bool was_created;
+	struct timespec mtime;
+	struct ufs_set set;
+	struct upload_run run;
+	struct ufs_attr attr; /* what is there now */
+	uint64_t size;
+	int result;
+	/* verify */
+	struct ufs_stat stat;
+	struct ufs_read read;
+	struct staged_io io;
+	unsigned char *theirs, *ours;
+	uint64_t at;
+	size_t chunk, got;
+	/* record */
+	struct meta_get get;
+	struct meta_txn txn;
+	struct meta_change change;
+};
+
+enum {
+	UP_LOCK,
+	UP_LOCKED,
+	UP_SEND,
+	UP_SENT,
+	UP_ASK,
+	UP_ASKED,
+	UP_COMPARE,
+	UP_READ,
+	UP_COMPARED,
+	UP_MADE,
+	UP_RECORD,
+	UP_RECORDED
+};
+
+static struct op_upload *up_of(struct task *t)
+{
+	struct op_upload *u = container_of(t, struct op_upload, task);
+
+	CHECK_OBJ(u, UPLOAD_MAGIC);
+	return u;
+}
+
+static void up_result(struct op_upload *u, int err)
+{
+	u->result = err;
+	task_resume(&u->task);
+}
+
+/* --- Waits */
+
+static void wait_answer(struct deferred *d)
+{
+	struct session_wait *w = container_of(d, struct session_wait, run);
+
+	w->done(w, w->err);
+}
+
+static void wait_end(struct session *s, struct session_wait *w, int err)
+{
+	if (w->queued)
+		TAILQ_REMOVE(&s->waits, w, link);
+	w->queued = false;
+	w->err = err;
+	loop_defer(s->fs->env.loop, &w->run, wait_answer);
+}
+
+static void wait_begin(struct session *s, struct session_wait *w,
+    void (*done)(struct session_wait *w, int err))
+{
+	CHECK_OBJ(s, SESSION_MAGIC);
+	w->s = s;
+	w->loop = s->fs->env.loop;
+	w->done = done;
+	w->err = 0;
+	w->pass = 0;
+	w->ended_only = false;
+	w->queued = true;
+	memset(&w->run, 0, sizeof(w->run));
+	TAILQ_INSERT_TAIL(&s->waits, w, link);
+}
+
+void session_wait_abort(struct session_wait *w)
+{
+	if (w->queued)
+		TAILQ_REMOVE(&w->s->waits, w, link);
+	w->queued = false;
+	loop_undefer(w->loop, &w->run);
+}
+
+/* An upload ended with err, or there will be none. */
+void session_wake(struct session *s, int err)
+{
+	bool over = s->ended || s->state == SESSION_ORPHAN || err == -ECANCELED;
+	struct session_wait *w, *next;
+
+	TAILQ_FOREACH_SAFE(w, &s->waits, link, next)
+	{
+		if (w->ended_only) {
+			if (over || (s->uploading == NULL && s->state != SESSION_CLOSING))
+				wait_end(s, w, err);
+		} else if (over || w->pass <= 1) {
+			wait_end(s, w, err);
+		} else {
+			w->pass--;
+		}
+	}
+}
+
+void session_upload(struct session *s, struct session_wait *w, bool force,
+    void (*done)(struct session_wait *w, int err))
+{
+	bool runs = s->uploading != NULL && s->uploading->sending;
+	bool need = s->fresh || (force && session_unsaved(s) && !runs);
+
+	wait_begin(s, w, done);
+	if (s->ended || s->state == SESSION_ORPHAN || (!need && !runs)) {
+		wait_end(s, w, 0);
+		return;
+	}
+	w->pass = need && runs ? 2 : 1;
+	if (s->state == SESSION_FAILED) {
+		s->state = SESSION_CLOSING;
+		(void)session_store(s);
+	}
+	session_pump(s);
+}
+
+void session_settle(struct session *s, struct session_wait *w,
+    void (*done)(struct session_wait *w, int err))
+{
+	wait_begin(s, w, done);
+	w->ended_only = true;
+	if (s->ended || (s->uploading == NULL && s->state != SESSION_CLOSING))
+		wait_end(s, w, 0);
+	else
+		session_pump(s);
+}
+
+void session_await(struct session *s, struct session_wait *w,
+    void (*done)(struct session_wait *w, int err))
+{
+	wait_begin(s, w, done);
+	w->ended_only = true;
+	if (s->ended)
+		wait_end(s, w, 0);
+}
+
+/* --- The task */
+
+void session_failed(struct session *s, int err)
+{
+	char path[UFS_PATH_MAX + 1];
+
+	s->state = SESSION_FAILED;
+	if (node_path(s->fs, s->node, path) != 0)
+		path[0] = '\0';
+	log_error("/%s: what was written (%llu bytes) could not be stored: %s%s; it is kept: "
+		  "`batonfs async-persist retry /%s` tries again, `batonfs async-persist drop "
+		  "/%s` throws it away",
+	    path, (unsigned long long)staged_size(s->sf), strerror(-err),
+	    err == -ESTALE || err == -EEXIST ? " (somebody else has changed it there)" : "", path,
+	    path);
+}
+
+static enum task_next up_finish(struct op_upload *u, int err)
+{
+	struct session *s = u->s;
+	bool mine = s->state != SESSION_ORPHAN && !s->ended;
+
+	if (u->sending && err != 0) {
+		staged_not_uploaded(s->sf);
+		s->fresh = s->fresh || mine;
+	}
+	u->sending = false;
+	pathlock_end(&u->lock);
+	s->uploading = NULL;
+	if (!mine || err == -ECANCELED) {
+		err = mine ? err : 0;
+	} else if (err == 0) {
+		s->error = 0;
+		s->error_wall_ns = 0;
+		s->tries = 0;
+	} else {
+		s->error = err;
+		s->error_wall_ns = loop_wall(s->fs->env.loop);
+		s->tries++;
+		if (s->state == SESSION_CLOSING)
+			session_failed(s, err);
+	}
+	if (s->fs->db != NULL)
+		(void)session_store(s);
+	if (err != -ECANCELED)
+		session_wake(s, err);
+	session_pump(s);
+	return task_end(&u->task);
+}
+
+static void up_locked(struct pathlock *l)
+{
+	task_resume(&container_of(l, struct op_upload, lock)->task);
+}
+
+static void up_leave_lock(struct task *t)
+{
+	pathlock_end(&up_of(t)->lock);
+}
+
+static enum task_next up_lock(struct task *t)
+{
+	struct op_upload *u = up_of(t);
+	struct fs *fs = u->s->fs;
+	int err = task_err(t);
+
+	if (err == 0)
+		err = node_path(fs, u->s->node, u->path);
+	if (err == 0)
+		err = pathlock_add(&u->lock, u->path, false);
+	if (err != 0)
+		return up_finish(u, err);
+	if (pathlock_try(&fs->locks, &u->lock, up_locked))
+		return task_goto(t, UP_SEND);
+	return task_wait(t, UP_LOCKED, up_leave_lock);
+}
+
+/* The wait may have been for a rename of this very file. */
+static enum task_next up_was_locked(struct task *t)
+{
+	struct op_upload *u = up_of(t);
+	char path[UFS_PATH_MAX + 1];
+	int err = task_err(t);
+
+	if (err == 0)
+		err = node_path(u->s->fs, u->s->node, path);
+	if (err != 0)
+		return up_finish(u, err);
+	if (strcmp(path, u->path) == 0)
+		return task_goto(t, UP_SEND);
+	pathlock_end(&u->lock);
+	memset(&u->lock, 0, sizeof(u->lock));
+	return task_goto(t, UP_LOCK);
+}
+
+static void up_leave_send(struct task *t)
+{
+	upload_abort(&up_of(t)->run);
+}
+
+static void up_sent_cb(struct upload_run *r, int err)
+{
+	up_result(r->user, err);
+}
+
+/* What the storage is to keep, or a record beside it. */
+static void up_attributes(struct op_upload *u)
+{
+	struct session *s = u->s;
+
+	u->mtime = s->mtime;
+	u->was_created = s->created;
+	u->set = (struct ufs_set){.what = s->set | UFS_SET_MTIME,
+	    .mode = s->mode,
+	    .uid = s->uid,
+	    .gid = s->gid,
+	    .atime = s->atime,
+	    .mtime = s->mtime};
+}
+
+/* The row says that an upload was begun before any byte of it leaves. */
+static int up_begin(struct op_upload *u)
+{
+	struct session *s = u->s;
+	int err;
+
+	u->doubt = s->doubt;
+	s->doubt = true;
+	s->fresh = false;
+	staged_sending(s->sf);
+	u->sending = true;
+	err = session_store(s);
+	return err == 0 ? statedb_commit(s->fs->db) : err;
+}
+
+static enum task_next up_send(struct task *t)
+{
+	struct op_upload *u = up_of(t);
+	struct session *s = u->s;
+	struct node n;
+	int err = task_err(t);
+
+	if (err == 0)
+		err = node_load(s->fs, s->node, &n);
+	if (err == 0)
+		err = session_rebase(s);
+	if (err != 0)
+		return up_finish(u, err);
+	fs_place(s->fs, u->path, &u->ufs, &u->sub);
+	memcpy(u->version, n.version, sizeof(u->version));
+	up_attributes(u);
+	err = up_begin(u);
+	if (err != 0)
+		return up_finish(u, err);
+	u->run.absent = s->created;
+	u->run.if_version = !s->created && u->version[0] != '\0' ? u->version : NULL;
+	u->run.set = &u->set;
+	u->run.done = up_sent_cb;
+	u->run.user = u;
+	upload_start(s->up, &u->run);
+	return task_wait(t, UP_SENT, up_leave_send);
+}
+
+/* Can the storage have made the object although this was the answer? */
+static bool outcome_open(int err)
+{
+	return err == -EIO || err == -ETIMEDOUT || err == -ECANCELED || err == -ENOTCONN;
+}
+
+static enum task_next up_was_sent(struct task *t)
+{
+	struct op_upload *u = up_of(t);
+	int err = task_err(t) != 0 ? task_err(t) : u->result;
+
+	if (err == 0) {
+		u->attr = u->run.attr;
+		u->size = u->run.size;
+		return task_goto(t, UP_MADE);
+	}
+	if ((err == -ESTALE || err == -EEXIST) && u->doubt && !u->s->fresh)
+		return task_goto(t, UP_ASK);
+	u->s->doubt = outcome_open(err) || (u->doubt && err != -ESTALE && err != -EEXIST);
+	return up_finish(u, err);
+}
+
+/* --- Verify */
+
+static void up_ufs_cb(struct ufs_req *r, int err)
+{
+	up_result(r->user, err);
+}
+
+static void up_leave_stat(struct task *t)
+{
+	ufs_abort(&up_of(t)->stat.req);
+}
+
+static enum task_next up_ask(struct task *t)
+{
+	struct op_upload *u = up_of(t);
+
+	u->run.size = staged_size(u->s->sf);
+	u->theirs = malloc(VERIFY_CHUNK);
+	u->ours = malloc(VERIFY_CHUNK);
+	if (u->theirs == NULL || u->ours == NULL)
+		return up_finish(u, -ENOMEM);
+	u->stat.path = u->sub;
+	u->stat.req.user = u;
+	ufs_stat(u->ufs, &u->stat, up_ufs_cb);
+	return task_wait(t, UP_ASKED, up_leave_stat);
+}
+
+/* It is somebody else's. */
+static enum task_next up_conflict(struct op_upload *u)
+{
+	u->s->doubt = false;
+	return up_finish(u, u->was_created ? -EEXIST : -ESTALE);
+}
+
+static enum task_next up_was_asked(struct task *t)
+{
+	struct op_upload *u = up_of(t);
+
+	if (task_fail(t, u->result == -ENOENT ? 0 : u->result) != 0)
+		return up_finish(u, task_err(t));
+	if (u->result == -ENOENT || u->stat.attr.kind != UFS_FILE ||
+	    u->stat.attr.size != u->run.size)
+		return up_conflict(u);
+	return task_goto(t, UP_COMPARE);
+}
+
+static void up_leave_read(struct task *t)
+{
+	ufs_abort(&up_of(t)->read.req);
+}
+
+static void up_data(struct ufs_read *rq, const void *data, size_t len)
+{
+	struct op_upload *u = rq->req.user;
+
+	memcpy(u->theirs + u->got, data, len);
+	u->got += len;
+}
+
+static enum task_next up_compare(struct task *t)
+{
+	struct op_upload *u = up_of(t);
+	struct session *s = u->s;
+	uint64_t end;
+
+	if (s->fresh)
+		return up_conflict(u); /* written meanwhile: nothing to compare with */
+	/* What was never fetched from the base was not changed either. */
+	while (u->at < u->run.size && staged_map(s->sf, u->at, &end) == STAGED_BASE)
+		u->at = end;
+	if (u->at >= u->run.size) {
+		u->attr = u->stat.attr;
+		u->size = u->run.size;
+		return task_goto(t, UP_MADE);
+	}
+	(void)staged_map(s->sf, u->at, &end);
+	u->chunk = (size_t)MIN(MIN(end, u->run.size) - u->at, (uint64_t)VERIFY_CHUNK);
+	u->got = 0;
+	u->read.path = u->sub;
+	u->read.version = u->stat.attr.version;
+	u->read.off = u->at;
+	u->read.len = u->chunk;
+	u->read.on_data = up_data;
+	u->read.req.user = u;
+	ufs_read(u->ufs, &u->read, up_ufs_cb);
+	return task_wait(t, UP_READ, up_leave_read);
+}
+
+static void up_pread_cb(struct staged_io *io, int err)
+{
+	up_result(io->user, err);
+}
+
+static enum task_next up_was_read(struct task *t)
+{
+	struct op_upload *u = up_of(t);
+
+	if (task_fail(t, u->result) != 0)
+		return up_finish(u, task_err(t));
+	u->io = (struct staged_io){
+	    .sf = u->s->sf, .off = u->at, .len = u->chunk, .done = up_pread_cb, .user = u};
+	staged_pread(&u->io, u->ours);
+	return task_wait(t, UP_COMPARED, NULL);
+}
+
+static enum task_next up_compared(struct task *t)
+{
+	struct op_upload *u = up_of(t);
+
+	if (task_fail(t, u->result) != 0)
+		return up_finish(u, task_err(t));
+	if (memcmp(u->ours, u->theirs, u->chunk) != 0)
+		return up_conflict(u);
+	u->at += u->chunk;
+	return task_goto(t, UP_COMPARE);
+}
+
+/* --- The storage has it */
+
+/* Mode and owner that the storage does not know are what they were, or what was set. */
+static void up_own_attr(const struct op_upload *u, const struct node *n, struct ufs_attr *a)
+{
+	const struct fs *fs = u->s->fs;
+	unsigned own = UFS_SET_MODE | UFS_SET_UID | UFS_SET_GID;
+
+	a->mtime = u->mtime;
+	if ((n->flags & NODE_HAVE_MODE) == 0 && (u->set.what & own) == 0)
+		return;
+	a->have_mode = true;
+	a->mode = (n->flags & NODE_HAVE_MODE) != 0 ? n->mode : fs->file_mode;
+	a->uid = (n->flags & NODE_HAVE_MODE) != 0 ? n->uid : fs->uid;
+	a->gid = (n->flags & NODE_HAVE_MODE) != 0 ? n->gid : fs->gid;
+	if ((u->set.what & UFS_SET_MODE) != 0)
+		a->mode = u->set.mode;
+	if ((u->set.what & UFS_SET_UID) != 0)
+		a->uid = u->set.uid;
+	if ((u->set.what & UFS_SET_GID) != 0)
+		a->gid = u->set.gid;
+}
+
+/* What was asked for meanwhile is still to be set. */
+static void up_forget_set(struct op_upload *u)
+{
+	struct session *s = u->s;
+
+	if (s->mode == u->set.mode)
+		s->set &= ~UFS_SET_MODE;
+	if (s->uid == u->set.uid)
+		s->set &= ~UFS_SET_UID;
+	if (s->gid == u->set.gid)
+		s->set &= ~UFS_SET_GID;
+	if (memcmp(&s->atime, &u->set.atime, sizeof(s->atime)) == 0)
+		s->set &= ~UFS_SET_ATIME;
+	if (memcmp(&s->mtime, &u->set.mtime, sizeof(s->mtime)) == 0)
+		s->set &= ~UFS_SET_MTIME;
+}
+
+static int up_take(struct op_upload *u, bool native)
+{
+	struct session *s = u->s;
+	struct fs *fs = s->fs;
+	struct blob_id bid = {
+	    .ufs = u->ufs, .path = u->sub, .version = u->attr.version, .size = u->size};
+	struct blob *blob;
+	struct node n;
+	int err;
+
+	u->attr.kind = UFS_FILE;
+	u->attr.size = u->size;
+	err = node_load(fs, s->node, &n);
+	if (err != 0)
+		return err;
+	if (!native)
+		up_own_attr(u, &n, &u->attr);
+	blob = cache_blob_get(fs->env.cache, &bid);
+	if (blob == NULL)
+		return -ENOMEM;
+	err = node_set_version(fs, s->node, &u->attr);
+	if (err == 0)
+		err = staged_uploaded(s->sf, blob, u->size);
+	cache_blob_put(&blob);
+	if (err != 0)
+		return err;
+	u->sending = false;
+	s->base = u->size > 0;
+	s->created = s->doubt = false;
+	/* Parts of the next upload may be copied from this version; it will see to that if
+	 * it cannot be noted now. */
+	s->seen = fs->rebinds - 1;
+	(void)session_rebase(s);
+	return session_store(s);
+}
+
+static void up_meta_cb(struct meta_req *r, int err)
+{
+	up_result(r->user, err);
+}
+
+static void up_leave_get(struct task *t)
+{
+	meta_abort(&up_of(t)->get.req);
+}
+
+static enum task_next up_made(struct task *t)
+{
+	struct op_upload *u = up_of(t);
+	struct fs *fs = u->s->fs;
+	bool native = (ufs_can(u->ufs) & UFS_CAN_SETATTR) != 0;
+	int err;
+
+	/* Cancelled or not: it has happened. */
+	err = u->s->state == SESSION_ORPHAN ? 0 : up_take(u, native);
+	if (err != 0 || native || fs->meta == NULL || u->s->state == SESSION_ORPHAN) {
+		if (err == 0)
+			up_forget_set(u);
+		return up_finish(u, err);
+	}
+	if (task_err(t) != 0)
+		return up_finish(u, task_err(t));
+	u->get.path = u->path;
+	u->get.req.user = u;
+	meta_get(fs->meta, &u->get, up_meta_cb);
+	return task_wait(t, UP_RECORD, up_leave_get);
+}
+
+static void up_leave_txn(struct task *t)
+{
+	meta_abort(&up_of(t)->txn.req);
+}
+
+/* The content is stored, its attributes are not: a later upload brings them too. */
+static enum task_next up_unrecorded(struct op_upload *u, int err)
+{
+	u->s->fresh = true;
+	u->s->set |= u->set.what & ~UFS_SET_MTIME;
+	return up_finish(u, err);
+}
+
+static enum task_next up_record(struct task *t)
+{
+	struct op_upload *u = up_of(t);
+	bool had = u->result == 0 && !u->was_created;
+
+	if (task_fail(t, u->result == -ENOENT ? 0 : u->result) != 0)
+		return up_unrecorded(u, task_err(t));
+	u->change.verb = META_PUT;
+	u->change.path = u->path;
+	attr_record(&u->change.rec, had ? &u->get.rec : NULL, &u->attr, &u->set);
+	u->txn.changes = &u->change;
+	u->txn.n = 1;
+	u->txn.req.user = u;
+	meta_txn(u->s->fs->meta, &u->txn, up_meta_cb);
+	return task_wait(t, UP_RECORDED, up_leave_txn);
+}
+
+static enum task_next up_recorded(struct task *t)
+{
+	struct op_upload *u = up_of(t);
+
+	if (task_fail(t, u->result) != 0)
+		return up_unrecorded(u, task_err(t));
+	up_forget_set(u);
+	return up_finish(u, 0);
+}
+
+static void up_fini(struct task *t)
+{
+	struct op_upload *u = up_of(t);
+	struct session *s = u->s;
+	struct fs *fs = s->fs;
+
+	pathlock_end(&u->lock);
+	free(u->theirs);
+	free(u->ours);
+	FREE_OBJ(u);
+	session_unuse(s);
+	fs->nwork--;
+	fs_op_ended(fs);
+}
+
+static const struct task_step up_steps[] = {
+    [UP_LOCK] = {"lock", up_lock, TO(UP_LOCKED) | TO(UP_SEND)},
+    [UP_LOCKED] = {"locked", up_was_locked, TO(UP_LOCK) | TO(UP_SEND)},
+    [UP_SEND] = {"send", up_send, TO(UP_SENT)},
+    [UP_SENT] = {"sent", up_was_sent, TO(UP_ASK) | TO(UP_MADE)},
+    [UP_ASK] = {"ask", up_ask, TO(UP_ASKED)},
+    [UP_ASKED] = {"asked", up_was_asked, TO(UP_COMPARE)},
+    [UP_COMPARE] = {"compare", up_compare, TO(UP_READ) | TO(UP_MADE)},
+    [UP_READ] = {"read", up_was_read, TO(UP_COMPARED)},
+    [UP_COMPARED] = {"compared", up_compared, TO(UP_COMPARE)},
+    [UP_MADE] = {"made", up_made, TO(UP_RECORD)},
+    [UP_RECORD] = {"record", up_record, TO(UP_RECORDED)},
+    [UP_RECORDED] = {"recorded", up_recorded, 0},
+};
+static const struct task_kind up_kind = {"upload", up_steps, ARRAY_LEN(up_steps), up_fini};
+
+void session_upload_start(struct session *s)
+{
+	struct op_upload *u;
+
+	CHECK_OBJ(s, SESSION_MAGIC);
+	assert(s->uploading == NULL);
+	ALLOC_OBJ(u, UPLOAD_MAGIC);
+	if (u == NULL) {
+		s->error = -ENOMEM;
+		s->error_wall_ns = loop_wall(s->fs->env.loop);
+		s->tries++;
+		if (s->state == SESSION_CLOSING)
+			session_failed(s, -ENOMEM);
+		(void)session_store(s);
+		session_wake(s, -ENOMEM);
+		return;
+	}
+	u->s = s;
+	s->uploading = u;
+	session_use(s);
+	s->fs->nwork++;
+	task_start(&u->task, s->fs->env.loop, &up_kind);
+}
+
+void session_upload_cancel(struct session *s)
+{
+	if (s->uploading != NULL)
+		task_cancel(&s->uploading->task, -ECANCELED);
+}
+
+/* A hand-over waits a little for an object that is on its way as a whole, and for what
+ * comes after it; parts of a larger one go on from the next daemon. */
+void session_upload_recall(struct session *s)
+{
+	struct op_upload *u = s->uploading;
+
+	if (u != NULL && (u->task.step < UP_SENT || upload_id(s->up)[0] != '\0'))
+		session_upload_cancel(s);
+}
