@@ -1,0 +1,465 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * UNLINK and RMDIR.
+ *
+ *	lock	the path (a directory: all below), so that no upload brings it back
+ *	look	is it there, and of the right kind?
+ *	ready	a directory is empty; of a file that is open the content is brought here
+ *	record	is there something in the metadata store to be deleted later?
+ *		--- from here on the ledger has an intent ---
+ *	mark	the directory stays although this may be its last entry
+ *	delete	the object
+ *	forget	the record, the session, the name
+ *
+ * Sent again after a crash: with an intent all has been asked, so it goes on at "record";
+ * what is gone already counts as deleted here.
+ *
+ * A write session ends only when the object is gone: if that fails, nothing is lost.
+ */
+#include <errno.h>
+#include <string.h>
+
+#include "ops/change.h"
+#include "ops/ledger.h"
+#include "ops/op.h"
+#include "ops/requests.h"
+#include "ops/session.h"
+
+struct op_remove {
+	struct op op;
+	bool dir, again; /* again: the ledger had an intent */
+	bool intent;
+	uint64_t parent, node; /* node 0: none is bound to the name */
+	bool local;
+	struct pathlock lock;
+	int result;
+	struct name_look look;
+	struct dir_empty empty;
+	struct session_keep keep;
+	struct record_look record;
+	struct dir_mark mark;
+	struct ufs_delete del;
+	struct ufs_rmdir rmdir;
+	const char *paths[1];
+	int errs[1];
+	struct meta_change change;
+	struct meta_txn txn;
+	char path[UFS_PATH_MAX + 1];
+	char name[UFS_NAME_MAX + 1];
+};
+
+enum {
+	RM_BEGIN,
+	RM_LOCK,
+	RM_LOCKED,
+	RM_LOOKED,
+	RM_READY,
+	RM_RECORD,
+	RM_RECORDED,
+	RM_MARKED,
+	RM_DELETED,
+	RM_FORGOTTEN,
+	RM_END
+};
+
+static enum task_next rm_fail(struct op_remove *rm, int err)
+{
+	/* What is held comes again, and the row says how far it was. */
+	if (rm->intent && !rm->op.hold) {
+		ledger_drop(rm->op.fs, rm->op.unique);
+		/* It may have been done all the same: the next look asks. */
+		if (rm->node != 0)
+			(void)node_expire(rm->op.fs, rm->node);
+	}
+	return op_fail(&rm->op, err);
+}
+
+static void rm_resume(struct op_remove *rm, int err)
+{
+	rm->result = err;
+	task_resume(&rm->op.task);
+}
+
+/* What the step waited for ended with. */
+static int rm_result(struct op_remove *rm)
+{
+	return task_fail(&rm->op.task, rm->result);
+}
+
+/* --- Lock */
+
+static enum task_next rm_begin(struct task *t)
+{
+	struct op_remove *rm = OP_OF(t, op_remove);
+	struct fs *fs = rm->op.fs;
+
+	if (task_err(t) != 0)
+		return rm_fail(rm, task_err(t));
+	switch (ledger_seen(fs, rm->op.unique, NULL)) {
+	case LEDGER_DONE:
+		ledger_drop(fs, rm->op.unique);
+		fuse_reply_err(op_take(&rm->op), 0);
+		return task_end(t);
+	case LEDGER_INTENT:
+		rm->again = rm->intent = true;
+		break;
+	case LEDGER_NEW:
+		break;
+	}
+	return task_goto(t, RM_LOCK);
+}
+
+static void rm_locked_cb(struct pathlock *l)
+{
+	task_resume(&container_of(l, struct op_remove, lock)->op.task);
+}
+
+static void rm_leave_lock(struct task *t)
+{
+	pathlock_end(&OP_OF(t, op_remove)->lock);
+}
+
+/* An upload of what is going to be deleted need not end first, unless the object may
+ * appear all the same. */
+static void give_up_upload(struct op_remove *rm)
+{
+	struct session *s;
+	struct node n;
+
+	if (node_find(rm->op.fs, rm->parent, rm->name, &n) != 0)
+		return;
+	s = session_of(rm->op.fs, n.id);
+	if (s != NULL)
+		session_upload_recall(s);
+}
+
+static enum task_next rm_lock(struct task *t)
+{
+	struct op_remove *rm = OP_OF(t, op_remove);
+	int err = task_err(t);
+
+	if (err == 0)
+		err = node_child_path(rm->op.fs, rm->parent, rm->name, rm->path);
+	if (err == 0)
+		err = pathlock_add(&rm->lock, rm->path, rm->dir);
+	if (err != 0)
+		return rm_fail(rm, err);
+	if (pathlock_try(&rm->op.fs->locks, &rm->lock, rm_locked_cb))
+		return task_goto(t, RM_LOCKED);
+	give_up_upload(rm);
+	return task_wait(t, RM_LOCKED, rm_leave_lock);
+}
+
+static void rm_leave_look(struct task *t)
+{
+	name_look_abort(&OP_OF(t, op_remove)->look);
+}
+
+static void rm_looked_cb(struct name_look *l, int err)
+{
+	rm_resume(l->user, err);
+}
+
+static enum task_next rm_locked(struct task *t)
+{
+	struct op_remove *rm = OP_OF(t, op_remove);
+	struct fs *fs = rm->op.fs;
+	char path[UFS_PATH_MAX + 1];
+	struct node n;
+	int err = task_err(t);
+
+	if (err == 0)
+		err = node_child_path(fs, rm->parent, rm->name, path);
+	if (err != 0)
+		return rm_fail(rm, err);
+	if (strcmp(path, rm->path) != 0) { /* moved while this waited */
+		pathlock_end(&rm->lock);
+		return task_goto(t, RM_LOCK);
+	}
+	if (rm->again) {
+		if (node_find(fs, rm->parent, rm->name, &n) == 0)
+			rm->node = n.id;
+		return task_goto(t, RM_RECORD);
+	}
+	if (path_is_mount(fs, rm->path))
+		return rm_fail(rm, -EBUSY);
+	rm->look.parent = rm->parent;
+	rm->look.name = rm->name;
+	rm->look.path = rm->path;
+	rm->look.user = rm;
+	name_look(fs, &rm->look, rm_looked_cb);
+	return task_wait(t, RM_LOOKED, rm_leave_look);
+}
+
+/* --- Look, ready */
+
+static void rm_leave_empty(struct task *t)
+{
+	dir_empty_abort(&OP_OF(t, op_remove)->empty);
+}
+
+static void rm_empty_cb(struct dir_empty *e, int err)
+{
+	rm_resume(e->user, err);
+}
+
+static void rm_leave_keep(struct task *t)
+{
+	session_keep_abort(&OP_OF(t, op_remove)->keep);
+}
+
+static void rm_kept_cb(struct session_keep *k, int err)
+{
+	rm_resume(k->user, err);
+}
+
+static enum task_next rm_looked(struct task *t)
+{
+	struct op_remove *rm = OP_OF(t, op_remove);
+	int err = rm_result(rm);
+
+	if (err == 0 && rm->dir != (rm->look.n.kind == UFS_DIR))
+		err = rm->dir ? -ENOTDIR : -EISDIR;
+	if (err != 0)
+		return rm_fail(rm, err);
+	rm->node = rm->look.n.id;
+	rm->local = rm->look.local;
+	if (rm->dir) {
+		rm->empty.node = rm->node;
+		rm->empty.path = rm->path;
+		rm->empty.user = rm;
+		dir_empty(rm->op.fs, &rm->empty, rm_empty_cb);
+		return task_wait(t, RM_READY, rm_leave_empty);
+	}
+	if (rm->local)
+		return task_goto(t, RM_RECORD);
+	rm->keep.user = rm;
+	session_keep(rm->op.fs, rm->node, &rm->keep, rm_kept_cb);
+	return task_wait(t, RM_READY, rm_leave_keep);
+}
+
+static enum task_next rm_ready(struct task *t)
+{
+	struct op_remove *rm = OP_OF(t, op_remove);
+
+	if (rm_result(rm) != 0)
+		return rm_fail(rm, task_err(t));
+	return task_goto(t, RM_RECORD);
+}
+
+/* --- Record, mark, delete */
+
+static void rm_leave_record(struct task *t)
+{
+	record_look_abort(&OP_OF(t, op_remove)->record);
+}
+
+static void rm_record_cb(struct record_look *l, int err)
+{
+	rm_resume(l->user, err);
+}
+
+static enum task_next rm_record(struct task *t)
+{
+	struct op_remove *rm = OP_OF(t, op_remove);
+
+	if (task_err(t) != 0)
+		return rm_fail(rm, task_err(t));
+	rm->record.path = rm->path;
+	rm->record.dir = rm->dir;
+	rm->record.user = rm;
+	record_look(rm->op.fs, &rm->record, rm_record_cb);
+	return task_wait(t, RM_RECORDED, rm_leave_record);
+}
+
+static void rm_leave_mark(struct task *t)
+{
+	dir_mark_abort(&OP_OF(t, op_remove)->mark);
+}
+
+static void rm_mark_cb(struct dir_mark *m, int err)
+{
+	rm_resume(m->user, err);
+}
+
+static enum task_next rm_recorded(struct task *t)
+{
+	struct op_remove *rm = OP_OF(t, op_remove);
+	int err = rm_result(rm);
+
+	if (err != 0)
+		return rm_fail(rm, err);
+	if (rm->local) {
+		rm->result = 0;
+		return task_goto(t, RM_DELETED);
+	}
+	if (!rm->intent) {
+		err = ledger_intent(rm->op.fs, rm->op.unique, NULL);
+		/* In the database before the storage hears of it. */
+		if (err == 0)
+			err = statedb_commit(rm->op.fs->db);
+		if (err != 0)
+			return rm_fail(rm, err);
+		rm->intent = true;
+	}
+	rm->op.on_wire = true;
+	rm->mark.child = rm->path;
+	rm->mark.node = rm->parent;
+	rm->mark.user = rm;
+	dir_mark(rm->op.fs, &rm->mark, rm_mark_cb);
+	return task_wait(t, RM_MARKED, rm_leave_mark);
+}
+
+static void rm_leave_delete(struct task *t)
+{
+	struct op_remove *rm = OP_OF(t, op_remove);
+
+	ufs_abort(rm->dir ? &rm->rmdir.req : &rm->del.req);
+}
+
+static void rm_deleted_cb(struct ufs_req *r, int err)
+{
+	struct op_remove *rm = r->user;
+
+	rm_resume(rm, err == 0 && !rm->dir ? rm->errs[0] : err);
+}
+
+static enum task_next rm_marked(struct task *t)
+{
+	struct op_remove *rm = OP_OF(t, op_remove);
+	const char *sub;
+	struct ufs *ufs;
+
+	if (rm_result(rm) != 0)
+		return rm_fail(rm, task_err(t));
+	fs_place(rm->op.fs, rm->path, &ufs, &sub);
+	if (rm->dir) {
+		rm->rmdir.path = sub;
+		rm->rmdir.req.user = rm;
+		ufs_rmdir(ufs, &rm->rmdir, rm_deleted_cb);
+	} else {
+		rm->paths[0] = sub;
+		rm->del.paths = rm->paths;
+		rm->del.n = 1;
+		rm->del.errs = rm->errs;
+		rm->del.req.user = rm;
+		ufs_delete(ufs, &rm->del, rm_deleted_cb);
+	}
+	return task_wait(t, RM_DELETED, rm_leave_delete);
+}
+
+static void rm_leave_txn(struct task *t)
+{
+	meta_abort(&OP_OF(t, op_remove)->txn.req);
+}
+
+static void rm_txn_cb(struct meta_req *r, int err)
+{
+	rm_resume(r->user, err);
+}
+
+static enum task_next rm_deleted(struct task *t)
+{
+	struct op_remove *rm = OP_OF(t, op_remove);
+	bool gone = rm->result == -ENOENT && rm->again;
+
+	if (task_fail(t, gone ? 0 : rm->result) != 0)
+		return rm_fail(rm, task_err(t));
+	if (!rm->record.found)
+		return task_goto(t, RM_END);
+	rm->change.verb = META_DEL;
+	rm->change.path = rm->path;
+	rm->txn.changes = &rm->change;
+	rm->txn.n = 1;
+	rm->txn.req.user = rm;
+	meta_txn(rm->op.fs->meta, &rm->txn, rm_txn_cb);
+	return task_wait(t, RM_FORGOTTEN, rm_leave_txn);
+}
+
+/* --- The end */
+
+static enum task_next rm_forgotten(struct task *t)
+{
+	struct op_remove *rm = OP_OF(t, op_remove);
+
+	/* Held: it comes again and does this again.  Else the thing is gone, whatever is
+	 * left of it in the store. */
+	if (task_err(t) != 0 && rm->op.hold)
+		return rm_fail(rm, task_err(t));
+	if (task_err(t) != 0 || rm->result != 0)
+		log_warn("/%s: deleted, but its attributes stay in the metadata store: %s",
+		    rm->path, strerror(task_err(t) != 0 ? -task_err(t) : -rm->result));
+	return task_goto(t, RM_END);
+}
+
+static enum task_next rm_end(struct task *t)
+{
+	struct op_remove *rm = OP_OF(t, op_remove);
+	struct fs *fs = rm->op.fs;
+	struct session *s = rm->node != 0 ? session_of(fs, rm->node) : NULL;
+	int err = 0;
+
+	if (rm->node != 0)
+		err = node_drop_name(fs, rm->node);
+	else
+		fs_touch(fs, rm->parent, rm->name);
+	if (err == 0 && s != NULL)
+		(void)session_orphan(s);
+	if (err != 0 && err != -ENOENT)
+		return rm_fail(rm, err);
+	/* Without room for the row the intent stays, and says enough. */
+	(void)ledger_done(fs, rm->op.unique, NULL);
+	fuse_reply_err(op_take(&rm->op), 0);
+	return task_end(t);
+}
+
+static void rm_fini(struct task *t)
+{
+	struct op_remove *rm = OP_OF(t, op_remove);
+
+	pathlock_end(&rm->lock);
+	op_free(&rm->op);
+}
+
+static const struct task_step rm_steps[] = {
+    [RM_BEGIN] = {"begin", rm_begin, TO(RM_LOCK)},
+    [RM_LOCK] = {"lock", rm_lock, TO(RM_LOCKED)},
+    [RM_LOCKED] = {"locked", rm_locked, TO(RM_LOCK) | TO(RM_LOOKED) | TO(RM_RECORD)},
+    [RM_LOOKED] = {"looked", rm_looked, TO(RM_READY) | TO(RM_RECORD)},
+    [RM_READY] = {"ready", rm_ready, TO(RM_RECORD)},
+    [RM_RECORD] = {"record", rm_record, TO(RM_RECORDED)},
+    [RM_RECORDED] = {"recorded", rm_recorded, TO(RM_MARKED) | TO(RM_DELETED)},
+    [RM_MARKED] = {"marked", rm_marked, TO(RM_DELETED)},
+    [RM_DELETED] = {"deleted", rm_deleted, TO(RM_FORGOTTEN) | TO(RM_END)},
+    [RM_FORGOTTEN] = {"forgotten", rm_forgotten, TO(RM_END)},
+    [RM_END] = {"end", rm_end, 0},
+};
+static const struct task_kind rm_kind = {"remove", rm_steps, ARRAY_LEN(rm_steps), rm_fini};
+
+static void remove_common(fuse_req_t req, fuse_ino_t parent, const char *name, bool dir)
+{
+	struct fs *fs = fs_of(req);
+	struct op_remove *rm;
+
+	if (fs->staging == NULL || strlen(name) > UFS_NAME_MAX) {
+		fuse_reply_err(req, fs->staging == NULL ? EROFS : ENAMETOOLONG);
+		return;
+	}
+	rm = op_new(fs, req, sizeof(*rm));
+	if (rm == NULL)
+		return;
+	rm->dir = dir;
+	rm->parent = parent;
+	memcpy(rm->name, name, strlen(name) + 1);
+	op_run(&rm->op, &rm_kind);
+}
+
+void remove_unlink(fuse_req_t req, fuse_ino_t parent, const char *name)
+{
+	remove_common(req, parent, name, false);
+}
+
+void remove_rmdir(fuse_req_t req, fuse_ino_t parent, const char *name)
+{
+	remove_common(req, parent, name, true);
+}
