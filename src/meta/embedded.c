@@ -207,7 +207,11 @@ static void read_work(struct pool_job *job)
 
 static void read_done(struct pool_job *job)
 {
-	batch_end(batch_of(job));
+	struct batch *b = batch_of(job);
+
+	batch_end(b);
+	if (b->rep.broken)
+		meta_lost(b->e->be.meta, b->rep.et.s);
 }
 
 static void write_work(struct pool_job *job)

@@ -128,6 +128,7 @@ static int open_env(struct db *db, const char *path)
 {
 	struct stat st;
 	uint64_t map = MAP_FIRST;
+	mdb_filehandle_t fd;
 	int rc;
 
 	/* Room for what is there, and for as much again. */
@@ -139,7 +140,11 @@ static int open_env(struct db *db, const char *path)
 		return rc;
 	mdb_env_set_maxdbs(db->env, 4);
 	mdb_env_set_mapsize(db->env, db->map);
-	return mdb_env_open(db->env, path, ENV_FLAGS, 0600);
+	rc = mdb_env_open(db->env, path, ENV_FLAGS, 0600);
+	/* LMDB leaves it open for whatever is started later. */
+	if (rc == 0 && mdb_env_get_fd(db->env, &fd) == 0 && fcntl(fd, F_SETFD, FD_CLOEXEC) != 0)
+		rc = errno;
+	return rc;
 }
 
 static void close_env(struct db *db)
@@ -287,7 +292,8 @@ int db_open(struct db **out, const char *dir, uint64_t limit, const struct epoch
 	err = paths_make_dir(dir, 0700);
 	if (err != 0)
 		return errtext_set(et, err, "metadata store %s: create directory: %s", dir,
-		    strerror(-err));
+		    err == -EPERM ? "it must be its user's or root's and writable by nobody else"
+				  : strerror(-err));
 	ALLOC_OBJ(db, DB_MAGIC);
 	if (db == NULL)
 		return errtext_set(et, -ENOMEM, "metadata store %s: out of memory", dir);

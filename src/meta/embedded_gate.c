@@ -55,8 +55,10 @@ static int renew(struct db_gate *g, struct db_seat *s)
 
 	mdb_txn_reset(s->txn);
 	rc = mdb_txn_renew(s->txn);
-	if (rc != 0)
+	if (rc != 0) {
+		g->broken = true; /* it needs nothing that could lack for a while */
 		return db_err(rc);
+	}
 	s->snapshot = mdb_txn_id(s->txn);
 	assert(s->snapshot == g->last);
 	return 0;

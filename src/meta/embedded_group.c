@@ -105,6 +105,12 @@ static enum outcome one_failed(const struct group *gr, struct meta_call *c, int 
 		err = grow_for(gr, c);
 		if (err == 0)
 			return OUT_AGAIN;
+	} else if (err == -E2BIG) {
+		if (gr->only == NULL)
+			return OUT_ALONE;
+		err = errtext_set(&gr->rep->et, -EINVAL,
+		    "metadata store %s: a transaction of %u changes is too large", gr->db->dir,
+		    c->n);
 	}
 	c->err = err;
 	return OUT_AGAIN;
@@ -138,6 +144,8 @@ static enum outcome commit(const struct group *gr, MDB_txn *txn)
 		return OUT_DONE;
 	}
 	db->garbage_left = true; /* perhaps */
+	if (err == -E2BIG && gr->only == NULL)
+		return OUT_ALONE;
 	if (err == -EFBIG) {
 		if (gr->only == NULL && db->map >= db->limit)
 			return OUT_ALONE;
@@ -216,6 +224,9 @@ void db_write(struct db *db, struct meta_calls *calls, struct db_report *rep)
 	/* What could not be swept is tried again with the next transaction. */
 	rep->garbage_left = db->garbage_left && rep->commits > 0;
 	rep->broken = db_gate_broken(db);
+	if (rep->broken && rep->et.s[0] == '\0')
+		errtext_set(&rep->et, -EIO, "metadata store %s: failed, and is opened again",
+		    db->dir);
 }
 
 void db_read(struct db *db, struct meta_calls *calls, struct db_report *rep)
@@ -238,4 +249,8 @@ void db_read(struct db *db, struct meta_calls *calls, struct db_report *rep)
 	}
 	if (seat != NULL && err == 0)
 		db_gate_leave(db, seat);
+	rep->broken = db_gate_broken(db);
+	if (rep->broken)
+		errtext_set(&rep->et, -EIO, "metadata store %s: failed, and is opened again",
+		    db->dir);
 }

@@ -96,8 +96,8 @@ bool db_gate_broken(struct db *db);
 /* Waits until nobody reads, and keeps it so. */
 void db_gate_alone(struct db *db, bool alone);
 
-/* --- Rows.  The errno of an LMDB code.  A full map is -EFBIG, which stays inside: it
- * can grow; a full disk is -ENOSPC. */
+/* --- Rows.  The errno of an LMDB code; a full disk is -ENOSPC.  Two stay inside: a
+ * full map, which can grow, is -EFBIG, a full transaction, which can be cut, -E2BIG. */
 int db_err(int rc);
 static inline MDB_val db_val(const void *data, size_t len)
 {

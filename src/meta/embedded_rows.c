@@ -15,8 +15,9 @@ int db_err(int rc)
 	case MDB_NOTFOUND:
 		return -ENOENT;
 	case MDB_MAP_FULL:
-	case MDB_TXN_FULL:
 		return -EFBIG;
+	case MDB_TXN_FULL:
+		return -E2BIG;
 	default:
 		return -EIO;
 	}

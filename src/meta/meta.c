@@ -17,6 +17,8 @@
 
 /* Between two attempts to open a store that failed. */
 #define RETRY_NS (3 * NS_PER_S)
+/* Between two lines of the log about the same failure. */
+#define TELL_NS (60 * NS_PER_S)
 
 static void retry_fired(struct timer *t);
 
@@ -80,9 +82,15 @@ static void retry_fired(struct timer *t)
 
 void meta_note(struct meta *m, const char *words)
 {
+	uint64_t now = loop_now(m->env.loop);
+
 	CHECK_OBJ(m, META_MAGIC);
-	if (strncmp(m->error, words, sizeof(m->error) - 1) != 0)
+	/* A failure that goes on is not told all the time. */
+	if (m->told == 0 || now - m->told >= TELL_NS ||
+	    strncmp(m->error, words, sizeof(m->error) - 1) != 0) {
 		log_error("%s", words);
+		m->told = now;
+	}
 	(void)snprintf(m->error, sizeof(m->error), "%s", words);
 }
 
@@ -138,7 +146,10 @@ void meta_closed(struct meta *m)
 {
 	CHECK_OBJ(m, META_MAGIC);
 	if (m->state == STORE_LOST) {
-		fail(m, m->error);
+		char words[sizeof(m->error)];
+
+		memcpy(words, m->error, sizeof(words));
+		fail(m, words);
 		return;
 	}
 	assert(m->state == STORE_CLOSING);

@@ -29,6 +29,7 @@ struct meta {
 	void *closed_arg;
 	struct deferred tell;
 	char error[256];
+	uint64_t told; /* when the log got it; 0: never */
 
 	struct meta_calls calls; /* all, in the order they came */
 	unsigned running;	 /* requests without answer */

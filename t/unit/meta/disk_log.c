@@ -15,6 +15,7 @@
 #include "base/queue.h"
 
 #define SECTOR 512
+#define META_PAGES 8192
 
 struct written {
 	STAILQ_ENTRY(written) link;
@@ -26,6 +27,7 @@ struct written {
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static pthread_cond_t cond = PTHREAD_COND_INITIALIZER;
 static bool on, hold, held;
+static unsigned fail_meta;
 static dev_t dev;
 static ino_t ino;
 static unsigned char *safe; /* what is synced */
@@ -101,6 +103,11 @@ ssize_t disk_log_pwrite(int fd, const void *buf, size_t len, off_t at)
 
 	if (ours && hook != NULL)
 		hook(hook_arg);
+	if (ours && fail_meta > 0 && at < META_PAGES) {
+		fail_meta--;
+		errno = EIO;
+		return -1;
+	}
 	n = real(fd, buf, len, at);
 	if (ours && n > 0)
 		note(fd, buf, (size_t)n, at);
@@ -200,6 +207,11 @@ void disk_log_hook(void (*fn)(void *arg), void *arg)
 {
 	hook_arg = arg;
 	hook = fn;
+}
+
+void disk_log_fail_meta(void)
+{
+	fail_meta = 2;
 }
 
 void disk_log_hold(bool on_hold)

@@ -20,6 +20,9 @@ void disk_log_hook(void (*fn)(void *arg), void *arg);
 void disk_log_hold(bool hold);
 /* Does one wait? */
 bool disk_log_held(void);
+/* The next write of the page that names a commit fails with EIO, and so does LMDB's
+ * attempt to undo it. */
+void disk_log_fail_meta(void);
 /* What a machine that loses power now could find; seed decides about what is not
  * synced.  From the hook too. */
 void disk_log_image(const char *path, uint64_t seed);

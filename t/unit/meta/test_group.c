@@ -198,6 +198,38 @@ Test(meta_group, an_error_of_the_disk)
 	cr_assert_eq(meta_rig_mode(&g, "a"), 3);
 }
 
+Test(meta_group, a_commit_that_cannot_be_undone)
+{
+	struct meta_status st;
+
+	meta_rig_open(&g);
+	cr_assert_eq(meta_rig_put(&g, "a", 1), 0);
+	for (int round = 0; round < 3; round++) {
+		int err;
+
+		follow();
+		disk_log_fail_meta();
+		err = meta_rig_put(&g, "a", 2);
+		cr_assert_eq(err, -EIO, "%d", err);
+		meta_rig_settle(&g);
+		disk_log_stop();
+		st = meta_rig_status(&g);
+		cr_assert(!st.open, "LMDB does not go on");
+		cr_assert_neq(st.error[0], '\0');
+		cr_assert_eq(meta_rig_mode(&g, "a"), -EIO);
+		if (round == 2)
+			break; /* closed in this state */
+		test_clock_advance(&g.clock, 4 * NS_PER_S);
+		meta_rig_settle(&g);
+		cr_assert(meta_rig_status(&g).open, "%s", meta_rig_status(&g).error);
+		cr_assert_eq(meta_rig_mode(&g, "a"), 1, "it was not done");
+	}
+	meta_rig_free(&g);
+	meta_rig_open(&g);
+	cr_assert_eq(meta_rig_mode(&g, "a"), 1);
+	cr_assert_eq(meta_rig_put(&g, "a", 3), 0);
+}
+
 /* --- Sweeping */
 
 Test(meta_group, a_large_directory_goes_in_pieces)

@@ -301,7 +301,7 @@ Test(meta_life, a_directory_that_cannot_be)
 	(void)snprintf(g.dir, sizeof(g.dir), "%s/open", g.top);
 	cr_assert_eq(mkdir(g.dir, 0777), 0);
 	cr_assert_eq(chmod(g.dir, 0777), 0);
-	refused("Operation not permitted");
+	refused("writable by nobody else");
 }
 
 Test(meta_life, half_a_store_is_begun_afresh)
