@@ -43,11 +43,13 @@ static int make_dirs(const char *path, struct errtext *et)
 			      strerror(-err));
 }
 
-/* Files that may be in a directory that is not ours yet. */
+/* What may be in a directory that is not ours yet: also what must outlive a cache that
+ * somebody has emptied. */
 static bool harmless(const char *name)
 {
 	return strcmp(name, ".") == 0 || strcmp(name, "..") == 0 || strcmp(name, "lock") == 0 ||
-	       strcmp(name, "lost+found") == 0;
+	       strcmp(name, "lost+found") == 0 || strcmp(name, "meta") == 0 ||
+	       strcmp(name, "staged") == 0;
 }
 
 static int check_empty(int dir_fd)
@@ -118,7 +120,7 @@ static int check_identity(struct cache *c, struct errtext *et)
 	if (n < 0 || strcmp(text, identity) != 0)
 		return errtext_set(et, -EINVAL,
 		    "page store %s: of a format that this build does not know; "
-		    "empty the directory or name another one",
+		    "delete all but meta and staged in it, or name another one",
 		    c->dir);
 	return 0;
 }

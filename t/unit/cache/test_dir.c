@@ -94,8 +94,15 @@ Test(cache_dir, a_directory_that_is_not_ours_is_refused)
 	cr_assert_eq(cache_new(&c, &env, -1, &et), -EINVAL);
 	cr_assert_not_null(strstr(et.s, "not empty"), "%s", et.s);
 	unlink(path);
+	/* These outlive the cache. */
+	snprintf(path, sizeof(path), "%s/meta", g.dir);
+	cr_assert_eq(mkdir(path, 0700), 0);
+	snprintf(path, sizeof(path), "%s/staged", g.dir);
+	cr_assert_eq(mkdir(path, 0700), 0);
+	cr_assert_eq(cache_new(&c, &env, -1, &et), 0, "%s", et.s);
+	cache_free(&c);
 	snprintf(path, sizeof(path), "%s/identity", g.dir);
-	fd = open(path, O_CREAT | O_RDWR, 0600);
+	fd = open(path, O_CREAT | O_RDWR | O_TRUNC, 0600);
 	cr_assert_eq(write(fd, "batonfs page store 9\n", 21), 21);
 	close(fd);
 	cr_assert_eq(cache_new(&c, &env, -1, &et), -EINVAL);
