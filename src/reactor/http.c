@@ -143,15 +143,21 @@ static void sock_drop(struct http_sock *hs)
 	free(hs);
 }
 
+static struct http_xfer *xfer_of_easy(CURL *easy)
+{
+	char *priv = NULL;
+
+	if (easy != NULL)
+		curl_easy_getinfo(easy, CURLINFO_PRIVATE, &priv);
+	return (struct http_xfer *)(void *)priv;
+}
+
 /* A socket that cannot be watched fails its transfer.  Told so, libcurl would give
  * the whole multi handle up for good. */
 static int sock_lost(struct http *h, CURL *easy)
 {
-	struct http_xfer *x;
-	char *priv = NULL;
+	struct http_xfer *x = xfer_of_easy(easy);
 
-	curl_easy_getinfo(easy, CURLINFO_PRIVATE, &priv);
-	x = (struct http_xfer *)(void *)priv;
 	if (x != NULL) {
 		x->lost = true;
 		http_end_soon(h);
@@ -163,8 +169,11 @@ static int socket_cb(CURL *easy, curl_socket_t s, int what, void *arg, void *soc
 {
 	struct http *h = arg;
 	struct http_sock *hs = sockarg;
+	struct http_xfer *x = xfer_of_easy(easy);
 	unsigned want = 0;
 
+	if (x != NULL)
+		x->fd = what != CURL_POLL_REMOVE ? s : -1;
 	if (what == CURL_POLL_REMOVE) {
 		if (hs != NULL) {
 			curl_multi_assign(h->multi, s, NULL);

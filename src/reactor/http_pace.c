@@ -15,13 +15,9 @@
 /* Bytes given to the kernel that the other side has not acknowledged. */
 static uint64_t unsent(struct http_xfer *x)
 {
-	curl_socket_t fd = CURL_SOCKET_BAD;
 	int n = 0;
 
-	if (curl_easy_getinfo(x->easy, CURLINFO_ACTIVESOCKET, &fd) != CURLE_OK ||
-	    fd == CURL_SOCKET_BAD || ioctl(fd, SIOCOUTQ, &n) != 0 || n < 0)
-		return 0;
-	return (uint64_t)n;
+	return x->fd != -1 && ioctl(x->fd, SIOCOUTQ, &n) == 0 && n > 0 ? (uint64_t)n : 0;
 }
 
 /* Of the body; with TLS a little less. */

@@ -40,6 +40,7 @@ struct http_xfer {
 	bool head_done;
 	bool lost; /* its socket cannot be watched */
 	bool stalled;
+	int fd; /* of its connection, or -1; CURLINFO_ACTIVESOCKET tells after the end only */
 	struct {
 		struct timer timer;
 		uint64_t moved, moved_at; /* bytes both ways, and when that last grew */

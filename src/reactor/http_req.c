@@ -21,6 +21,7 @@ int http_xfer_new(struct http_xfer **out, struct http *h)
 	if (x == NULL)
 		return -ENOMEM;
 	x->http = h;
+	x->fd = -1;
 	x->easy = curl_easy_init();
 	if (x->easy == NULL) {
 		http_xfer_free(out);
@@ -50,6 +51,7 @@ void http_xfer_reset(struct http_xfer *x)
 	x->head = NULL;
 	x->head_len = x->head_size = x->head_bytes = 0;
 	x->body_sent = 0;
+	x->fd = -1;
 	x->head_done = x->sunk = x->lost = x->stalled = false;
 	x->req = NULL;
 	x->errbuf[0] = '\0';

@@ -35,6 +35,12 @@ struct answer {
 	unsigned used;
 };
 
+struct intake {
+	struct http_script_intake in;
+	char match[128];
+	unsigned used;
+};
+
 struct conn {
 	SLIST_ENTRY(conn) link;
 	struct http_script *hs;
@@ -58,6 +64,8 @@ struct http_script {
 	unsigned nconns, open;
 	struct http_script_req **reqs;
 	unsigned nreqs;
+	struct intake intakes[8];
+	unsigned nintakes;
 	http_script_handler *handler;
 	void *handler_arg;
 };
@@ -126,8 +134,9 @@ static bool send_paced(
 	return true;
 }
 
-/* One more read into the connection's buffer; false at the end. */
-static bool fill(struct conn *c)
+/* One more read into the connection's buffer, of so many bytes at most (0: any); false
+ * at the end. */
+static bool fill(struct conn *c, size_t most)
 {
 	ssize_t n;
 
@@ -138,7 +147,9 @@ static bool fill(struct conn *c)
 	}
 	if (pause_or_stop(c->hs, c->fd, POLLIN, -1))
 		return false;
-	n = recv(c->fd, c->buf + c->have, c->size - c->have, 0);
+	if (most == 0 || most > c->size - c->have)
+		most = c->size - c->have;
+	n = recv(c->fd, c->buf + c->have, most, 0);
 	if (n <= 0)
 		return false;
 	c->have += (size_t)n;
@@ -175,6 +186,62 @@ static void free_req(struct http_script_req *rq)
 	free(rq);
 }
 
+static bool matches(const struct http_script_req *rq, const char *match)
+{
+	char *line;
+	bool yes;
+
+	if (match == NULL)
+		return true;
+	MUST(asprintf(&line, "%s %s", rq->method, rq->target) >= 0);
+	yes = strstr(line, match) != NULL;
+	free(line);
+	return yes;
+}
+
+static struct http_script_intake choose_intake(struct conn *c, const struct http_script_req *rq)
+{
+	struct http_script_intake in = { 0 };
+
+	pthread_mutex_lock(&c->hs->lock);
+	for (unsigned i = 0; i < c->hs->nintakes; i++) {
+		struct intake *it = &c->hs->intakes[i];
+
+		if ((it->in.times != 0 && it->used >= it->in.times) || !matches(rq, it->match))
+			continue;
+		it->used++;
+		in = it->in;
+		break;
+	}
+	pthread_mutex_unlock(&c->hs->lock);
+	return in;
+}
+
+/* The body, as it is to be taken; false: the connection is to end. */
+static bool read_body(struct conn *c, const struct http_script_req *rq, size_t head_len)
+{
+	struct http_script_intake in = choose_intake(c, rq);
+	struct linger rst = { .l_onoff = 1, .l_linger = 0 };
+	int small = 16384;
+
+	if (in.slow_bytes != 0)
+		setsockopt(c->fd, SOL_SOCKET, SO_RCVBUF, &small, sizeof(small));
+	while (c->have < head_len + rq->body_len) {
+		if (in.end != HTTP_SCRIPT_KEEP && c->have >= head_len + in.stop_at) {
+			if (in.end == HTTP_SCRIPT_RESET)
+				setsockopt(c->fd, SOL_SOCKET, SO_LINGER, &rst, sizeof(rst));
+			if (in.end == HTTP_SCRIPT_STALL)
+				pause_or_stop(c->hs, c->fd, POLLRDHUP, -1);
+			return false;
+		}
+		if (in.slow_bytes != 0 && pause_or_stop(c->hs, -1, 0, (int)in.slow_ms))
+			return false;
+		if (!fill(c, in.slow_bytes))
+			return false;
+	}
+	return true;
+}
+
 static struct http_script_req *read_req(struct conn *c)
 {
 	struct http_script_req *rq;
@@ -182,7 +249,7 @@ static struct http_script_req *read_req(struct conn *c)
 	size_t head_len;
 
 	while (c->have == 0 || (end = strstr(c->buf, "\r\n\r\n")) == NULL)
-		if (c->have > HEAD_MAX || !fill(c))
+		if (c->have > HEAD_MAX || !fill(c, 0))
 			return NULL;
 	rq = calloc(1, sizeof(*rq));
 	MUST(rq != NULL);
@@ -200,29 +267,14 @@ static struct http_script_req *read_req(struct conn *c)
 		rq->body_len = strtoull(num, NULL, 10);
 	if (http_script_header(rq, "expect", num, sizeof(num)) != NULL)
 		send_bytes(c, "HTTP/1.1 100 Continue\r\n\r\n", 25);
-	while (c->have < head_len + rq->body_len) {
-		if (!fill(c)) {
-			free_req(rq);
-			return NULL;
-		}
+	if (!read_body(c, rq, head_len)) {
+		free_req(rq);
+		return NULL;
 	}
 	rq->body = must_memdup(c->buf + head_len, rq->body_len);
 	c->have -= head_len + rq->body_len;
 	memmove(c->buf, c->buf + head_len + rq->body_len, c->have + 1);
 	return rq;
-}
-
-static bool matches(const struct http_script_req *rq, const char *match)
-{
-	char *line;
-	bool yes;
-
-	if (match == NULL)
-		return true;
-	MUST(asprintf(&line, "%s %s", rq->method, rq->target) >= 0);
-	yes = strstr(line, match) != NULL;
-	free(line);
-	return yes;
 }
 
 /* Fills *out with an answer whose raw is the caller's to free. */
@@ -488,6 +540,18 @@ void http_script_set_handler(struct http_script *hs, http_script_handler *fn, vo
 	pthread_mutex_unlock(&hs->lock);
 }
 
+void http_script_add_intake(struct http_script *hs, const struct http_script_intake *in)
+{
+	struct intake *it;
+
+	pthread_mutex_lock(&hs->lock);
+	MUST(hs->nintakes < sizeof(hs->intakes) / sizeof(hs->intakes[0]));
+	it = &hs->intakes[hs->nintakes++];
+	it->in = *in;
+	snprintf(it->match, sizeof(it->match), "%s", in->match != NULL ? in->match : "");
+	pthread_mutex_unlock(&hs->lock);
+}
+
 static unsigned read_locked(struct http_script *hs, const unsigned *value)
 {
 	unsigned n;
@@ -554,6 +618,11 @@ static bool wait_for(struct http_script *hs, const unsigned *value, unsigned n, 
 	ok = at_least ? *value >= n : *value <= n;
 	pthread_mutex_unlock(&hs->lock);
 	return ok;
+}
+
+unsigned http_script_intake_used(struct http_script *hs, unsigned i)
+{
+	return read_locked(hs, &hs->intakes[i].used);
 }
 
 bool http_script_wait(struct http_script *hs, unsigned n, unsigned timeout_ms)

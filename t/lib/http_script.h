@@ -73,6 +73,20 @@ unsigned http_script_port(const struct http_script *hs);
 
 /* Adds an answer (everything is copied). */
 void http_script_add(struct http_script *hs, const struct http_script_answer *a);
+/* How the bodies of requests are taken; without one, at once. */
+struct http_script_intake {
+	const char *match;   /* as of answers */
+	unsigned times;	     /* as of answers */
+	size_t slow_bytes;   /* read so many bytes at a time ... */
+	unsigned slow_ms;    /* ... with this pause before each */
+	size_t stop_at;	     /* after so many bytes of the body, at least 1, ... */
+	enum http_script_end end; /* ... this; KEEP: read on */
+};
+/* A request whose body was not taken to its end is not recorded. */
+void http_script_add_intake(struct http_script *hs, const struct http_script_intake *in);
+/* How often the i-th of them was used. */
+unsigned http_script_intake_used(struct http_script *hs, unsigned i);
+
 /* Adds a well-formed answer: status, Content-Length and the header lines given
  * ("A: b\r\nC: d\r\n" or NULL), the body (not sent to HEAD), keep-alive. */
 void http_script_reply(struct http_script *hs, const char *match, int status, const char *headers,
