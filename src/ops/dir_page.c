@@ -242,6 +242,23 @@ int dir_page_settle(struct fs *fs, struct dir_page *pg)
 
 /* --- Attributes that the metadata store keeps */
 
+/* A name that comes before, with hardly any between: "y" and bytes of 255, before "z". */
+static void name_before(char before[UFS_NAME_MAX + 1], const char *name, size_t len)
+{
+	unsigned char last = (unsigned char)name[len - 1];
+	size_t more = MIN(8, UFS_NAME_MAX - len);
+
+	memcpy(before, name, len);
+	before[len] = '\0';
+	if (last == 1) {
+		before[len - 1] = '\0';
+		return;
+	}
+	before[len - 1] = (char)(last - 1);
+	memset(before + len, 255, more);
+	before[len + more] = '\0';
+}
+
 bool dir_page_scan(struct fs *fs, struct dir_page *pg, const char *path,
     void (*done)(struct meta_req *r, int err))
 {
@@ -262,9 +279,7 @@ bool dir_page_scan(struct fs *fs, struct dir_page *pg, const char *path,
 		first = strcmp(en->name, first->name) < 0 ? en : first;
 		last = strcmp(en->name, last->name) > 0 ? en : last;
 	}
-	/* A name that the first one begins with comes before it, with little between. */
-	memcpy(pg->scan_after, first->name, first->name_len - 1);
-	pg->scan_after[first->name_len - 1] = '\0';
+	name_before(pg->scan_after, first->name, first->name_len);
 	memcpy(pg->scan_last, last->name, last->name_len + 1);
 	pg->scan.path = path;
 	pg->scan.after = pg->scan_after[0] != '\0' ? pg->scan_after : NULL;

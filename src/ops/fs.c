@@ -336,8 +336,11 @@ int fs_state_open(struct fs *fs, struct statedb *db, struct counts *counts, stru
 		    "whose files are open; unmount first");
 	else if (err == 0)
 		err = state_load(fs);
-	if (err == 0 && format < STATE_FORMAT)
+	if (err == 0 && format < STATE_FORMAT) {
 		err = number_put(fs, "format", STATE_FORMAT);
+		/* Nor is there room for anything that an older version would not know. */
+		err = err == -ENOSPC ? 0 : err;
+	}
 	if (err != 0) {
 		fs->db = NULL;
 		if (err == -EPROTO && et != NULL && et->s[0] != '\0')

@@ -261,6 +261,12 @@ static int bind_new(struct fs *fs, const struct node_key *k, uint64_t parent, co
 	return err;
 }
 
+/* What only a session has is not the storage's to deny; and sessions could not be read. */
+static bool unknown_session(const struct fs *fs, const struct node *n)
+{
+	return (n->flags & NODE_LOCAL) != 0 && fs->sessions_missing;
+}
+
 int node_bind(struct fs *fs, uint64_t parent, const char *name, const char *path,
     const struct ufs_attr *attr, struct node *n)
 {
@@ -272,6 +278,8 @@ int node_bind(struct fs *fs, uint64_t parent, const char *name, const char *path
 	if (err != 0)
 		return err;
 	err = find_by_key(fs, &k, &old);
+	if (err == 0 && unknown_session(fs, &old))
+		return -EIO;
 	if (err == -ENOENT)
 		return bind_new(fs, &k, parent, path, attr, NULL, n);
 	if (err == 0 && !same_version(&old, attr))
@@ -295,6 +303,8 @@ int node_unbind(struct fs *fs, uint64_t parent, const char *name)
 		err = find_by_key(fs, &k, &n);
 	if (err != 0)
 		return err == -ENOENT ? 0 : err;
+	if (unknown_session(fs, &n))
+		return -EIO;
 	err = node_replace(fs, &n);
 	if (err != 0)
 		return err;

@@ -47,10 +47,18 @@ static bool runs_already(struct fs *fs, fuse_req_t req, uint64_t unique)
 
 	if (!ledger_resent(fs))
 		return false;
-	op = op_find(fs, unique);
-	if (op != NULL)
-		op_replace(op, req);
-	return op != NULL;
+	/* After a crash thousands come at once: only what began before they were asked for
+	 * can be one of them. */
+	TAILQ_FOREACH(op, &fs->ops, link)
+	{
+		if (op->resends == fuse_chan_resends(fs->chan))
+			return false;
+		if (op->unique == unique && op->req != NULL) {
+			op_replace(op, req);
+			return true;
+		}
+	}
+	return false;
 }
 
 int op_prepare(struct op *op, struct fs *fs, fuse_req_t req)
@@ -64,6 +72,7 @@ int op_prepare(struct op *op, struct fs *fs, fuse_req_t req)
 	op->magic = OP_MAGIC;
 	op->fs = fs;
 	op->unique = unique;
+	op->resends = fuse_chan_resends(fs->chan);
 	return 0;
 }
 

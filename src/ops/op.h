@@ -20,6 +20,7 @@ struct op {
 	fuse_req_t req;		/* NULL once answered or held */
 	struct held_req *raw;	/* the request as it came, for the held list */
 	uint64_t unique;	/* the kernel's number, bit 63 cleared */
+	unsigned resends;	/* fuse_chan_resends() when it began */
 	bool is_read;		/* a data read: may go on during a hand-over */
 	bool on_wire;		/* a change that the storage works on: a hand-over lets it end
 				 * for a short time before it is given up */

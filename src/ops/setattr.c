@@ -421,6 +421,7 @@ enum task_next setattr_rest(struct op *op, uint64_t ino, const struct stat *attr
 	sa->op.magic = OP_MAGIC;
 	sa->op.fs = op->fs;
 	sa->op.unique = op->unique;
+	sa->op.resends = op->resends;
 	sa->op.hold = op->hold;
 	sa->op.raw = op->raw;
 	op->raw = NULL;

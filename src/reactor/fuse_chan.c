@@ -45,6 +45,7 @@ struct fuse_chan {
 	bool direct;  /* the next reply does not wait for the database */
 	bool feeding; /* cur was not read by us */
 	uint64_t reply_bytes;
+	unsigned resends;
 
 	unsigned char *held; /* replies waiting for the commit, end to end */
 	size_t held_len, held_cap;
@@ -463,9 +464,15 @@ int fuse_chan_resend(struct fuse_chan *ch)
 	CHECK_OBJ(ch, FUSE_CHAN_MAGIC);
 	/* What has been answered is not to come again. */
 	fuse_chan_flush(ch);
+	ch->resends++;
 	if (write(ch->fd, &head, sizeof(head)) == (ssize_t)sizeof(head))
 		return 0;
 	return errno == EINVAL ? -EOPNOTSUPP : -errno;
+}
+
+unsigned fuse_chan_resends(const struct fuse_chan *ch)
+{
+	return ch->resends;
 }
 
 /* --- Life */

@@ -97,6 +97,8 @@ void fuse_chan_flush(struct fuse_chan *ch);
 /* FUSE_NOTIFY_RESEND: the kernel sends unanswered requests again.  -EOPNOTSUPP on
  * kernels before 6.9. */
 int fuse_chan_resend(struct fuse_chan *ch);
+/* How often that was asked for here. */
+unsigned fuse_chan_resends(const struct fuse_chan *ch);
 
 /* The request being dispatched now, raw, as the kernel sent it: valid inside the
  * fuse_lowlevel_ops call only. */
