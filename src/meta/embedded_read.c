@@ -8,13 +8,13 @@
 /* Grows *buf so that `need` bytes fit. */
 static int reserve(void **buf, size_t *size, size_t need)
 {
-	size_t now = *size;
+	size_t now = MAX(*size, 4096);
 	void *p;
 
-	if (need <= now)
+	if (*buf != NULL && need <= *size)
 		return 0;
 	while (now < need)
-		now = now == 0 ? 4096 : now * 2;
+		now *= 2;
 	p = realloc(*buf, now);
 	if (p == NULL)
 		return -ENOMEM;

@@ -102,13 +102,11 @@ int db_dir_empty(struct db_txn *t, uint64_t dir)
 /* The id of the directory that a step of the way leads into. */
 static int enter(struct db_txn *t, const struct db_step *at, bool make, uint64_t *dir)
 {
-	struct meta_row row;
+	struct meta_row row = { .rec.kind = META_PASS };
 	int err = db_row_get(t, at, &row);
 
-	if (err == -ENOENT && make) {
-		memset(&row, 0, sizeof(row)); /* META_PASS */
+	if (err == -ENOENT && make)
 		err = 0;
-	}
 	if (err != 0)
 		return err;
 	if (row.rec.kind == META_FILE)
@@ -125,7 +123,7 @@ static int enter(struct db_txn *t, const struct db_step *at, bool make, uint64_t
 
 int db_walk(struct db_txn *t, const char *path, bool make, struct db_way *way)
 {
-	struct db_step *at = way->step;
+	struct db_step *at = &way->step[0];
 	int err;
 
 	t->path = path;

@@ -82,9 +82,10 @@ static void retry_fired(struct timer *t)
 
 void meta_note(struct meta *m, const char *words)
 {
-	uint64_t now = loop_now(m->env.loop);
+	uint64_t now;
 
 	CHECK_OBJ(m, META_MAGIC);
+	now = loop_now(m->env.loop);
 	/* A failure that goes on is not told all the time. */
 	if (m->told == 0 || now - m->told >= TELL_NS ||
 	    strncmp(m->error, words, sizeof(m->error) - 1) != 0) {
@@ -159,9 +160,10 @@ void meta_closed(struct meta *m)
 
 void meta_close(struct meta *m, void (*done)(void *arg), void *arg)
 {
-	enum store_state was = m->state;
+	enum store_state was;
 
 	CHECK_OBJ(m, META_MAGIC);
+	was = m->state;
 	assert(was != STORE_CLOSING && done != NULL);
 	m->closed = done;
 	m->closed_arg = arg;

@@ -144,11 +144,14 @@ static void hand_out(struct meta_call *c)
 static void answer_call(struct deferred *d)
 {
 	struct meta_call *c = container_of(d, struct meta_call, answer);
-	struct meta *m = c->meta;
-	struct meta_req *rq = c->rq;
-	int err = c->err;
+	struct meta_req *rq;
+	struct meta *m;
+	int err;
 
 	CHECK_OBJ(c, META_CALL_MAGIC);
+	m = c->meta;
+	rq = c->rq;
+	err = c->err;
 	if (err == 0)
 		hand_out(c);
 	call_free(c);
@@ -187,10 +190,12 @@ static void call_leave(struct meta_call *c)
 static void timeout_fired(struct timer *t)
 {
 	struct meta_call *c = container_of(t, struct meta_call, timeout);
-	struct meta *m = c->meta;
-	struct meta_req *rq = c->rq;
+	struct meta_req *rq;
+	struct meta *m;
 
 	CHECK_OBJ(c, META_CALL_MAGIC);
+	m = c->meta;
+	rq = c->rq;
 	call_leave(c);
 	answer(m, rq, -ETIMEDOUT);
 }
@@ -363,10 +368,11 @@ void meta_get(struct meta *m, struct meta_get *rq, void (*done)(struct meta_req 
 	int err = meta_path_check(rq->path);
 	struct meta_call *c =
 	    call_new(m, &rq->req, done, META_OP_GET, err == 0 ? text_size(rq->path) : 0);
-	char *at = (char *)(c + 1);
+	char *at;
 
 	if (c == NULL)
 		return;
+	at = (char *)(c + 1);
 	if (err == 0)
 		c->path = copy_text(&at, rq->path);
 	call_start(c, err);
