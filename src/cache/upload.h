@@ -72,6 +72,8 @@ void upload_start(struct upload *up, struct upload_run *r);
 /* Gives it up: done is not called.  Parts that the storage has stay known. */
 void upload_abort(struct upload_run *r);
 bool upload_running(const struct upload *up);
+/* Is the request on the wire that makes the object?  Given up now, it may still do so. */
+bool upload_making(const struct upload *up);
 /* Stops sending ahead; what is on the wire is given up.  upload_wrote() or
  * upload_start() go on. */
 void upload_pause(struct upload *up);

@@ -289,6 +289,14 @@ void run_end(struct upload *up)
 	ufs_multi_end(up->ufs, up->end, ended);
 }
 
+bool upload_making(const struct upload *up)
+{
+	const struct up_send *s = TAILQ_FIRST(&up->sends);
+
+	return up->state == RUN_END ||
+	       (up->state == RUN_PUT && s != NULL && s->state == SEND_REQUEST);
+}
+
 void run_cut(struct upload *up, uint64_t size)
 {
 	struct up_send *s, *next;
