@@ -9,18 +9,29 @@
 #include <string.h>
 
 #include "base/hash.h"
+#include "ops/attr.h"
 #include "ops/dir_page.h"
-#include "ops/fs_priv.h"
+#include "ops/node.h"
 
 static uint64_t *stamp(struct fs *fs, uint64_t parent, const char *name)
 {
 	return &fs->touched[hash64(name, strlen(name), parent) % FS_TOUCHED];
 }
 
+/* A storage that keeps attributes has given the directory new times by this. */
+static void expire_dir(struct fs *fs, uint64_t dir)
+{
+	char path[UFS_PATH_MAX + 1];
+
+	if (fs->db != NULL && node_path(fs, dir, path) == 0 && attr_native(fs, path))
+		(void)node_expire(fs, dir);
+}
+
 void fs_touch(struct fs *fs, uint64_t parent, const char *name)
 {
 	*stamp(fs, parent, name) = ++fs->changes;
 	dir_pages_touch(fs, parent, name);
+	expire_dir(fs, parent);
 }
 
 void fs_touch_all(struct fs *fs)

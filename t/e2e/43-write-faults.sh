@@ -21,19 +21,22 @@ gateway() { # stop|start: nothing listens, or again
 	if [ "$1" = start ]; then
 		"$BATONFS_SRC/t/lib/rgw.sh" gateway "$T/rgw" || die "the gateway did not start again"
 	else
-		local pid
-		pid=$(awk '$1 == "rgw" { print $2 }' "$T/rgw/pids")
-		kill -9 "$pid"
-		wait_until 10 "the gateway is gone" not kill -0 "$pid"
+		rgw=$(awk '$1 == "rgw" { print $2 }' "$T/rgw/pids")
+		kill -9 "$rgw"
+		wait_until 10 "the gateway is gone" not kill -0 "$rgw"
 	fi
 }
 
-write_fails() { # ERRNO FILE SOURCE: some call of the writer says it
+# write_fails ERRNO FILE SOURCE [PID]: some call of the writer says it; the process PID is
+# killed when the file is open
+write_fails() {
 	python3 - "$@" <<'EOF'
 import errno, os, sys
 want = getattr(errno, sys.argv[1])
+fd = os.open(sys.argv[2], os.O_CREAT | os.O_TRUNC | os.O_WRONLY, 0o644)
+if len(sys.argv) > 4:
+    os.kill(int(sys.argv[4]), 9)
 try:
-    fd = os.open(sys.argv[2], os.O_CREAT | os.O_TRUNC | os.O_WRONLY, 0o644)
     with open(sys.argv[3], "rb") as f:
         while piece := f.read(1 << 20):
             os.write(fd, piece)
@@ -48,15 +51,21 @@ state_of() { # PATH: as async-persist has it
 	batonfs -m "$M" --json async-persist stat --path "$1" | jq -r .state
 }
 
+has_failed() { # PATH
+	[ "$(state_of "$1")" = FAILED ]
+}
+
 in_bucket() { # NAME: by another client
 	[ "$("$BATONFS_SRC/t/lib/s3put.sh" status data "$1")" = 200 ]
 }
 
 # --- the storage is gone
+rgw_pid() {
+	awk '$1 == "rgw" { print $2 }' "$T/rgw/pids"
+}
 for f in big.30000000 small.5000; do
-	gateway stop
-	expect "close of $f says that it is not stored" write_fails EIO "$M/$f" "$T/$f"
-	[ "$(state_of "/$f")" = FAILED ] || die "state: $(state_of "/$f")"
+	expect "close of $f says that it is not stored" write_fails EIO "$M/$f" "$T/$f" "$(rgw_pid)"
+	wait_until 20 "its last try ends" has_failed "/$f"
 	ok "async-persist shows it as FAILED"
 	expect_exit 1 "not in the storage" "umount is refused meanwhile" batonfs -m "$M" umount
 	expect "its bytes are still there to read" cmp "$T/$f" "$M/$f"
@@ -68,21 +77,21 @@ for f in big.30000000 small.5000; do
 	gateway start
 	expect "nothing of it is in the bucket" not in_bucket "$f"
 	expect "a retry uploads it" batonfs -m "$M" async-persist retry "/$f"
-	expect "and it is not listed any more" not state_of "/$f"
+	expect "and it is not listed any more" not batonfs -m "$M" async-persist stat --path "/$f"
 	expect "now the bucket has it" in_bucket "$f"
 	expect "byte for byte" cmp "$T/$f" "$M/$f"
 	rm "$M/$f"
 done
 
 # --- dropped instead
-gateway stop
-expect "a failed file" write_fails EIO "$M/gone" "$T/small.5000"
+expect "a failed file" write_fails EIO "$M/gone" "$T/small.5000" "$(rgw_pid)"
+wait_until 20 "its last try ends" has_failed /gone
 gateway start
 expect "is dropped on request" batonfs -m "$M" async-persist drop /gone
 wait_until 10 "its name is gone" not test -e "$M/gone"
 echo one >"$M/kept"
-gateway stop
-expect "a failed change of a file" write_fails EIO "$M/kept" "$T/small.5000"
+expect "a failed change of a file" write_fails EIO "$M/kept" "$T/small.5000" "$(rgw_pid)"
+wait_until 20 "its last try ends" has_failed /kept
 gateway start
 expect "is dropped" batonfs -m "$M" async-persist drop /kept
 wait_until 10 "the file is what it was" grep -qx one "$M/kept"

@@ -37,12 +37,17 @@ tools() { # NAME: in a directory of that name
 
 	expect "$1: zipfile, sqlite3, numpy.memmap" "$BATONFS_SRC/t/e2e/tools.py" "$D"
 
-	fio --output="$T/fio.log" --directory="$D" --size=24M --verify=crc32c --verify_fatal=1 \
+	(cd "$T" && fio --output="$T/fio.log" --directory="$D" --size=24M --verify=crc32c --verify_fatal=1 \
 		--name=seq --rw=write --bs=1M --end_fsync=1 \
 		--name=rand --stonewall --rw=randwrite --bs=4k --io_size=4M \
-		--name=mixed --stonewall --rw=randrw --bsrange=512-64k --bs_unaligned --io_size=8M \
-		--name=map --stonewall --ioengine=mmap --rw=randwrite --bs=4k --io_size=2M ||
-		die "fio: $(tail -n 20 "$T/fio.log")"
+		--name=mixed --stonewall --rw=randrw --bsrange=512-64k --bs_unaligned --io_size=8M) ||
+		die "fio: $(grep -iE 'err|verify' "$T/fio.log" | head)"
+	# fio opens a file for writing while it has it mapped; so written and verified by two.
+	map=(--output="$T/fio.log" --directory="$D" --name=map --size=24M --rw=randwrite --bs=4k --io_size=2M
+		--randseed=1 --verify=crc32c)
+	(cd "$T" && fio "${map[@]}" --ioengine=mmap --do_verify=0 &&
+		fio "${map[@]}" --verify_only=1 --verify_state_load=0 --verify_fatal=1) ||
+		die "fio, mmap: $(grep -iE 'err|verify' "$T/fio.log" | head)"
 	ok "$1: fio --verify: sequential, random, mixed, mmap"
 	stress-ng --temp-path "$D" --timeout 2s --verify --quiet \
 		--hdd 1 --hdd-bytes 8M --rename 1 --dir 1 --dentry 1 --dentries 50 --dentry-order random \
