@@ -64,15 +64,11 @@ static int renew(struct db_gate *g, struct db_seat *s)
 	return 0;
 }
 
-/* There are as many seats as readers, so one is free; during a commit it may be one
- * whose snapshot is too old. */
 static struct db_seat *free_seat(struct db_gate *g)
 {
 	for (unsigned i = 0; i < DB_READERS; i++) {
-		struct db_seat *s = &g->seats[i];
-
-		if (!s->taken && (!g->committing || s->snapshot == g->last))
-			return s;
+		if (!g->seats[i].taken)
+			return &g->seats[i];
 	}
 	return NULL;
 }
@@ -90,6 +86,8 @@ int db_gate_enter(struct db *db, struct db_seat **seat)
 		err = -EIO;
 	else if (!g->committing)
 		err = renew(g, s);
+	else /* the commit has renewed it, or its last reader had what is the last still */
+		assert(s->snapshot == g->last);
 	if (err == 0)
 		s->taken = true;
 	pthread_mutex_unlock(&g->lock);

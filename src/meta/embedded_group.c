@@ -172,7 +172,9 @@ static enum outcome attempt(struct group *gr)
 	if (rc != 0) {
 		if (rc == MDB_PANIC)
 			db_gate_break(gr->db);
-		settle(gr, words(gr, "begin", db_err(rc)));
+		/* What broke it has been said already. */
+		err = db_err(rc);
+		settle(gr, gr->rep->et.s[0] != '\0' ? err : words(gr, "begin", err));
 		return OUT_DONE;
 	}
 	TAILQ_FOREACH (c, gr->calls, link) {
