@@ -91,6 +91,7 @@ struct fs {
 	uint64_t *answered; /* ledger rows whose replies leave with this turn */
 	size_t nanswered, answered_cap;
 	bool ledger_old; /* there may be rows of before a crash or takeover */
+	bool ledger_missed; /* an answered row is not among those */
 
 	TAILQ_HEAD(op_list, op) ops;
 	unsigned nops, nreads;

@@ -99,8 +99,10 @@ static void goes_with_reply(struct fs *fs, uint64_t unique)
 
 	if (fs->nanswered == fs->answered_cap) {
 		p = realloc(fs->answered, cap * sizeof(*p));
-		if (p == NULL)
-			return; /* it stays until a later daemon finds it: numbers never return */
+		if (p == NULL) {
+			fs->ledger_missed = true;
+			return;
+		}
 		fs->answered = p;
 		fs->answered_cap = cap;
 	}
@@ -122,31 +124,38 @@ void ledger_drop(struct fs *fs, uint64_t unique)
 
 /* --- The end of rows */
 
-static void row_del(struct fs *fs, uint64_t unique)
+static int row_del(struct fs *fs, uint64_t unique)
 {
 	uint64_t be = htobe64(unique);
 	int err = statedb_del(fs->db, STATEDB_LEDGER, &be, sizeof(be));
 
 	/* There is room for deleting once a commit has freed what was deleted. */
 	if (err == -ENOSPC && statedb_commit(fs->db) == 0)
-		(void)statedb_del(fs->db, STATEDB_LEDGER, &be, sizeof(be));
+		err = statedb_del(fs->db, STATEDB_LEDGER, &be, sizeof(be));
+	return err == -ENOENT ? 0 : err;
 }
 
 /* Deleted only when the replies have left: a daemon that dies between its commit and
  * its reply leaves the row to the next. */
 void ledger_turn_end(struct fs *fs)
 {
-	size_t i;
+	size_t i, left = 0;
 
-	if (fs->nanswered == 0)
+	if (fs->nanswered == 0 && !fs->ledger_missed)
 		return;
 	if (fs->chan != NULL)
 		fuse_chan_flush(fs->chan);
 	else
 		(void)statedb_commit(fs->db);
+	/* One that there was no memory to note goes as those do that a daemon left. */
+	if (fs->ledger_missed)
+		fs->ledger_old = true;
+	fs->ledger_missed = false;
 	for (i = 0; i < fs->nanswered; i++)
-		row_del(fs, fs->answered[i]);
-	fs->nanswered = 0;
+		/* No memory, or a turn's rows lost: tried again. */
+		if (row_del(fs, fs->answered[i]) != 0)
+			fs->answered[left++] = fs->answered[i];
+	fs->nanswered = left;
 }
 
 static bool answered_now(const struct fs *fs, uint64_t unique)
@@ -174,7 +183,7 @@ static void sweep(struct fs *fs)
 		memcpy(&be, key.data, sizeof(be));
 		unique = be64toh(be);
 		if (!answered_now(fs, unique) && op_find(fs, unique) == NULL)
-			row_del(fs, unique);
+			(void)row_del(fs, unique);
 	}
 }
 

@@ -12,13 +12,11 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
-#include <sys/syscall.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
-#include "../../lib/nth_fault.h"
 #include "ops/handle.h"
 #include "ops_rig.h"
+#include "rig_nth.h"
 
 static struct rig r;
 
@@ -84,47 +82,10 @@ static int c_statfs(const struct tmp_mount *tm, void *arg)
 	return statvfs(rig_at(tm, arg), &sv) == 0 ? 0 : errno;
 }
 
-static void client_over(struct loop_fd *lf, unsigned what)
-{
-	(void)what;
-	loop_fd_want(lf, 0);
-	loop_stop(lf->loop, 0);
-}
-
-/* As rig_run(), with the n-th allocation of the daemon's side failing. */
-static int run_nth(unsigned n, rig_client *fn, const char *name, bool *fired)
-{
-	pid_t pid = rig_start(&r, fn, (void *)(uintptr_t)name);
-	int status, pidfd = (int)syscall(SYS_pidfd_open, pid, 0);
-	struct loop_fd lf = {0};
-
-	cr_assert_geq(pidfd, 0);
-	cr_assert_eq(loop_fd_init(&lf, r.loop, pidfd, client_over), 0);
-	cr_assert_eq(loop_fd_want(&lf, LOOP_READ), 0);
-	nth_arm(n);
-	loop_run(r.loop);
-	*fired = nth_fired();
-	loop_fd_fini(&lf);
-	close(pidfd);
-	cr_assert_eq(waitpid(pid, &status, 0), pid);
-	return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
-}
-
 static void every(rig_client *fn, const char *name)
 {
-	bool fired = true;
-	unsigned n;
-	int got;
+	unsigned n = rig_every(&r, fn, (void *)(uintptr_t)name);
 
-	for (n = 1; fired; n++) {
-		got = run_nth(n, fn, name, &fired);
-		cr_assert(got == 0 || (fired && (got == ENOMEM || got == EIO)),
-		    "%s, allocation %u: %d", name, n, got);
-		while (fs_running(r.fs) > 0 || statedb_lost(r.db))
-			loop_turn(r.loop, true);
-		got = rig_run(&r, fn, (void *)(uintptr_t)name);
-		cr_assert_eq(got, 0, "%s, after allocation %u failed: %d", name, n, got);
-	}
 	cr_assert_gt(n, 2);
 	/* RELEASE is sent once: one that failed leaves its row until the mount ends. */
 	while (statedb_count(r.db, STATEDB_HANDLES) > n / 2)
