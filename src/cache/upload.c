@@ -46,6 +46,7 @@ void uploads_free(struct uploads **usp)
 		s->us = NULL;
 	}
 	body_idle_free(us);
+	free(us->ufs);
 	loop_undefer(us->env.loop, &us->pump);
 	FREE_OBJ(us);
 }

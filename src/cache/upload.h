@@ -36,8 +36,9 @@ struct uploads_env {
 int uploads_new(struct uploads **out, const struct uploads_env *env);
 void uploads_free(struct uploads **us);
 void uploads_set_db(struct uploads *us, struct statedb *db); /* NULL: detached */
-/* Goes on telling these storages which uploads they shall throw away, where upload_drop()
- * of this daemon or the one before did not get an answer. */
+/* Goes on telling these storages (all there are; they live longer) which uploads they
+ * shall throw away, where upload_drop() of this daemon or the one before did not get an
+ * answer or did not know the place. */
 void uploads_resume(struct uploads *us, struct ufs *const *ufs, unsigned n);
 
 /* The upload of one staged file (which lives longer), with the rows under its id if

@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/fault.h"
 #include "base/log.h"
 #include "cache/upload_priv.h"
 
@@ -71,11 +72,20 @@ static void end_start(struct up_multi *m)
 	ufs_multi_abort(m->ufs, &m->rq.abort, ended);
 }
 
+static struct ufs *by_uri(const struct uploads *us, const char *uri)
+{
+	for (unsigned i = 0; i < us->nufs; i++)
+		if (strcmp(ufs_uri(us->ufs[i]), uri) == 0)
+			return us->ufs[i];
+	return NULL;
+}
+
 void multi_drop(struct upload *up)
 {
 	const char *uri = up->ufs != NULL ? ufs_uri(up->ufs) : up->uri;
 	unsigned row;
 	struct up_multi *m;
+	struct ufs *u;
 
 	multi_abandon(up);
 	if (up->id == NULL) {
@@ -83,7 +93,8 @@ void multi_drop(struct upload *up)
 		return;
 	}
 	row = rows_drop_put(up->us, up->key, uri, up->path, up->id);
-	m = up->ufs != NULL ? multi_new(up->us, up->ufs, up->key, up->path) : NULL;
+	u = up->ufs != NULL ? up->ufs : by_uri(up->us, uri);
+	m = u != NULL ? multi_new(up->us, u, up->key, up->path) : NULL;
 	if (m != NULL) {
 		m->row = row;
 		(void)snprintf(m->id, sizeof(m->id), "%s", up->id);
@@ -93,14 +104,6 @@ void multi_drop(struct upload *up)
 		    up->id);
 	}
 	upload_forget(up);
-}
-
-static struct ufs *by_uri(struct ufs *const *ufs, unsigned n, const char *uri)
-{
-	for (unsigned i = 0; i < n; i++)
-		if (strcmp(ufs_uri(ufs[i]), uri) == 0)
-			return ufs[i];
-	return NULL;
 }
 
 static bool is_ending(const struct uploads *us, uint64_t key, unsigned row)
@@ -116,10 +119,18 @@ static bool is_ending(const struct uploads *us, uint64_t key, unsigned row)
 void uploads_resume(struct uploads *us, struct ufs *const *ufs, unsigned n)
 {
 	struct up_drop_row dr = { .key = 0 };
+	struct ufs **copy = NULL;
 
 	CHECK_OBJ(us, UPLOADS_MAGIC);
+	if (n > 0 && (copy = calloc(n, sizeof(*copy))) == NULL)
+		return;
+	if (n > 0)
+		memcpy(copy, ufs, n * sizeof(*copy));
+	free(us->ufs);
+	us->ufs = copy;
+	us->nufs = n;
 	while (rows_drop_next(us, &dr)) {
-		struct ufs *u = by_uri(ufs, n, dr.uri);
+		struct ufs *u = by_uri(us, dr.uri);
 		struct up_multi *m;
 
 		if (u == NULL || strlen(dr.id) >= sizeof(m->id) || is_ending(us, dr.key, dr.row))
@@ -153,6 +164,8 @@ static void begun(struct ufs_req *r, int err)
 		if (err == 0) {
 			up->id = strdup(m->id);
 			err = up->id != NULL ? rows_begin(up) : -ENOMEM;
+			if (err == 0)
+				err = FAULT("upload.multi.begun");
 		}
 	}
 	multi_free(&m);

@@ -41,6 +41,8 @@ struct uploads {
 	unsigned flying;	  /* parts on the wire, or on their way to it */
 	struct up_send_list orphans; /* their read in the pool goes on */
 	struct up_multi_list multis;
+	struct ufs **ufs; /* all storages, for uploads that were never placed */
+	unsigned nufs;
 
 	/* memory of bodies */
 	uint64_t budget, charged;

@@ -14,6 +14,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "base/fault.h"
 #include "base/log.h"
 #include "cache/upload_priv.h"
 
@@ -170,7 +171,7 @@ static int record(struct upload *up, const struct up_send *s)
 	if (up->run != NULL && up->next > s->number &&
 	    plan_part_len(up->unit, s->number, up->run->size, &off) != p->len)
 		up->next = s->number;
-	return err == -ESTALE ? err : 0;
+	return err == -ESTALE ? err : FAULT("upload.part.sent");
 }
 
 static void put_sent(struct upload *up, const struct up_send *s)
@@ -216,6 +217,8 @@ void run_sent(struct upload *up, const struct up_send *s, int err)
 		ahead_sent(up, s, err);
 		return;
 	}
+	if (s->number == 0 && err == 0)
+		err = FAULT("upload.made");
 	if (s->number == 0 && err == 0) {
 		put_sent(up, s);
 		return;
@@ -244,6 +247,8 @@ static void ended(struct ufs_req *r, int err)
 	struct upload *up = r->user;
 
 	CHECK_OBJ(up, UPLOAD_MAGIC);
+	if (err == 0)
+		err = FAULT("upload.made");
 	if (err == 0) {
 		up->run->attr = up->end->attr;
 		end_free(up);

@@ -461,22 +461,24 @@ Test(upload, dropping_tells_the_storage)
 
 Test(upload, what_was_dropped_is_told_by_the_next_daemon)
 {
-	for (unsigned how = 0; how < 3; how++) {
+	for (unsigned how = 0; how < 4; how++) {
 		up_open(&f, &t, "f", 0);
 		up_write(&f, 0, 6 * UP_UNIT, false);
 		fake_store_fail(store(), FAKE_MULTI_END, 1, 1, -EIO, false);
 		cr_assert_eq(up_run(&f), -EIO);
-		if (how == 2) { /* nobody says where it was */
+		if (how >= 2) { /* nobody says where it was */
 			upload_free(&f.up);
 			cr_assert_eq(upload_new(t.us, f.sf, &f.up), 0);
 		}
 		if (how == 1)
 			fake_store_fail(store(), FAKE_MULTI_ABORT, 1, 1, -EIO, false);
-		t.g.hold = how != 1;
+		if (how == 3)
+			uploads_resume(t.us, &t.g.ufs, 1);
+		t.g.hold = how == 0 || how == 2;
 		upload_drop(f.up);
 		up_settle(&t);
 		up_close(&f);
-		cr_assert_eq(fake_store_uploads(store()), 1);
+		cr_assert_eq(fake_store_uploads(store()), how != 3);
 		up_rig_again(&t);
 		t.g.hold = false;
 		uploads_resume(t.us, &t.g.ufs, 1);
@@ -485,7 +487,7 @@ Test(upload, what_was_dropped_is_told_by_the_next_daemon)
 		cr_assert_eq(fake_store_uploads(store()), 0);
 		cr_assert_eq(statedb_count(t.db, STATEDB_PARTS), 0);
 	}
-	cr_assert_eq(count(FAKE_MULTI_ABORT), 4);
+	cr_assert_eq(count(FAKE_MULTI_ABORT), 5);
 }
 
 Test(upload, another_place_begins_anew)
