@@ -153,7 +153,7 @@ static void piece_done(struct s3_piece *p, int err)
 	char key[S3_KEY_BUF];
 
 	if (err != 0) {
-		copy_end(c, err);
+		copy_end(c, err == -EINVAL ? -EIO : err);
 	} else if (*p->etag != '\0') {
 		copied_as(c, p->etag);
 	} else {
@@ -209,7 +209,7 @@ static void part_done(struct ufs_req *r, int err)
 	c->running--;
 	if (err != 0) {
 		/* An upload that vanished under us says nothing about the source. */
-		copy_end(c, err == -ENOENT ? -EIO : err);
+		copy_end(c, err == -ENOENT || err == -EINVAL ? -EIO : err);
 		return;
 	}
 	memcpy(c->parts[lane->number - 1].etag, lane->etag, sizeof(lane->etag));

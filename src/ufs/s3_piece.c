@@ -63,8 +63,8 @@ static void piece_done(struct s3_ask *a, int err)
 	else if (err == -ENOENT && strcmp(a->req.error.code, "NoSuchUpload") != 0)
 		piece_end(p, p->len > 0 ? -ESTALE : err);
 	else if (err == 0 || err == -ESTALE ||
-	    (err == -EIO && !a->req.passing && a->req.status / 100 == 4))
-		piece_look(p, err);
+	    (err == -EIO && !a->req.passing && a->req.status == 400))
+		piece_look(p, err == -EIO ? -EINVAL : err);
 	else
 		piece_end(p, err);
 }
@@ -93,6 +93,7 @@ static void piece_send(struct s3_piece *p)
 	r->extra = p->extra;
 	r->nextra = n;
 	r->missing_is_normal = true;
+	r->optional = true;
 	p->ask.root = p->len > 0 ? "CopyPartResult" : "CopyObjectResult";
 	p->ask.done = piece_done;
 	s3_ask_start(&p->ask, p->source != NULL ? p->key : NULL, p->query);

@@ -279,7 +279,7 @@ struct s3_piece {
 	const char *version; /* of the source; must stay */
 	uint64_t off, len;   /* len 0: the whole object */
 	/* -ENOENT: no such upload, or (a whole) no source; -ESTALE: another version, or
-	 * (a part) no source. */
+	 * (a part) no source; -EINVAL, -EOPNOTSUPP: the storage does not copy this. */
 	void (*done)(struct s3_piece *p, int err);
 	char etag[UFS_VERSION_MAX]; /* result; "" if the storage does not say */
 	/* private */

@@ -10,13 +10,13 @@
  * All requests follow the leaf contract of reactor/task.h: never complete
  * inline; `done` exactly once on the loop, or never after ufs_abort(); the struct
  * is the user's and must stay until then.  Every request ends within ufs.timeout
- * of its start, retries included.
+ * of its start, retries included; one that writes, of the last byte that moved.
  *
  * Errors: -ENOENT (the thing is not there), -EACCES (refused: 401, 403),
  * -ESTALE (the version asked for is not there any more), -EIO (gave up),
  * -ETIMEDOUT (unreachable or silent for ufs.timeout), -ENAMETOOLONG, -EINVAL
- * (no key can have this path), -ENOMEM, -ENOTDIR, -ENOSPC, -EROFS, -EDQUOT.  A storage
- * error never becomes -ENOENT.  Details with the storage's request id go to the log.
+ * (no key can have this path), -ENOMEM, -ENOTDIR, -ENOSPC, -EROFS, -EDQUOT, -EFBIG.  A
+ * storage error never becomes -ENOENT.  Details with the storage's request id go to the log.
  */
 #ifndef UFS_UFS_H
 #define UFS_UFS_H
@@ -209,7 +209,8 @@ struct ufs_part {
 	uint64_t src_off;
 	char etag[UFS_VERSION_MAX]; /* out: for ufs_multi_end() */
 };
-/* -ENOENT: no such upload (ended, or thrown away by the storage). */
+/* -ENOENT: no such upload (ended, or thrown away by the storage).  -EINVAL, -EOPNOTSUPP:
+ * the storage does not copy such a range; its bytes can be sent. */
 void ufs_part(struct ufs *u, struct ufs_part *rq, void (*done)(struct ufs_req *r, int err));
 
 struct ufs_part_id {
@@ -229,7 +230,7 @@ struct ufs_multi_end {
 	struct ufs_attr attr; /* out, as ufs_put */
 };
 /* The object appears.  -ENOENT: no such upload (and the object is not what it would
- * have made). */
+ * have made).  -EINVAL: the parts that the storage has are others. */
 void ufs_multi_end(
     struct ufs *u, struct ufs_multi_end *rq, void (*done)(struct ufs_req *r, int err));
 
