@@ -11,6 +11,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "base/fault.h"
 #include "base/units.h"
 #include "meta/meta.h"
 #include "ops/attr.h"
@@ -279,6 +280,7 @@ static enum task_next cr_was_put(struct task *t)
 		return look(oc);
 	if (oc->result != 0)
 		return cr_fail(oc, oc->result);
+	(void)FAULT("create.reserved");
 	return has_object(oc, &oc->put.attr);
 }
 
@@ -389,6 +391,7 @@ static enum task_next cr_make(struct task *t)
 		(void)node_drop_name(fs, n.id);
 		return cr_fail(oc, err);
 	}
+	(void)FAULT("create.made");
 	node_count(fs, &n);
 	node_entry(fs, &n, &e);
 	if (oc->node_only)

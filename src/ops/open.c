@@ -7,6 +7,7 @@
 #include <fcntl.h>
 #include <string.h>
 
+#include "base/fault.h"
 #include "base/units.h"
 #include "ops/attr.h"
 #include "ops/handle.h"
@@ -109,6 +110,7 @@ static int open_make_writing(struct op_open *oo, const struct node *n, struct se
 		err = ledger_done(fs, oo->op.unique, &res);
 	}
 	if (err == 0) {
+		(void)FAULT("open.made");
 		open_flags(&oo->fi, h->id, true);
 		return 0;
 	}

@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/fault.h"
 #include "base/units.h"
 
 #define SESSION_FORMAT 1u
@@ -376,6 +377,7 @@ void session_end(struct session *s)
 	if (s->ended)
 		return;
 	row_delete(fs, s->node);
+	(void)FAULT("session.end");
 	s->ended = true;
 	session_unlink(s);
 	/* Who read through it looks at the node again. */

@@ -207,7 +207,7 @@ void session_wake(struct session *s, int err);
 void session_upload_start(struct session *s);
 /* Gives the running upload up. */
 void session_upload_cancel(struct session *s);
-/* The same, unless it is near its end. */
+/* The same, unless the storage may be making the object already. */
 void session_upload_recall(struct session *s);
 /* Handles of any kind on the session's node. */
 unsigned session_handles(const struct session *s);

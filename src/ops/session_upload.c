@@ -12,6 +12,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "base/fault.h"
 #include "meta/meta.h"
 #include "ops/attr.h"
 #include "ops/session.h"
@@ -309,7 +310,9 @@ static int up_begin(struct op_upload *u)
 	staged_sending(s->sf);
 	u->sending = true;
 	err = session_store(s);
-	return err == 0 ? statedb_commit(s->fs->db) : err;
+	if (err == 0)
+		err = statedb_commit(s->fs->db);
+	return err == 0 ? FAULT("upload.begun") : err;
 }
 
 static enum task_next up_send(struct task *t)
@@ -352,6 +355,7 @@ static enum task_next up_was_sent(struct task *t)
 	int err = task_err(t) != 0 ? task_err(t) : u->result;
 
 	if (err == 0) {
+		(void)FAULT("upload.sent");
 		u->attr = u->run.attr;
 		u->size = u->run.size;
 		return task_goto(t, UP_MADE);
@@ -574,6 +578,7 @@ static enum task_next up_made(struct task *t)
 
 	/* Cancelled or not: it has happened. */
 	err = u->s->state == SESSION_ORPHAN ? 0 : up_take(u, native);
+	(void)FAULT("upload.taken");
 	if (err != 0 || native || fs->meta == NULL || u->s->state == SESSION_ORPHAN) {
 		if (err == 0)
 			up_forget_set(u);
@@ -623,6 +628,7 @@ static enum task_next up_recorded(struct task *t)
 
 	if (task_fail(t, u->result) != 0)
 		return up_unrecorded(u, task_err(t));
+	(void)FAULT("upload.recorded");
 	up_forget_set(u);
 	return up_finish(u, 0);
 }
@@ -688,12 +694,14 @@ void session_upload_cancel(struct session *s)
 		task_cancel(&s->uploading->task, -ECANCELED);
 }
 
-/* A hand-over waits a little for an object that is on its way as a whole, and for what
- * comes after it; parts of a larger one go on from the next daemon. */
+/* What is on its way to become an object, and what comes after it, is waited for a little
+ * by a hand-over, and by who is about to delete it: given up, the object might appear
+ * behind his back.  Parts of a larger one go on from the next daemon. */
 void session_upload_recall(struct session *s)
 {
 	struct op_upload *u = s->uploading;
 
-	if (u != NULL && (u->task.step < UP_SENT || upload_id(s->up)[0] != '\0'))
+	if (u != NULL && (u->task.step < UP_SENT ||
+			     (u->task.step == UP_SENT && !upload_making(s->up))))
 		session_upload_cancel(s);
 }

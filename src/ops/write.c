@@ -9,6 +9,7 @@
 #include <linux/falloc.h>
 #include <string.h>
 
+#include "base/fault.h"
 #include "ops/attr.h"
 #include "ops/handle.h"
 #include "ops/ledger.h"
@@ -73,6 +74,8 @@ static enum task_next wr_answer(struct task *t)
 	struct op_write *wr = OP_OF(t, op_write);
 	int err = wr->result;
 
+	if (err == 0)
+		err = FAULT("write.done");
 	if (err == 0)
 		err = session_wrote(wr->s, wr->io.off, wr->io.len);
 	if (err != 0)
@@ -298,7 +301,7 @@ static enum task_next cut_alone(struct op_cut *oc, const struct node *n)
 	if (!oc->asked && !node_fresh(fs, n))
 		return cut_ask(oc);
 	if (n->size == (uint64_t)oc->attr.st_size)
-		return cut_reply(oc);
+		return setattr_rest(&oc->op, oc->node, &oc->attr, oc->to_set);
 	err = session_new(fs, n, oc->path, true, oc->pid, &s);
 	if (err != 0)
 		return op_fail(&oc->op, err);
@@ -419,6 +422,8 @@ static enum task_next cut_done(struct task *t)
 	}
 	if (err == 0)
 		err = session_store(s);
+	if (err == 0)
+		err = FAULT("truncate.done");
 	if (err != 0)
 		return cut_fail(oc, task_err(t) != 0 ? task_err(t) : err);
 	if (s->writers > 0 || s->state == SESSION_ORPHAN)
@@ -601,6 +606,7 @@ static void release_writer(struct fs *fs, fuse_req_t req, struct session *s)
 	struct op_sync *sy;
 
 	(void)session_add_writer(s, -1);
+	(void)FAULT("release");
 	sy = op_new(fs, req, sizeof(*sy));
 	if (sy == NULL)
 		return;
