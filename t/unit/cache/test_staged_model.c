@@ -233,6 +233,8 @@ static void run(unsigned seed, unsigned steps)
 
 Test(staged_model, random_changes)
 {
+	const char *rounds = getenv("ROUNDS"); /* more of it */
+
 	for (unsigned seed = 1; seed <= 5; seed++)
-		run(seed, 20000);
+		run(seed, rounds != NULL ? (unsigned)atoi(rounds) : 3000);
 }
