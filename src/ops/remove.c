@@ -19,6 +19,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "base/fault.h"
 #include "ops/change.h"
 #include "ops/ledger.h"
 #include "ops/op.h"
@@ -298,6 +299,8 @@ static enum task_next rm_recorded(struct task *t)
 		/* In the database before the storage hears of it. */
 		if (err == 0)
 			err = statedb_commit(rm->op.fs->db);
+		if (err == 0)
+			err = FAULT("remove.begun");
 		if (err != 0)
 			return rm_fail(rm, err);
 		rm->intent = true;
@@ -363,6 +366,7 @@ static enum task_next rm_deleted(struct task *t)
 	struct op_remove *rm = OP_OF(t, op_remove);
 	bool gone = rm->result == -ENOENT && rm->again;
 
+	(void)FAULT("remove.deleted");
 	if (task_fail(t, gone ? 0 : rm->result) != 0)
 		return rm_fail(rm, task_err(t));
 	if (!rm->record.found)
@@ -409,6 +413,7 @@ static enum task_next rm_end(struct task *t)
 		return rm_fail(rm, err);
 	/* Without room for the row the intent stays, and says enough. */
 	(void)ledger_done(fs, rm->op.unique, NULL);
+	(void)FAULT("remove.done");
 	fuse_reply_err(op_take(&rm->op), 0);
 	return task_end(t);
 }

@@ -21,6 +21,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/fault.h"
 #include "ops/rename_op.h"
 #include "ops/requests.h"
 
@@ -53,6 +54,7 @@ enum task_next rn_done(struct op_rename *rn)
 {
 	/* Without room for the row the intent stays, and says enough. */
 	(void)ledger_done(rn->op.fs, rn->op.unique, NULL);
+	(void)FAULT("rename.done");
 	fuse_reply_err(op_take(&rn->op), 0);
 	return task_end(&rn->op.task);
 }
@@ -217,10 +219,12 @@ static int rn_places(struct op_rename *rn)
 
 	fs_place(fs, rn->src, &rn->ufs, &rn->ssub);
 	fs_place(fs, rn->dst, &other, &rn->dsub);
-	if (path_is_mount(fs, rn->src) || path_is_mount(fs, rn->dst))
+	if (path_is_mount(fs, rn->src))
 		return -EBUSY;
 	if (rn->ufs != other)
 		return -EXDEV;
+	if (path_is_mount(fs, rn->dst))
+		return -EBUSY;
 	if (strcmp(rn->src, rn->dst) == 0)
 		return 0;
 	if (path_within(rn->dst, rn->src))
@@ -371,7 +375,7 @@ int rn_note(struct op_rename *rn, uint64_t stage, uint64_t id)
 	if (err == 0)
 		err = statedb_commit(fs->db);
 	rn->intent = rn->intent || err == 0;
-	return err;
+	return err == 0 ? FAULT("rename.noted") : err;
 }
 
 /* --- The task */
@@ -418,13 +422,14 @@ void rename_rename(fuse_req_t req, fuse_ino_t parent, const char *name, fuse_ino
 {
 	struct fs *fs = fs_of(req);
 	struct op_rename *rn;
+	int err = fs->staging == NULL ? -EROFS : node_name_check(newname);
 
-	if (fs->staging == NULL || (flags & ~(unsigned)RENAME_NOREPLACE) != 0) {
-		fuse_reply_err(req, fs->staging == NULL ? EROFS : EINVAL);
-		return;
-	}
-	if (strlen(name) > UFS_NAME_MAX || strlen(newname) > UFS_NAME_MAX) {
-		fuse_reply_err(req, ENAMETOOLONG);
+	if (err == 0 && (flags & ~(unsigned)RENAME_NOREPLACE) != 0)
+		err = -EINVAL;
+	if (err == 0 && strlen(name) > UFS_NAME_MAX)
+		err = -ENAMETOOLONG;
+	if (err != 0) {
+		fuse_reply_err(req, op_errno(err));
 		return;
 	}
 	rn = op_new(fs, req, sizeof(*rn));

@@ -91,10 +91,9 @@ struct dirmove {
 	void (*walked)(struct dirmove *m, int err);
 };
 
-/* Begins one: intent in->id is not in the store yet.  node: the directory's.  Takes the
- * lock, if it succeeds. */
-int dirmove_new(struct fs *fs, const struct move_intent *in, uint64_t node,
-    struct pathlock **lock, struct dirmove **out);
+/* Begins one: intent in->id is not in the store yet.  Takes the lock, if it succeeds. */
+int dirmove_new(struct fs *fs, const struct move_intent *in, struct pathlock **lock,
+    struct dirmove **out);
 /* Goes on with one that is in the store; it gets its lock by itself. */
 int dirmove_resume(struct fs *fs, const struct move_intent *in, struct dirmove **out);
 struct dirmove *dirmove_find(struct fs *fs, uint64_t id);
@@ -114,9 +113,10 @@ void move_walk_abort(struct dirmove *m);
 /* rename_nodes.c: versions that copying has changed, of nodes below: noted in the state
  * database until the nodes move. */
 int move_note_version(struct dirmove *m, uint64_t node, const char *was, const char *now);
-/* The node of the directory: only the mount that began it has it. */
-int move_note_node(struct dirmove *m, uint64_t node);
-int move_drop_notes(struct dirmove *m);
+/* The node of the directory: only the mount that began it has it.  To be in the database
+ * before the intent is in the store. */
+int move_note_node(struct fs *fs, uint64_t id, uint64_t node);
+int move_drop_notes(struct fs *fs, uint64_t id);
 /* dst is where the storage has it now. */
 int move_nodes(struct dirmove *m);
 /* The node of a path, and that of the directory that it is in: -ENOENT if one on the way

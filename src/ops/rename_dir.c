@@ -7,10 +7,11 @@
 #include <errno.h>
 #include <string.h>
 
+#include "base/fault.h"
 #include "base/units.h"
 #include "ops/rename.h"
 
-#define AGAIN_MIN_NS NS_PER_S
+#define AGAIN_MIN_NS (100 * NS_PER_MS)
 #define AGAIN_MAX_NS (60 * NS_PER_S)
 
 enum {
@@ -76,7 +77,7 @@ static void leave_again(struct task *t)
 /* err: what failed; answer: what the request is told of it all. */
 static enum task_next move_again(struct dirmove *m, unsigned step, int err, int answer)
 {
-	uint64_t pause = AGAIN_MIN_NS << MIN(m->tries, 6u);
+	uint64_t pause = AGAIN_MIN_NS << MIN(m->tries, 10u);
 
 	if (m->tries++ == 0)
 		log_warn("rename of /%s to /%s: %s: %s; it is tried again until it is done",
@@ -200,6 +201,7 @@ static enum task_next mv_noted(struct task *t)
 
 	if (task_err(t) != 0)
 		return task_end(t);
+	(void)FAULT("rename.dir.noted");
 	if (m->result == 0 && m->wanted)
 		return task_goto(t, MV_COPY);
 	m->err = m->result != 0 ? m->result : -EINTR;
@@ -238,6 +240,7 @@ static enum task_next mv_copied(struct task *t)
 		m->err = m->result != 0 ? m->result : -EINTR;
 		return task_goto(t, MV_UNDO);
 	}
+	(void)FAULT("rename.dir.copied");
 	memset(&m->changes[0], 0, sizeof(m->changes[0]));
 	m->changes[0].verb = META_MOVE;
 	m->changes[0].path = m->in.src;
@@ -256,6 +259,7 @@ static enum task_next mv_switched(struct task *t)
 		m->err = m->result;
 		return task_goto(t, MV_DOUBT);
 	}
+	(void)FAULT("rename.dir.switched");
 	m->in.phase = MOVE_DELETE;
 	return task_goto(t, MV_MOVE);
 }
@@ -365,6 +369,7 @@ static enum task_next mv_delete(struct task *t)
 
 	if (task_err(t) != 0)
 		return task_end(t);
+	(void)FAULT("rename.dir.moved");
 	move_walk(m, walked_cb);
 	return task_wait(t, MV_DELETED, leave_walk);
 }
@@ -377,6 +382,7 @@ static enum task_next mv_deleted(struct task *t)
 		return task_end(t);
 	if (m->result != 0)
 		return move_again(m, MV_DELETE, m->result, 0);
+	(void)FAULT("rename.dir.deleted");
 	return task_goto(t, MV_CLOSE);
 }
 
@@ -447,7 +453,7 @@ static enum task_next mv_closed(struct task *t)
 		return task_end(t);
 	if (m->result != 0)
 		return move_again(m, MV_CLOSE, m->result, m->err);
-	(void)move_drop_notes(m);
+	(void)move_drop_notes(m->fs, m->in.id);
 	if (m->tries > 0 || m->resumed)
 		log_info("rename of /%s to /%s: %s", m->in.src, m->in.dst,
 		    m->err == 0 ? "done" : "undone");
@@ -532,19 +538,13 @@ static void move_run(struct dirmove *m)
 	task_start(&m->task, m->fs->env.loop, &mv_kind);
 }
 
-int dirmove_new(struct fs *fs, const struct move_intent *in, uint64_t node,
-    struct pathlock **lock, struct dirmove **out)
+int dirmove_new(struct fs *fs, const struct move_intent *in, struct pathlock **lock,
+    struct dirmove **out)
 {
 	int err = move_alloc(fs, in, out);
 
-	if (err == 0)
-		err = move_note_node(*out, node);
-	if (err != 0) {
-		if (*out != NULL)
-			FREE_OBJ(*out);
-		*out = NULL;
+	if (err != 0)
 		return err;
-	}
 	(*out)->lock = *lock;
 	(*out)->locked = true;
 	*lock = NULL;

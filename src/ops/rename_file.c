@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "base/fault.h"
 #include "ops/rename_op.h"
 
 /* --- Go: which way? */
@@ -72,6 +73,7 @@ enum task_next rn_native(struct task *t)
 		return rn_look(rn, true, true, RN_NATIVE_LOOKED);
 	if (rn_result(rn) != 0)
 		return rn_fail(rn, task_err(t));
+	(void)FAULT("rename.native");
 	rn->attr = rn->native.attr;
 	return task_goto(t, RN_END);
 }
@@ -130,6 +132,7 @@ enum task_next rn_copied(struct task *t)
 		return rn_look(rn, false, true, RN_SRC_AGAIN);
 	if (rn_result(rn) != 0)
 		return rn_fail(rn, task_err(t));
+	(void)FAULT("rename.copied");
 	rn->attr = rn->copy.attr;
 	rn->attr.kind = UFS_FILE;
 	rn->attr.mtime = rn->n.mtime;
@@ -228,28 +231,6 @@ static void rn_mark_cb(struct dir_mark *m, int err)
 	rn_resume(m->user, err);
 }
 
-/* The node moves; with this the rename has happened for whoever asks this mount, and the
- * old object may go once the database says so. */
-enum task_next rn_move(struct task *t)
-{
-	struct op_rename *rn = OP_OF(t, op_rename);
-	int err = rn_result(rn);
-
-	if (err == 0 && rn->note.aux[0] != STAGE_MOVED) {
-		err = rn_move_node(rn);
-		if (err == 0)
-			err = rn_note(rn, STAGE_MOVED, 0);
-	}
-	if (err != 0)
-		return rn_fail(rn, err);
-	rn->op.on_wire = true;
-	rn->mark.child = rn->src;
-	rn->mark.node = rn->parent;
-	rn->mark.user = rn;
-	dir_mark(rn->op.fs, &rn->mark, rn_mark_cb);
-	return task_wait(t, RN_MARKED, rn_leave_mark);
-}
-
 /* The old name could not be deleted: both are there now, which is how the storage has
  * it and what the caller is told. */
 static enum task_next rn_unmove(struct op_rename *rn, int err)
@@ -263,6 +244,30 @@ static enum task_next rn_unmove(struct op_rename *rn, int err)
 	if (node_move(fs, rn->n.id, rn->parent, rn->name) == 0)
 		(void)node_set_version(fs, rn->n.id, &a);
 	return rn_fail(rn, err);
+}
+
+/* The node moves; with this the rename has happened for whoever asks this mount, and the
+ * old object may go once the database says so. */
+enum task_next rn_move(struct task *t)
+{
+	struct op_rename *rn = OP_OF(t, op_rename);
+	int err;
+
+	if (rn_result(rn) != 0)
+		return rn_fail(rn, task_err(t));
+	if (rn->note.aux[0] != STAGE_MOVED) {
+		err = rn_move_node(rn);
+		if (err == 0)
+			err = rn_note(rn, STAGE_MOVED, 0);
+		if (err != 0)
+			return rn_unmove(rn, err);
+	}
+	rn->op.on_wire = true;
+	rn->mark.child = rn->src;
+	rn->mark.node = rn->parent;
+	rn->mark.user = rn;
+	dir_mark(rn->op.fs, &rn->mark, rn_mark_cb);
+	return task_wait(t, RN_MARKED, rn_leave_mark);
 }
 
 static void rn_leave_delete(struct task *t)
@@ -298,6 +303,7 @@ enum task_next rn_deleted(struct task *t)
 
 	if (rn_result(rn) != 0)
 		return rn_unmove(rn, task_err(t));
+	(void)FAULT("rename.deleted");
 	if (rn->again)
 		return rn_look_record(rn, RN_FORGET);
 	rn->result = 0;

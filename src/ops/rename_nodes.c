@@ -17,9 +17,9 @@ struct version_key {
 
 #define VERSION_TAG "moving:" /* eight bytes with its NUL */
 
-static struct version_key version_key(const struct dirmove *m, uint64_t node)
+static struct version_key version_key(uint64_t id, uint64_t node)
 {
-	struct version_key k = {.intent = htobe64(m->in.id), .node = htobe64(node)};
+	struct version_key k = {.intent = htobe64(id), .node = htobe64(node)};
 
 	memcpy(k.tag, VERSION_TAG, sizeof(k.tag));
 	return k;
@@ -27,7 +27,7 @@ static struct version_key version_key(const struct dirmove *m, uint64_t node)
 
 int move_note_version(struct dirmove *m, uint64_t node, const char *was, const char *now)
 {
-	struct version_key k = version_key(m, node);
+	struct version_key k = version_key(m->in.id, node);
 	char val[2 * UFS_VERSION_MAX];
 	size_t a = strlen(was) + 1, b = strlen(now) + 1;
 
@@ -37,11 +37,12 @@ int move_note_version(struct dirmove *m, uint64_t node, const char *was, const c
 }
 
 /* The row of the least node from `node` on. */
-static int next_version(struct dirmove *m, uint64_t *node, struct statedb_val *val)
+static int next_version(
+    struct fs *fs, uint64_t id, uint64_t *node, struct statedb_val *val)
 {
-	struct version_key k = version_key(m, *node), got;
+	struct version_key k = version_key(id, *node), got;
 	struct statedb_val key;
-	int err = statedb_seek(m->fs->db, STATEDB_META, &k, sizeof(k), &key, val);
+	int err = statedb_seek(fs->db, STATEDB_META, &k, sizeof(k), &key, val);
 
 	if (err != 0)
 		return err;
@@ -75,7 +76,7 @@ static int take_versions(struct dirmove *m)
 	uint64_t node = 1;
 	int err;
 
-	while ((err = next_version(m, &node, &val)) == 0) {
+	while ((err = next_version(m->fs, m->in.id, &node, &val)) == 0) {
 		if (val.len < 2 || val.len > sizeof(buf))
 			return -EPROTO;
 		memcpy(buf, val.data, val.len);
@@ -90,33 +91,33 @@ static int take_versions(struct dirmove *m)
 	return err == -ENOENT ? 0 : err;
 }
 
-int move_drop_notes(struct dirmove *m)
+int move_drop_notes(struct fs *fs, uint64_t id)
 {
 	struct statedb_val val;
 	struct version_key k;
 	uint64_t node = 0;
 	int err;
 
-	while ((err = next_version(m, &node, &val)) == 0) {
-		k = version_key(m, node);
-		err = statedb_del(m->fs->db, STATEDB_META, &k, sizeof(k));
+	while ((err = next_version(fs, id, &node, &val)) == 0) {
+		k = version_key(id, node);
+		err = statedb_del(fs->db, STATEDB_META, &k, sizeof(k));
 		if (err != 0)
 			return err;
 	}
 	return err == -ENOENT ? 0 : err;
 }
 
-int move_note_node(struct dirmove *m, uint64_t node)
+int move_note_node(struct fs *fs, uint64_t id, uint64_t node)
 {
-	struct version_key k = version_key(m, 0);
+	struct version_key k = version_key(id, 0);
 	uint64_t be = htobe64(node);
 
-	return statedb_put(m->fs->db, STATEDB_META, &k, sizeof(k), &be, sizeof(be));
+	return statedb_put(fs->db, STATEDB_META, &k, sizeof(k), &be, sizeof(be));
 }
 
 static int noted_node(struct dirmove *m, uint64_t *node)
 {
-	struct version_key k = version_key(m, 0);
+	struct version_key k = version_key(m->in.id, 0);
 	struct statedb_val v;
 	uint64_t be;
 	int err = statedb_get(m->fs->db, STATEDB_META, &k, sizeof(k), &v);

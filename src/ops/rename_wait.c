@@ -34,17 +34,23 @@ static enum task_next rn_begin_job(struct op_rename *rn)
 
 	if (in == NULL)
 		return rn_fail(rn, err);
-	in->id = meta_intent_id();
+	/* The same again, if it was begun before but not as far as the store. */
+	in->id = rn->note.aux[0] == STAGE_JOB ? rn->note.aux[1] : meta_intent_id();
 	in->phase = MOVE_COPY;
 	in->dst_was = rn->replaces;
 	memcpy(in->src, rn->src, sizeof(in->src));
 	memcpy(in->dst, rn->dst, sizeof(in->dst));
-	err = fs->meta != NULL ? rn_note(rn, STAGE_JOB, in->id) : -EOPNOTSUPP;
+	err = fs->meta != NULL ? move_note_node(fs, in->id, rn->n.id) : -EOPNOTSUPP;
 	if (err == 0)
-		err = dirmove_new(fs, in, rn->n.id, &lock, &m);
-	free(in);
-	if (err != 0)
+		err = rn_note(rn, STAGE_JOB, in->id);
+	if (err == 0)
+		err = dirmove_new(fs, in, &lock, &m);
+	if (err != 0) {
+		(void)move_drop_notes(fs, in->id);
+		free(in);
 		return rn_fail(rn, err);
+	}
+	free(in);
 	rn->lock = NULL;
 	return rn_wait_job(rn, m);
 }
@@ -112,6 +118,7 @@ enum task_next rn_intents(struct task *t)
 		return rn_fail(rn, err);
 	if (m != NULL)
 		return rn_wait_job(rn, m);
+	(void)move_drop_notes(rn->op.fs, rn->note.aux[1]);
 	if (rn_moved(rn))
 		return rn_done(rn);
 	/* It had not begun, or was undone: from the start. */

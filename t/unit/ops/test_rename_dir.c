@@ -9,6 +9,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "base/fault.h"
 #include "meta/meta.h"
 #include "ops/node.h"
 #include "ops/rename.h"
@@ -521,4 +522,275 @@ Test(rename_dir, killed_at_each_step_recovering)
 Test(rename_dir, killed_at_each_step_late_recovering)
 {
 	kill_at_each(true, true);
+}
+
+/* --- Given up */
+
+/* The caller is killed while files are copied: as before.  Later: it is done. */
+Test(rename_dir, a_killed_caller)
+{
+	struct names n = {"p/src", "dst"};
+	bool undone = false, done = false, ended = false;
+	pid_t pid;
+
+	begin();
+	set_parallel("2");
+	for (unsigned i = 3; !ended; i += 3) {
+		clear("dst");
+		clear("p/src");
+		put_tree("p/src");
+		rig_restart(&r);
+		r.ufs.stall = true;
+		pid = rig_start(&r, c_rename, &n);
+		ended = serve(i, pid);
+		kill(pid, SIGKILL);
+		while (!ended && !TAILQ_EMPTY(&r.fs->ops))
+			loop_turn(r.loop, true);
+		fake_release(&r.ufs);
+		(void)rig_wait(&r, pid);
+		check_clean();
+		if (whole("p/src")) {
+			undone = true;
+			cr_assert(gone("dst"), "request %u", i);
+		} else {
+			done = true;
+			cr_assert(whole("dst") && gone("p/src"), "request %u", i);
+		}
+	}
+	cr_assert(undone && done);
+}
+
+/* A hand-over that does not come about: the job, and who waits for it, go on. */
+static void flag_it(void *arg)
+{
+	*(bool *)arg = true;
+}
+
+Test(rename_dir, a_handover_undone)
+{
+	struct names n = {"p/src", "dst"};
+	bool ended = false;
+	pid_t pid;
+
+	begin();
+	set_parallel("2");
+	for (unsigned i = 1; !ended; i += 2) {
+		bool still = false;
+
+		clear("dst");
+		clear("p/src");
+		put_tree("p/src");
+		rig_restart(&r);
+		r.ufs.stall = true;
+		pid = rig_start(&r, c_rename, &n);
+		ended = serve(i, pid);
+		if (!ended) {
+			fuse_chan_disarm(r.chan);
+			fs_handover_begin(r.fs, flag_it, &still);
+			while (!still)
+				loop_turn(r.loop, true);
+			cr_assert(TAILQ_EMPTY(&r.fs->moves));
+			fs_handover_undo(r.fs);
+			fuse_chan_arm(r.chan);
+		}
+		fake_release(&r.ufs);
+		cr_assert_eq(rig_wait(&r, pid), 0, "request %u", i);
+		cr_assert(whole("dst") && gone("p/src"), "request %u", i);
+		check_clean();
+	}
+}
+
+/* --- Found in the store */
+
+static void change(const struct meta_change *ch)
+{
+	struct asked a = {.done = false};
+	struct meta_txn txn = {.changes = ch, .n = 1, .req.user = &a};
+
+	meta_txn(r.meta, &txn, intents_done);
+	while (!a.done)
+		loop_turn(r.loop, true);
+	cr_assert_eq(a.err, 0);
+}
+
+static void put_blob(uint64_t id, const void *blob, size_t len)
+{
+	change(&(struct meta_change){
+	    .verb = META_INTENT_PUT, .id = id, .blob = blob, .blob_len = len});
+}
+
+static void put_intent(enum move_phase phase, bool dst_was)
+{
+	static struct move_intent in;
+	unsigned char blob[MOVE_BLOB_MAX];
+
+	in = (struct move_intent){
+	    .id = 77, .phase = phase, .dst_was = dst_was, .src = "p/src", .dst = "dst"};
+	put_blob(in.id, blob, move_encode(&in, blob));
+}
+
+/* What a mount of before the power failed left, at any point. */
+Test(rename_dir, recovers_copying)
+{
+	begin();
+	put_intent(MOVE_COPY, false);
+	cr_assert_eq(run(rig_stat, "p/src/s/h"), 0);
+	fs_recover_intents(r.fs);
+	check_clean();
+	cr_assert(whole("dst") && gone("p/src"));
+	cr_assert_eq(run(rig_stat, "p/src"), ENOENT);
+	cr_assert_eq(run(rig_stat, "dst/s/h"), 0);
+	put_intent(MOVE_COPY, false);
+	clear("dst");
+	put_tree("p/src");
+	fake_add(&r.ufs, "dst", UFS_DIR, 0, "");
+	fake_add(&r.ufs, "dst/f", UFS_FILE, 5, "v1"); /* the same: it is not copied again */
+	cr_assert_eq(run(rig_stat, "dst/f"), 0);
+	memset(r.ufs.store.count, 0, sizeof(r.ufs.store.count));
+	fs_recover_intents(r.fs);
+	check_clean();
+	cr_assert(whole("dst") && gone("p/src"));
+	cr_assert_eq(did(FAKE_COPY), TREE - 1);
+}
+
+Test(rename_dir, recovers_deleting)
+{
+	begin();
+	put_tree("dst");
+	clear("p/src/s");
+	put_intent(MOVE_DELETE, false);
+	fs_recover_intents(r.fs);
+	check_clean();
+	cr_assert(whole("dst") && gone("p/src"));
+	cr_assert_eq(did(FAKE_COPY), 0);
+}
+
+Test(rename_dir, recovers_undoing)
+{
+	begin();
+	fake_add(&r.ufs, "dst", UFS_DIR, 0, "");
+	fake_add(&r.ufs, "dst/f", UFS_FILE, 5, "c1");
+	fake_add(&r.ufs, "dst/s/h", UFS_FILE, 5, "c1");
+	fake_add(&r.ufs, "dst/mine", UFS_FILE, 5, "m1");
+	put_intent(MOVE_UNDO, true);
+	fs_recover_intents(r.fs);
+	check_clean();
+	cr_assert(whole("p/src") && there("dst") && there("dst/mine"));
+	cr_assert(!there("dst/f") && gone("dst/s"));
+}
+
+/* Changes wait until the old ones have their locks. */
+Test(rename_dir, changes_wait_for_recovery)
+{
+	struct names n = {"p/src/f", "p/src/f2"};
+	pid_t pid;
+
+	begin();
+	put_intent(MOVE_COPY, false);
+	r.ufs.stall = true;
+	fs_recover_intents(r.fs);
+	pid = rig_start(&r, c_rename, &n);
+	while (TAILQ_EMPTY(&r.fs->moves))
+		loop_turn(r.loop, true);
+	fake_release(&r.ufs);
+	cr_assert_eq(rig_wait(&r, pid), ENOENT, "it is in another directory by now");
+	check_clean();
+	cr_assert(whole("dst") && gone("p/src"));
+}
+
+Test(rename_dir, what_it_does_not_know_is_left_alone)
+{
+	static const unsigned char other[] = {99, 1, 2, 3};
+	static const unsigned char damaged[] = {INTENT_KIND_RENAME, 1, 1, 0, 200, 0, 'a'};
+	static const unsigned char newer[] = {INTENT_KIND_RENAME, 9, 1, 0, 0, 1, 'a', 'b'};
+	static const unsigned char itself[] = {INTENT_KIND_RENAME, 1, 1, 0, 0, 1, 'a', 'a', '/', 'b'};
+
+	begin();
+	put_blob(1, other, sizeof(other));
+	put_blob(2, damaged, sizeof(damaged));
+	put_blob(3, newer, sizeof(newer));
+	put_blob(4, itself, sizeof(itself));
+	put_blob(5, NULL, 0);
+	put_intent(MOVE_COPY, false);
+	fs_recover_intents(r.fs);
+	rig_until(&r, quiet, NULL);
+	cr_assert(whole("dst") && gone("p/src"));
+	cr_assert_eq(intents(), 5);
+}
+
+/* --- The metadata store fails */
+
+static void meta_fails(const char *point, unsigned nth)
+{
+	struct errtext et;
+	char spec[64];
+
+	snprintf(spec, sizeof(spec), "%s=errno:5@%u", point, nth);
+	cr_assert_eq(fault_init(nth > 0 ? spec : "", &et), 0, "%s", et.s);
+}
+
+Test(rename_dir, a_failing_metadata_store)
+{
+	static const char *const point[] = {"meta.commit", "meta.read"};
+	bool failed = false, done = false;
+
+	begin();
+	for (unsigned i = 0; i < 2; i++) {
+		for (unsigned nth = 1; nth <= 8; nth++) {
+			int err;
+
+			clear("dst");
+			clear("p/src");
+			put_tree("p/src");
+			rig_restart(&r);
+			/* What looks at the names reads too. */
+			cr_assert_eq(run(rig_stat, "p/src"), 0);
+			meta_fails(point[i], nth);
+			err = mv("p/src", "dst");
+			meta_fails(point[i], 0);
+			rig_until(&r, quiet, NULL);
+			cr_assert(err == 0 || err == EIO, "%s %u: %d", point[i], nth, err);
+			check_clean();
+			if (err == 0) {
+				done = true;
+				cr_assert(whole("dst") && gone("p/src"), "%s %u", point[i], nth);
+			} else {
+				failed = true;
+				cr_assert(whole("p/src") && gone("dst"), "%s %u", point[i], nth);
+			}
+		}
+	}
+	cr_assert(failed && done);
+}
+
+/* --- Out of memory */
+
+Test(rename_dir, no_memory)
+{
+	struct names n = {"p/src", "dst"};
+	unsigned failed = 0;
+	bool fired = true;
+	int err;
+
+	begin();
+	for (unsigned i = 1; fired; i += i < 30 ? 1 : 7) {
+		clear("dst");
+		clear("p/src");
+		put_tree("p/src");
+		rig_restart(&r);
+		err = rig_wait_nth(&r, rig_start(&r, c_rename, &n), i, &fired);
+		rig_until(&r, quiet, NULL);
+		cr_assert(err == 0 || err == ENOMEM || err == EIO, "allocation %u: %d", i, err);
+		failed += err != 0;
+		cr_assert(TAILQ_EMPTY(&r.fs->locks.list));
+		cr_assert_eq(intents(), 0, "allocation %u", i);
+		if (err == 0)
+			cr_assert(whole("dst") && gone("p/src"), "allocation %u", i);
+		else
+			cr_assert((whole("p/src") && gone("dst")) ||
+				      (whole("dst") && gone("p/src")),
+			    "allocation %u: %d", i, err);
+	}
+	cr_assert_eq(err, 0);
+	cr_assert_gt(failed, 10);
 }
