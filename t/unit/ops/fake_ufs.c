@@ -69,10 +69,8 @@ static struct fake_call *call_start(
 	return c;
 }
 
-bool fake_release_one(struct fake_ufs *f)
+static bool release(struct fake_ufs *f, struct fake_call *c)
 {
-	struct fake_call *c = TAILQ_FIRST(&f->waiting);
-
 	if (c == NULL)
 		return false;
 	TAILQ_REMOVE(&f->waiting, c, link);
@@ -81,11 +79,35 @@ bool fake_release_one(struct fake_ufs *f)
 	return true;
 }
 
+bool fake_release_one(struct fake_ufs *f)
+{
+	return release(f, TAILQ_FIRST(&f->waiting));
+}
+
+bool fake_release_op(struct fake_ufs *f, enum fake_op op)
+{
+	struct fake_call *c = TAILQ_FIRST(&f->waiting);
+
+	while (c != NULL && c->op != op)
+		c = TAILQ_NEXT(c, link);
+	return release(f, c);
+}
+
 void fake_release(struct fake_ufs *f)
 {
 	f->stall = false;
 	while (fake_release_one(f))
 		;
+}
+
+bool fake_waits(const struct fake_ufs *f, enum fake_op op)
+{
+	const struct fake_call *c;
+
+	TAILQ_FOREACH(c, &f->waiting, link)
+	if (c->op == op)
+		return true;
+	return false;
 }
 
 unsigned fake_waiting(const struct fake_ufs *f)

@@ -31,9 +31,13 @@ struct fake_file *fake_add(struct fake_ufs *f, const char *path, enum ufs_kind k
     const char *version);
 struct fake_file *fake_find(struct fake_ufs *f, const char *path);
 unsigned fake_waiting(const struct fake_ufs *f);
+/* Is one of this kind among them? */
+bool fake_waits(const struct fake_ufs *f, enum fake_op op);
 /* Answers what waits, and everything later at once. */
 void fake_release(struct fake_ufs *f);
 /* Answers the oldest that waits; false: none does.  What comes goes on waiting. */
 bool fake_release_one(struct fake_ufs *f);
+/* The same for the oldest of a kind. */
+bool fake_release_op(struct fake_ufs *f, enum fake_op op);
 
 #endif
