@@ -102,6 +102,121 @@ Test(nomem, s3)
 	http_script_free(&hs);
 }
 
+enum write { PUT, PUT_ABSENT, BEGIN, PART, PART_COPY, END, ABORT, COPY, DELETE, DELETE_ONE,
+	MKDIR, RMDIR, WRITES };
+
+/* One of them; only its start sees the fault. */
+static int run_write(struct ufs_fix *f, enum write what, unsigned n)
+{
+	static const struct ufs_part_id id = { 1, 5, "5f363e0e58a95f06cbe9bbc662c5dfb6" };
+	static const char *const paths[] = { "a", "b" };
+	int errs[2];
+	struct ufs_req req = { .user = f };
+	struct ufs_put put = { .req = req, .path = "k", .body = "x", .len = 1,
+		.absent = what == PUT_ABSENT };
+	struct ufs_multi_begin begin = { .req = req, .path = "k" };
+	struct ufs_part part = { .req = req, .path = "k", .id = "i", .number = 1, .len = 1,
+		.body = what == PART ? "x" : NULL, .src_path = "s", .src_version = "v1" };
+	struct ufs_multi_end end = { .req = req, .path = "k", .id = "i", .parts = &id, .nparts = 1 };
+	struct ufs_multi_abort drop = { .req = req, .path = "k", .id = "i" };
+	struct ufs_copy copy = { .req = req, .src = "s", .dst = "k", .src_version = "v1" };
+	struct ufs_delete del = { .req = req, .paths = paths, .n = what == DELETE ? 2 : 1,
+		.errs = errs };
+	struct ufs_mkdir mk = { .req = req, .path = "d" };
+	struct ufs_rmdir rm = { .req = req, .path = "d" };
+
+	nth_arm(n);
+	switch (what) {
+	case PUT:
+	case PUT_ABSENT:
+		ufs_put(f->ufs, &put, ufs_fix_done);
+		break;
+	case BEGIN:
+		ufs_multi_begin(f->ufs, &begin, ufs_fix_done);
+		break;
+	case PART:
+	case PART_COPY:
+		ufs_part(f->ufs, &part, ufs_fix_done);
+		break;
+	case END:
+		ufs_multi_end(f->ufs, &end, ufs_fix_done);
+		break;
+	case ABORT:
+		ufs_multi_abort(f->ufs, &drop, ufs_fix_done);
+		break;
+	case COPY:
+		ufs_copy(f->ufs, &copy, ufs_fix_done);
+		break;
+	case DELETE:
+	case DELETE_ONE:
+		ufs_delete(f->ufs, &del, ufs_fix_done);
+		break;
+	case MKDIR:
+		ufs_mkdir(f->ufs, &mk, ufs_fix_done);
+		break;
+	default:
+		ufs_rmdir(f->ufs, &rm, ufs_fix_done);
+	}
+	nth_disarm();
+	ufs_fix_wait(f);
+	return f->err;
+}
+
+/* What any of them takes for a success. */
+static bool yes(void *arg, const struct http_script_req *rq, struct http_script_answer *out)
+{
+	const char *body = "";
+
+	(void)arg;
+	if (strstr(rq->target, "uploads=") != NULL)
+		body = "<InitiateMultipartUploadResult><UploadId>i</UploadId>"
+		       "</InitiateMultipartUploadResult>";
+	else if (strstr(rq->target, "delete=") != NULL)
+		body = "<DeleteResult><Deleted><Key>a</Key></Deleted><Deleted><Key>b</Key>"
+		       "</Deleted></DeleteResult>";
+	else if (strcmp(rq->method, "POST") == 0)
+		body = "<CompleteMultipartUploadResult><ETag>e</ETag>"
+		       "</CompleteMultipartUploadResult>";
+	else if (strstr(rq->head, "copy-source") != NULL)
+		body = strchr(rq->target, '?') != NULL ?
+		    "<CopyPartResult><ETag>v1</ETag></CopyPartResult>" :
+		    "<CopyObjectResult><ETag>v1</ETag></CopyObjectResult>";
+	out->raw = http_script_format(200,
+	    "ETag: \"v1\"\r\nLast-Modified: Thu, 02 Jan 2020 03:04:05 GMT\r\n", body,
+	    strlen(body), &out->raw_len, &out->head_len);
+	return true;
+}
+
+Test(nomem, s3_writes)
+{
+	struct http_script *hs = http_script_new();
+	struct ufs_fix f;
+
+	setenv("AWS_ACCESS_KEY_ID", "key", 1);
+	setenv("AWS_SECRET_ACCESS_KEY", "secret", 1);
+	http_script_set_handler(hs, yes, NULL);
+	log_set_level(LOG_LVL_ERROR);
+	ufs_fix_init(&f, http_script_url(hs));
+	ufs_fix_set(&f, "ufs.timeout", "5s");
+	ufs_fix_attach(&f, "s3://b");
+	cr_assert_eq(run_write(&f, PUT, 1000000), 0); /* OpenSSL's first use */
+	for (int what = 0; what < WRITES; what++) {
+		bool fired = true;
+		unsigned n;
+
+		for (n = 1; fired; n++) {
+			int err = run_write(&f, what, n);
+
+			fired = nth_fired();
+			cr_assert(err == 0 || (fired && (err == -ENOMEM || err == -EIO)),
+			    "request %d, allocation %u: %s", what, n, strerror(-err));
+		}
+		cr_assert_gt(n, 2);
+	}
+	ufs_fix_fini(&f);
+	http_script_free(&hs);
+}
+
 Test(nomem, posix)
 {
 	char dir[] = "/tmp/ufs-nomem-XXXXXX", uri[64], cmd[128];

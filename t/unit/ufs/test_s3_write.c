@@ -157,6 +157,7 @@ Test(s3_write, reset_in_the_body)
 	struct http_script_intake always = { .stop_at = 70000, .end = HTTP_SCRIPT_RESET };
 	size_t len = 4 * MIB;
 	char *body = malloc(len);
+	int err;
 
 	cr_assert_not_null(body);
 	for (size_t i = 0; i < len; i++)
@@ -170,9 +171,10 @@ Test(s3_write, reset_in_the_body)
 	/* Getting equally far each time is no progress. */
 	http_script_add_intake(hs, &always);
 	ufs_fix_set(&f, "ufs.timeout", "500ms");
-	cr_assert_eq(put(body, len, NULL), -EIO);
-	cr_assert_gt(http_script_intake_used(hs, 1), 2);
+	err = put(body, len, NULL);
 	free(body);
+	cr_assert(err == -EIO || err == -ETIMEDOUT, "%d", err); /* by what the time ends in */
+	cr_assert_gt(http_script_intake_used(hs, 1), 2);
 }
 
 Test(s3_write, stall_in_the_body)
