@@ -1,0 +1,136 @@
+#!/bin/bash
+# SPDX-License-Identifier: BSD-2-Clause
+# Large files become objects: parts sent while they are written, only changed parts sent
+# again, nothing left behind at the storage, and a daemon that dies on the way is followed
+# by one that goes on with the parts that are there.
+. "${BATONFS_SRC:-.}/t/e2e/lib.sh"
+# shellcheck source=t/lib/s3put.sh
+. "$BATONFS_SRC/t/lib/s3put.sh"
+
+MIB=1048576
+"$BATONFS_SRC/t/lib/rgw.sh" start "$T/rgw" || die "radosgw did not start"
+# shellcheck source=/dev/null
+. "$T/rgw/env"
+export AWS_ACCESS_KEY_ID AWS_SECRET_ACCESS_KEY RGW_ENDPOINT
+s3_bucket data
+head -c $((60 * MIB)) /dev/urandom >"$T/source"
+mkdir "$T/bin"
+
+# The daemon with a fault that is taken once.
+cat >"$T/bin/batonfsd" <<WRAPPER
+#!/bin/bash
+unset BATONFS_FAULT
+if mv "$T/fault" "$T/fault.taken" 2>/dev/null; then
+	export BATONFS_FAULT=\$(cat "$T/fault.taken")
+fi
+exec -a "\$0" "$BATONFS_BUILD/batonfsd" "\$@"
+WRAPPER
+chmod +x "$T/bin/batonfsd"
+PATH=$T/bin:$PATH
+
+begin() {
+	serve -u /=s3://data -s s3.endpoint="$RGW_ENDPOINT" -s write.part.size=5MiB \
+		-s write.staging.dir="$T/staged" -s meta.dir="$T/meta" \
+		-s keeper.restart.limit="100 in 1min"
+}
+
+counter() { # NAME
+	batonfs -m "$M" --json status | jq ".counters[\"$1\"]"
+}
+
+unfinished() { # how many uploads the storage has that were not ended
+	s3_curl "$RGW_ENDPOINT/data?uploads=" | grep -o '<UploadId>' | wc -l
+}
+
+same() { # the mount, another client and the local file
+	cmp "$T/source" "$M/file" && cmp "$T/source" <(s3_curl "$RGW_ENDPOINT/data/file")
+}
+
+# change OFFSET LENGTH: the same random bytes in the local file and through the mount
+change() {
+	head -c "$2" /dev/urandom >"$T/piece"
+	dd if="$T/piece" of="$T/source" bs=1M seek="$1" oflag=seek_bytes conv=notrunc status=none &&
+		dd if="$T/piece" of="$M/file" bs=1M seek="$1" oflag=seek_bytes conv=notrunc status=none
+}
+
+# sends MIBS COPIED DESCRIPTION COMMAND...: the command succeeds, and so many whole MiB were
+# sent at most and copied within the storage at least
+sends() {
+	local sent copied most=$1 least=$2 what=$3
+	sent=$(counter upload.bytes)
+	copied=$(counter upload.copied.bytes)
+	shift 3
+	"$@" || die "$what: $*"
+	sent=$(($(counter upload.bytes) - sent))
+	copied=$(($(counter upload.copied.bytes) - copied))
+	[ $sent -le $((most * MIB)) ] || die "$what: $sent bytes were sent"
+	[ $copied -ge $((least * MIB)) ] || die "$what: only $copied bytes were copied"
+	ok "$what: $sent bytes sent, $copied copied"
+}
+
+begin
+sends 60 0 "a large file" cp "$T/source" "$M/file"
+expect "is there" same
+sends 5 55 "a byte changed" change $((22 * MIB)) 1
+expect "is there" same
+sends 1 60 "a byte appended" change $((60 * MIB)) 1
+expect "is there" same
+sends 10 50 "a change over two parts" change $((30 * MIB - 10)) 20
+expect "is there" same
+truncate -s $((38 * MIB)) "$T/source"
+sends 4 35 "cut off" truncate -s $((38 * MIB)) "$M/file"
+expect "is there" same
+truncate -s $((48 * MIB)) "$T/source"
+sends 13 35 "made longer" truncate -s $((48 * MIB)) "$M/file"
+expect "is there" same
+expect "nothing is left at the storage" test "$(unfinished)" = 0
+
+# --- while it is written
+exec 5>"$M/ahead"
+head -c $((40 * MIB)) "$T/source" >&5
+sent() {
+	[ "$(counter upload.bytes)" -ge $((before + 30 * MIB)) ]
+}
+before=0
+wait_until 20 "parts are sent before the file is closed" sent
+ok "parts are sent before the file is closed"
+expect "as an unfinished upload" test "$(unfinished)" = 1
+rm "$M/ahead"
+exec 5>&-
+gone() {
+	[ "$(unfinished)" = 0 ]
+}
+wait_until 10 "which ends when the file is deleted" gone
+ok "which ends when the file is deleted"
+
+# --- over an upgrade
+before=$(counter upload.bytes)
+exec 5>"$M/two"
+head -c $((40 * MIB)) "$T/source" >&5
+wait_until 20 "parts are sent" sent
+batonfs -m "$M" upgrade >/dev/null
+expect "a new daemon knows them" test "$(unfinished)" = 1
+tail -c +$((40 * MIB + 1)) "$T/source" >&5
+exec 5>&-
+[ "$(counter upload.bytes)" -le $((18 * MIB)) ] || die "sent again: $(counter upload.bytes)"
+ok "and sends only the rest"
+expect "the file is whole" cmp "$T/source" <(s3_curl "$RGW_ENDPOINT/data/two")
+expect "nothing is left at the storage" test "$(unfinished)" = 0
+stop
+
+# --- over crashes, at each of these points
+for at in upload.multi.begun upload.part.sent@1 upload.part.sent@7 ufs.multi.end upload.made; do
+	case $at in
+	*@*) echo "${at%@*}=kill@${at#*@}" ;;
+	*) echo "$at=kill" ;;
+	esac >"$T/fault"
+	begin
+	pid=$(daemon_pid)
+	expect "$at: a file is written" cp "$T/source" "$M/file.${at/@/-}"
+	wait_until 10 "a new daemon serves" daemon_pid
+	[ "$(daemon_pid)" != "$pid" ] || die "$at: the daemon was not killed"
+	expect "$at: whole" cmp "$T/source" <(s3_curl "$RGW_ENDPOINT/data/file.${at/@/-}")
+	wait_until 10 "$at: nothing is left at the storage" gone
+	ok "$at: nothing is left at the storage"
+	stop
+done
