@@ -74,9 +74,18 @@ void s3_match_text(const struct s3 *s3, const char *version, char out[UFS_VERSIO
 
 unsigned s3_object_headers(const struct s3 *s3, struct http_header out[S3_OBJECT_HEADERS])
 {
-	(void)s3;
-	(void)out;
-	return 0;
+	const struct config *cfg = s3->ufs.env.cfg;
+	unsigned n = 0;
+
+	if (*cfg->s3_storage_class != '\0')
+		out[n++] = (struct http_header){ "x-amz-storage-class", cfg->s3_storage_class };
+	if (strcmp(cfg->s3_encryption, "none") != 0)
+		out[n++] = (struct http_header){ "x-amz-server-side-encryption",
+			cfg->s3_encryption };
+	if (*cfg->s3_kms_key != '\0')
+		out[n++] = (struct http_header){ "x-amz-server-side-encryption-aws-kms-key-id",
+			cfg->s3_kms_key };
+	return n;
 }
 
 static bool word_of(const char *s, size_t n, const char *also)
@@ -168,6 +177,24 @@ out:
 	return err;
 }
 
+/* What goes into headers as it is. */
+static int check_object_options(const struct config *cfg, struct errtext *et)
+{
+	if (*cfg->s3_storage_class != '\0' &&
+	    !word_of(cfg->s3_storage_class, strlen(cfg->s3_storage_class), "_-"))
+		return errtext_set(et, -EINVAL, "s3.storage.class \"%s\" is no class's name",
+		    cfg->s3_storage_class);
+	if (*cfg->s3_kms_key == '\0')
+		return 0;
+	if (!word_of(cfg->s3_kms_key, strlen(cfg->s3_kms_key), "_-:/.+=@"))
+		return errtext_set(
+		    et, -EINVAL, "s3.sse.kms.key.id \"%s\" is no key's name", cfg->s3_kms_key);
+	if (strcmp(cfg->s3_encryption, "aws:kms") != 0)
+		return errtext_set(et, -EINVAL,
+		    "s3.sse.kms.key.id needs s3.server.side.encryption = aws:kms");
+	return 0;
+}
+
 int s3_new(struct ufs **out, const struct ufs_env *env, const char *rest, struct errtext *et)
 {
 	struct s3 *s3 = calloc(1, sizeof(*s3));
@@ -185,6 +212,8 @@ int s3_new(struct ufs **out, const struct ufs_env *env, const char *rest, struct
 	err = parse_uri(s3, rest, et);
 	if (err == 0)
 		err = parse_endpoint(s3, env->cfg, et);
+	if (err == 0)
+		err = check_object_options(env->cfg, et);
 	if (err == 0)
 		err = s3_keys_new(&s3->keys, env, et);
 	if (err != 0) {

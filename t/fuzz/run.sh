@@ -13,8 +13,8 @@ shift
 targets=("$@")
 [ ${#targets[@]} -gt 0 ] || mapfile -t targets < <(basename -s .c -a t/fuzz/fuzz_*.c)
 
-read -r -a libs < <(pkg-config --libs libevent libevent_pthreads fuse3 libcurl yajl lmdb expat libisal libxxhash)
-read -r -a incs < <(pkg-config --cflags libevent fuse3 libcurl yajl lmdb expat libisal libxxhash)
+read -r -a libs < <(pkg-config --libs libevent libevent_pthreads fuse3 libcurl yajl lmdb expat libisal libxxhash libcrypto)
+read -r -a incs < <(pkg-config --cflags libevent fuse3 libcurl yajl lmdb expat libisal libxxhash libcrypto)
 printf '#define PACKAGE_VERSION "fuzz"\n#define PACKAGE_NAME "batonfs"\n' >"$build/config.h"
 # shellcheck disable=SC2054
 flags=(-std=gnu11 -g -O1 -pthread -D_GNU_SOURCE -D_FILE_OFFSET_BITS=64 -Isrc "-I$build"

@@ -90,6 +90,38 @@ Test(s3_write, what_a_put_sends)
 	cr_assert_eq(http_script_count(hs), 2);
 }
 
+Test(s3_write, class_and_encryption)
+{
+	struct ufs_multi_begin begin = { .path = "k" };
+	struct ufs_copy cp = { .src = "s", .dst = "k", .src_version = "v1", .size = 1 };
+	struct errtext et = { "" };
+	struct ufs *none;
+
+	ufs_fix_set(&f, "s3.storage.class", "STANDARD_IA");
+	ufs_fix_set(&f, "s3.server.side.encryption", "aws:kms");
+	ufs_fix_set(&f, "s3.sse.kms.key.id", "arn:aws:kms:eu-1:123:key/a-b");
+	ufs_free(&f.ufs);
+	ufs_fix_attach(&f, "s3://b/p");
+	reply("POST ", 500, NULL, "", 0);
+	reply("PUT ", 403, NULL, "", 0);
+	ufs_fix_set(&f, "ufs.timeout", "100ms");
+	cr_assert_eq(put("body", 4, NULL), -EACCES);
+	cr_assert_eq(UFS_FIX_RUN(&f, copy, &cp), -EACCES);
+	cr_assert_eq(UFS_FIX_RUN(&f, multi_begin, &begin), -EIO);
+	for (unsigned i = 0; i < 3; i++) {
+		cr_assert_str_eq(header(i, "x-amz-storage-class"), "STANDARD_IA");
+		cr_assert_str_eq(header(i, "x-amz-server-side-encryption"), "aws:kms");
+		cr_assert_str_eq(header(i, "x-amz-server-side-encryption-aws-kms-key-id"),
+		    "arn:aws:kms:eu-1:123:key/a-b");
+	}
+	ufs_fix_set(&f, "s3.server.side.encryption", "AES256");
+	cr_assert_eq(ufs_new(&none, &f.env, "s3://b", &et), -EINVAL);
+	ufs_fix_set(&f, "s3.sse.kms.key.id", "");
+	ufs_fix_set(&f, "s3.storage.class", "A: b");
+	cr_assert_eq(ufs_new(&none, &f.env, "s3://b", &et), -EINVAL);
+	cr_assert_not_null(strstr(et.s, "s3.storage.class"), "%s", et.s);
+}
+
 Test(s3_write, put_without_etag_looks)
 {
 	struct ufs_attr a;
