@@ -470,7 +470,7 @@ static void clear(const char *dir)
 }
 
 /* recover: what a daemon does when it starts; without, the request alone goes on. */
-static void kill_at_each(bool late, bool recover)
+static void kill_at_each(bool late, bool recover, unsigned step)
 {
 	struct names n = {"p/src", "dst"};
 	bool ended = false;
@@ -479,7 +479,7 @@ static void kill_at_each(bool late, bool recover)
 
 	begin();
 	set_parallel("3");
-	for (i = 0; !ended; i++) {
+	for (i = 0; !ended; i += step) {
 		clear("dst");
 		clear("p/src");
 		put_tree("p/src");
@@ -506,22 +506,22 @@ static void kill_at_each(bool late, bool recover)
 
 Test(rename_dir, killed_at_each_step)
 {
-	kill_at_each(false, false);
+	kill_at_each(false, false, 1);
 }
 
 Test(rename_dir, killed_at_each_step_late)
 {
-	kill_at_each(true, false);
+	kill_at_each(true, false, 2);
 }
 
 Test(rename_dir, killed_at_each_step_recovering)
 {
-	kill_at_each(false, true);
+	kill_at_each(false, true, 2);
 }
 
 Test(rename_dir, killed_at_each_step_late_recovering)
 {
-	kill_at_each(true, true);
+	kill_at_each(true, true, 3);
 }
 
 /* --- Given up */
