@@ -67,6 +67,7 @@ struct fs {
 	struct staging *staging;
 	struct uploads *uploads;
 	struct session *sessions; /* hash by node id */
+	struct session *ended;	  /* list: they go with their last users */
 	bool sessions_missing;	  /* there may be rows that could not be read into memory */
 	bool held_up;		  /* no upload begins: a hand-over, or the end */
 	unsigned nwork;		  /* uploads and leftover I/O of sessions that run */

@@ -13,6 +13,7 @@
 
 #define SESSION_FORMAT 1u
 #define REAP_LOOK_NS NS_PER_MS
+#define REAP_AGAIN_NS (100 * NS_PER_MS)
 
 enum { ROW_CREATED = 1, ROW_FRESH = 2, ROW_BASE = 4, ROW_DOUBT = 8 };
 
@@ -107,16 +108,15 @@ static int row_decode(const struct statedb_val *v, struct session *s)
 	return 0;
 }
 
-static void row_delete(struct fs *fs, uint64_t node)
+static int row_delete(struct fs *fs, uint64_t node)
 {
 	uint64_t be = htobe64(node);
 	int err;
 
 	if (fs->db == NULL)
-		return;
+		return 0;
 	err = statedb_del(fs->db, STATEDB_SESSIONS, &be, sizeof(be));
-	if (err != 0 && err != -ENOENT)
-		log_error("state database: end of a write session: %s", strerror(-err));
+	return err == -ENOENT ? 0 : err;
 }
 
 /* --- In memory */
@@ -152,28 +152,22 @@ static void session_unlink(struct session *s)
 	}
 }
 
-/* delete: the staged file goes for good; else only from memory.  The pool has nothing of
- * it. */
-static void session_free(struct session **sp, bool delete)
+void session_free(struct session **sp)
 {
-	struct session *s;
-	int err;
+	struct session *s, **at;
 
 	TAKE_OBJ(s, sp, SESSION_MAGIC);
 	assert(s->users == 0 && s->uploading == NULL && TAILQ_EMPTY(&s->waits));
 	loop_undefer(s->fs->env.loop, &s->pump);
 	timer_cancel(&s->reap);
 	session_unlink(s);
-	if (s->up != NULL) {
-		if (delete)
-			upload_drop(s->up);
+	for (at = &s->fs->ended; *at != NULL; at = &(*at)->next_ended)
+		if (*at == s) {
+			*at = s->next_ended;
+			break;
+		}
+	if (s->up != NULL)
 		upload_free(&s->up);
-	}
-	if (s->sf != NULL && delete && s->fs->db != NULL) {
-		err = staged_delete(&s->sf);
-		if (err != 0)
-			log_error("staged file of a write session: %s", strerror(-err));
-	}
 	if (s->sf != NULL)
 		staged_close(&s->sf);
 	FREE_OBJ(s);
@@ -231,7 +225,7 @@ int session_rebase(struct session *s)
 	return err;
 }
 
-static int session_load(struct fs *fs, uint64_t node, struct session **out)
+int session_load(struct fs *fs, uint64_t node, struct session **out)
 {
 	uint64_t be = htobe64(node);
 	char path[UFS_PATH_MAX + 1];
@@ -263,7 +257,7 @@ static int session_load(struct fs *fs, uint64_t node, struct session **out)
 		err = session_place(s, &n, path);
 	s->seen = fs->rebinds;
 	if (err != 0) {
-		session_free(&s, false);
+		session_free(&s);
 		return err;
 	}
 	*out = s;
@@ -285,7 +279,64 @@ struct session *session_of(struct fs *fs, uint64_t node)
 	return s;
 }
 
+int session_for_writing(struct fs *fs, uint64_t fh, struct session **s)
+{
+	struct handle *h;
+	int err = handle_get(fs, fh, UFS_FILE, &h);
+
+	if (err != 0)
+		return err;
+	if (!h->writes)
+		return -EBADF;
+	*s = session_of(fs, h->node);
+	return *s != NULL ? 0 : -EIO;
+}
+
 /* --- Beginning and end */
+
+/* The staged file goes for good.  Parts that were sent ahead may still be read by the pool;
+ * and what cannot be deleted now can be a little later. */
+static void session_reap(struct session *s)
+{
+	struct fs *fs = s->fs;
+
+	if (s->users > 0 || s->uploading != NULL)
+		return;
+	if (s->up != NULL)
+		upload_drop(s->up);
+	if (s->sf != NULL && staged_busy(s->sf)) {
+		timer_arm(&s->reap, REAP_LOOK_NS);
+		return;
+	}
+	if (s->up != NULL)
+		upload_free(&s->up);
+	if (s->sf != NULL && fs->db != NULL && staged_delete(&s->sf) != 0) {
+		timer_arm(&s->reap, REAP_AGAIN_NS);
+		return;
+	}
+	session_free(&s);
+	fs_op_ended(fs);
+}
+
+/* Nobody finds it any more. */
+static void session_over(struct session *s)
+{
+	session_unlink(s);
+	s->ended = true;
+	s->next_ended = s->fs->ended;
+	s->fs->ended = s;
+	session_reap(s);
+}
+
+static void reap_fired(struct timer *t)
+{
+	struct session *s = container_of(t, struct session, reap);
+
+	if (s->ended)
+		session_reap(s);
+	else
+		session_end(s);
+}
 
 static int session_begin(struct session *s, const struct node *n, const char *path)
 {
@@ -333,39 +384,13 @@ int session_new(struct fs *fs, const struct node *n, const char *path, bool base
 	s->state = SESSION_OPEN;
 	err = session_begin(s, n, path);
 	if (err != 0) {
-		row_delete(fs, n->id);
-		session_free(&s, true);
+		(void)row_delete(fs, n->id);
+		session_over(s);
 		return err;
 	}
 	fs->changed = true;
 	*out = s;
 	return 0;
-}
-
-/* Parts that were sent ahead may still be read by the pool. */
-static void session_reap(struct session *s)
-{
-	struct fs *fs = s->fs;
-
-	if (s->users > 0 || s->uploading != NULL)
-		return;
-	upload_drop(s->up);
-	if (staged_busy(s->sf)) {
-		if (!s->reaping)
-			fs->nwork++;
-		s->reaping = true;
-		timer_arm(&s->reap, REAP_LOOK_NS);
-		return;
-	}
-	if (s->reaping)
-		fs->nwork--;
-	session_free(&s, true);
-	fs_op_ended(fs);
-}
-
-static void reap_fired(struct timer *t)
-{
-	session_reap(container_of(t, struct session, reap));
 }
 
 void session_end(struct session *s)
@@ -376,19 +401,22 @@ void session_end(struct session *s)
 	CHECK_OBJ(s, SESSION_MAGIC);
 	if (s->ended)
 		return;
-	row_delete(fs, s->node);
+	err = row_delete(fs, s->node);
+	if (err != 0) {
+		timer_arm(&s->reap, REAP_AGAIN_NS);
+		return;
+	}
 	(void)FAULT("session.end");
-	s->ended = true;
-	session_unlink(s);
 	/* Who read through it looks at the node again. */
 	fs->rebinds++;
 	fs->changed = true;
 	s->state = SESSION_OPEN;
+	s->ended = true;
 	session_wake(s, 0);
 	err = fs->db != NULL ? node_add_open(fs, s->node, -1) : 0;
 	if (err != 0 && err != -ENOENT)
 		log_error("state database: end of a write session: %s", strerror(-err));
-	session_reap(s);
+	session_over(s);
 }
 
 void session_use(struct session *s)
@@ -540,251 +568,4 @@ void session_handle_gone(struct fs *fs, uint64_t node)
 
 	if (s != NULL && s->state == SESSION_ORPHAN)
 		session_pump(s);
-}
-
-/* --- Processes */
-
-static const char *status_line(FILE *f, const char *key, char *line, int len)
-{
-	size_t n = strlen(key);
-
-	while (fgets(line, len, f) != NULL)
-		if (strncmp(line, key, n) == 0)
-			return line + n;
-	return NULL;
-}
-
-pid_t session_process(pid_t tid)
-{
-	const char *value;
-	char text[128];
-	long tgid = 0;
-	FILE *f;
-
-	if (tid <= 0)
-		return 0;
-	snprintf(text, sizeof(text), "/proc/%d/status", (int)tid);
-	f = fopen(text, "re");
-	if (f == NULL)
-		return 0;
-	value = status_line(f, "Tgid:", text, sizeof(text));
-	if (value != NULL)
-		tgid = strtol(value, NULL, 10);
-	fclose(f);
-	return (pid_t)tgid;
-}
-
-bool session_same_process(const struct session *s, pid_t tid)
-{
-	pid_t tgid;
-
-	if (s->opener == 0 || (kill(s->opener, 0) != 0 && errno == ESRCH))
-		return true;
-	tgid = session_process(tid);
-	return tgid == 0 || tgid == s->opener;
-}
-
-/* --- All of them */
-
-void session_foreach(struct fs *fs, void (*fn)(struct session *s, void *arg), void *arg)
-{
-	struct session *s, *next;
-
-	HASH_ITER(hh, fs->sessions, s, next)
-	fn(s, arg);
-}
-
-/* Calls fn with each key of a table that has 64-bit keys; the table may change. */
-static int each_key(struct fs *fs, enum statedb_table table,
-    int (*fn)(struct fs *fs, uint64_t key))
-{
-	struct statedb_val k, v;
-	uint64_t next = 0, be;
-	int err;
-
-	for (;;) {
-		be = htobe64(next);
-		err = statedb_seek(fs->db, table, &be, sizeof(be), &k, &v);
-		if (err != 0)
-			return err == -ENOENT ? 0 : err;
-		if (k.len != sizeof(be))
-			return -EPROTO;
-		memcpy(&be, k.data, sizeof(be));
-		next = be64toh(be);
-		err = fn(fs, next);
-		if (err != 0)
-			return err;
-		if (++next == 0)
-			return 0;
-	}
-}
-
-static int open_one(struct fs *fs, uint64_t node)
-{
-	struct session *s;
-	int err;
-
-	HASH_FIND(hh, fs->sessions, &node, sizeof(node), s);
-	if (s != NULL)
-		return 0;
-	err = session_load(fs, node, &s);
-	if (err == 0) {
-		session_pump(s);
-		return 0;
-	}
-	if (err == -ENOMEM) {
-		fs->sessions_missing = true;
-		return 0;
-	}
-	log_error("write session of node %llu: %s; what was written there is kept, but cannot be "
-		  "reached",
-	    (unsigned long long)node, strerror(-err));
-	return 0;
-}
-
-/* A staged file whose session ended when operations on it still ran: nobody's. */
-static int drop_stray(struct fs *fs, uint64_t id)
-{
-	struct session *s, *next;
-	struct upload *up;
-	struct staged *sf;
-
-	if (fs->sessions_missing)
-		return 0;
-	HASH_ITER(hh, fs->sessions, s, next)
-	if (s->staged == id)
-		return 0;
-	if (staged_open(fs->staging, id, NULL, &sf) != 0)
-		return 0;
-	if (upload_new(fs->uploads, sf, &up) == 0) {
-		upload_drop(up);
-		upload_free(&up);
-	}
-	(void)staged_delete(&sf);
-	if (sf != NULL)
-		staged_close(&sf);
-	return 0;
-}
-
-/* Unfinished uploads that the storage has not been told of. */
-static void resume_drops(struct fs *fs)
-{
-	struct ufs *ufs[FS_ATTACH_MAX];
-
-	for (unsigned i = 0; i < fs->nattached; i++)
-		ufs[i] = fs->attached[i].ufs;
-	uploads_resume(fs->uploads, ufs, fs->nattached);
-}
-
-int session_open_all(struct fs *fs)
-{
-	int err;
-
-	fs->held_up = false;
-	fs->sessions_missing = false;
-	if (fs->staging == NULL)
-		return 0;
-	err = each_key(fs, STATEDB_SESSIONS, open_one);
-	/* As many staged files as sessions: none is nobody's. */
-	if (err == 0 &&
-	    statedb_count(fs->db, STATEDB_STAGED) > (uint64_t)HASH_COUNT(fs->sessions))
-		err = each_key(fs, STATEDB_STAGED, drop_stray);
-	resume_drops(fs);
-	return err;
-}
-
-void session_hold_all(struct fs *fs)
-{
-	struct session *s, *next;
-
-	fs->held_up = true;
-	HASH_ITER(hh, fs->sessions, s, next)
-	if (s->uploading == NULL)
-		upload_pause(s->up);
-	else
-		session_upload_recall(s);
-}
-
-void session_release_all(struct fs *fs)
-{
-	struct session *s, *next;
-
-	if (fs->db == NULL)
-		return;
-	fs->held_up = false;
-	HASH_ITER(hh, fs->sessions, s, next)
-	{
-		s->writers = 0;
-		session_pump(s);
-	}
-}
-
-unsigned session_closing(const struct fs *fs)
-{
-	struct session *s, *next;
-	unsigned n = 0;
-
-	if (fs->held_up || fs->db == NULL)
-		return 0;
-	HASH_ITER(hh, fs->sessions, s, next)
-	n += s->state == SESSION_CLOSING || (s->state == SESSION_OPEN && s->writers == 0);
-	return n;
-}
-
-bool session_any_busy(const struct fs *fs)
-{
-	struct session *s, *next;
-
-	HASH_ITER(hh, fs->sessions, s, next)
-	if (staged_busy(s->sf))
-		return true;
-	return false;
-}
-
-void session_pause_all(struct fs *fs)
-{
-	struct session *s, *next;
-
-	fs->held_up = true;
-	HASH_ITER(hh, fs->sessions, s, next)
-	{
-		session_upload_cancel(s);
-		upload_pause(s->up);
-		session_wake(s, -ECANCELED);
-	}
-}
-
-void session_resume_all(struct fs *fs)
-{
-	struct session *s, *next;
-
-	fs->held_up = false;
-	HASH_ITER(hh, fs->sessions, s, next)
-	session_pump(s);
-}
-
-void session_close_all(struct fs *fs)
-{
-	struct session *s, *next;
-
-	HASH_ITER(hh, fs->sessions, s, next)
-	{
-		session_wake(s, -ECANCELED);
-		session_free(&s, false);
-	}
-}
-
-/* Those at work are ahead of the rows, and say again what they know. */
-int session_check_all(struct fs *fs)
-{
-	struct session *s, *next;
-
-	HASH_ITER(hh, fs->sessions, s, next)
-	{
-		if (s->users > 0 || s->uploading != NULL || !TAILQ_EMPTY(&s->waits))
-			(void)session_store(s);
-		else
-			session_free(&s, false);
-	}
-	return fs->staging == NULL ? 0 : session_open_all(fs);
 }

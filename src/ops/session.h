@@ -66,10 +66,10 @@ struct session {
 	bool flushed;	 /* a close(2) was seen since the last write: its RELEASE is near */
 	bool doubt;	 /* an upload was begun whose outcome is not known */
 	bool ended;	 /* not in the table any more; goes with its last user */
-	bool reaping;	 /* the pool still has its file */
 	uint64_t seen;	 /* fs->rebinds when the place in the storage was looked up */
 	struct deferred pump;
-	struct timer reap; /* armed while the pool still has its file at its end */
+	struct timer reap; /* its end, or that of its file, is to be tried again */
+	struct session *next_ended;
 };
 
 /* The session of a node, or NULL; loads it from its row after a takeover. */
@@ -80,6 +80,8 @@ int session_new(struct fs *fs, const struct node *n, const char *path, bool base
     struct session **out);
 /* The row says what the struct says. */
 int session_store(struct session *s);
+/* That of a handle that is open for writing: 0, -EBADF or what else is wrong. */
+int session_for_writing(struct fs *fs, uint64_t fh, struct session **s);
 void session_use(struct session *s);
 /* May free it. */
 void session_unuse(struct session *s);
@@ -195,6 +197,10 @@ static inline bool session_unsaved(const struct session *s)
 {
 	return s->fresh || s->created || s->set != 0;
 }
+/* From its row: 0, -ENOENT, -ENOMEM, … */
+int session_load(struct fs *fs, uint64_t node, struct session **out);
+/* Out of memory; rows stay, and nothing of it is running. */
+void session_free(struct session **sp);
 /* Sees to what is to be done next, soon. */
 void session_pump(struct session *s);
 /* The session is over: its rows go now, the rest with its last user. */
@@ -205,6 +211,8 @@ int session_rebase(struct session *s);
 void session_wake(struct session *s, int err);
 /* Uploads if something waits for it. */
 void session_upload_start(struct session *s);
+/* Is there one that has taken along what was written before? */
+bool session_sending(const struct session *s);
 /* Gives the running upload up. */
 void session_upload_cancel(struct session *s);
 /* The same, unless the storage may be making the object already. */

@@ -44,6 +44,7 @@ struct fuse_chan {
 	size_t cur_len;
 	bool direct;  /* the next reply does not wait for the database */
 	bool feeding; /* cur was not read by us */
+	bool repeat, repeated; /* cur is done again if there is no memory; it has to be */
 	uint64_t reply_bytes;
 	unsigned resends;
 
@@ -189,6 +190,18 @@ static int hold_or_send(struct fuse_chan *ch, const struct iovec *iov, int count
 	}
 }
 
+/* RELEASE comes once, and nobody looks at its answer: a file would stay open for ever. */
+static bool to_be_repeated(struct fuse_chan *ch, const struct iovec *iov)
+{
+	struct fuse_out_header head;
+
+	if (!ch->repeat || iov[0].iov_len < sizeof(head))
+		return false;
+	memcpy(&head, iov[0].iov_base, sizeof(head));
+	ch->repeated = head.error == -ENOMEM;
+	return ch->repeated;
+}
+
 /* The library calls this with every reply and notification.  Errors are logged in
  * send_reply(); ENOENT is the one that the library does not print as well. */
 static ssize_t chan_writev(int fd, struct iovec *iov, int count, void *userdata)
@@ -199,7 +212,7 @@ static ssize_t chan_writev(int fd, struct iovec *iov, int count, void *userdata)
 
 	(void)fd;
 	CHECK_OBJ(ch, FUSE_CHAN_MAGIC);
-	if (ch->init_state == INIT_REPLAY)
+	if (ch->init_state == INIT_REPLAY || to_be_repeated(ch, iov))
 		return len;
 	if (ch->init_state == INIT_NONE && (size_t)len <= FUSE_CHAN_INIT_MAX)
 		record_init_reply(ch, iov, count);
@@ -323,6 +336,16 @@ static void process(struct fuse_chan *ch, void *raw, size_t len)
 	ch->cur_len = cur_len;
 }
 
+static void process_twice(struct fuse_chan *ch, void *raw, size_t len)
+{
+	ch->repeat = true;
+	ch->repeated = false;
+	process(ch, raw, len);
+	ch->repeat = false;
+	if (ch->repeated)
+		process(ch, raw, len);
+}
+
 static void first_init(struct fuse_chan *ch, void *raw, size_t len)
 {
 	if (len <= FUSE_CHAN_INIT_MAX) {
@@ -359,6 +382,8 @@ static void dispatch(struct fuse_chan *ch, void *raw, size_t len)
 		first_init(ch, raw, len);
 	else if (in->opcode == FUSE_INIT)
 		repeat_init_reply(ch, in);
+	else if (in->opcode == FUSE_RELEASE || in->opcode == FUSE_RELEASEDIR)
+		process_twice(ch, raw, len);
 	else
 		process(ch, raw, len);
 }
