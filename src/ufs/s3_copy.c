@@ -147,12 +147,17 @@ static void dst_looked(struct s3_look *l, int err)
 		copy_end(c, err == 0 || err == -ENOENT ? -EIO : err);
 }
 
+static void start_parts(struct copy *c);
+
 static void piece_done(struct s3_piece *p, int err)
 {
 	struct copy *c = container_of(p, struct copy, piece);
 	char key[S3_KEY_BUF];
 
-	if (err != 0) {
+	/* So large that it takes too long at once? */
+	if (err == -ETIMEDOUT && copy_rq(c)->size > c->s3->copy_part) {
+		start_parts(c);
+	} else if (err != 0) {
 		copy_end(c, err == -EINVAL ? -EIO : err);
 	} else if (*p->etag != '\0') {
 		copied_as(c, p->etag);
@@ -287,6 +292,10 @@ static void src_looked(struct s3_look *l, int err)
 		err = -ESTALE;
 	if (err == 0)
 		err = take_headers(c, &l->req.hr);
+	if (err == 0) {
+		c->parts = calloc(c->nparts, sizeof(*c->parts));
+		err = c->parts == NULL ? -ENOMEM : 0;
+	}
 	if (err != 0) {
 		copy_end(c, err);
 		return;
@@ -298,12 +307,17 @@ static void src_looked(struct s3_look *l, int err)
 	s3_begin_start(&c->begin, c->s3, key);
 }
 
-static bool plan_parts(struct copy *c, uint64_t size)
+static void start_parts(struct copy *c)
 {
+	uint64_t size = copy_rq(c)->size;
+	char key[S3_KEY_BUF];
+
 	c->unit = MAX(c->s3->copy_part, (size / UFS_PARTS_MAX / MIB + 1) * MIB);
 	c->nparts = (unsigned)((size + c->unit - 1) / c->unit);
-	c->parts = calloc(c->nparts, sizeof(*c->parts));
-	return c->parts != NULL;
+	c->look.done = src_looked;
+	c->look.req.until = 0;
+	(void)s3_key(c->s3, copy_rq(c)->src, false, key);
+	s3_look_start(&c->look, key);
 }
 
 void s3_copy(struct ufs *u, struct ufs_copy *rq)
@@ -324,11 +338,7 @@ void s3_copy(struct ufs *u, struct ufs_copy *rq)
 		c->piece.version = rq->src_version;
 		c->piece.done = piece_done;
 		s3_piece_start(&c->piece, dst, NULL, src);
-	} else if (plan_parts(c, rq->size)) {
-		c->look.done = src_looked;
-		s3_look_start(&c->look, src);
 	} else {
-		ufs_call_drop(&c->call);
-		ufs_answer_later(&rq->req, -ENOMEM);
+		start_parts(c);
 	}
 }

@@ -42,7 +42,8 @@ struct make {
 	bool absent, dir;
 	bool sent_condition;
 	bool plain;	   /* the storage does not know conditions here */
-	bool other_form;   /* If-Match has been tried both ways */
+	bool quoted;	   /* what If-Match was */
+	bool other_form;   /* it has been tried both ways */
 	bool maybe_made;   /* an attempt may have worked without our knowing */
 	bool parts_asked;  /* whether the upload is still there */
 	bool no_key;	   /* the refusal was about the object, not the upload */
@@ -154,7 +155,7 @@ static void looked_refused(struct make *m, int err)
 		/* It is this version: the storage compares another text (radosgw 16 the
 		 * quotes too). */
 		m->other_form = true;
-		m->s3->quote_match = !m->s3->quote_match;
+		m->s3->quote_match = !m->quoted;
 		make_send(m);
 	} else {
 		make_end(m, -ESTALE);
@@ -320,6 +321,7 @@ static void make_send(struct make *m)
 	if (m->sent_condition && m->absent) {
 		add(m, &n, "If-None-Match", "*");
 	} else if (m->sent_condition) {
+		m->quoted = m->s3->quote_match;
 		s3_match_text(m->s3, m->if_version, m->match);
 		add(m, &n, "If-Match", m->match);
 	}

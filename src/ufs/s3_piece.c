@@ -34,7 +34,7 @@ static void piece_looked(struct s3_look *l, int err)
 	} else if (p->err == -ESTALE && !p->other_form) {
 		/* It is this version: the storage compares another text. */
 		p->other_form = true;
-		p->s3->quote_match = !p->s3->quote_match;
+		p->s3->quote_match = !p->quoted;
 		piece_send(p);
 	} else {
 		piece_end(p, p->err);
@@ -79,6 +79,7 @@ static void piece_send(struct s3_piece *p)
 		n = s3_object_headers(p->s3, p->extra);
 	p->extra[n].name = "x-amz-copy-source";
 	p->extra[n++].value = p->source;
+	p->quoted = p->s3->quote_match;
 	s3_match_text(p->s3, p->version, p->match);
 	p->extra[n].name = "x-amz-copy-source-if-match";
 	p->extra[n++].value = p->match;

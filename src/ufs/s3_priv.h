@@ -121,7 +121,7 @@ struct s3_req {
 	const void *body; /* must stay */
 	size_t body_len;
 	uint64_t until;	 /* loop time instead of ufs.timeout from now, or 0 */
-	unsigned tries;	 /* attempts at most, and no word of their failure; 0: no limit */
+	unsigned tries;	 /* attempts at most, and no word if it may pass; 0: no limit */
 	bool optional;	 /* -EOPNOTSUPP if the storage does not know such a request */
 	/* Before each attempt: forget what came, set the range anew.  May be NULL. */
 	void (*again)(struct s3_req *r);
@@ -288,7 +288,7 @@ struct s3_piece {
 	struct http_header extra[S3_OBJECT_HEADERS + 3];
 	char *key, *query, *source;
 	char src_key[S3_KEY_BUF], range[64], match[UFS_VERSION_MAX + 2];
-	bool other_form;
+	bool quoted, other_form; /* what If-Match was; has it been tried both ways? */
 	int err;
 };
 

@@ -312,7 +312,7 @@ static void finish(struct s3_req *r, int err)
 		ufs_health_note(u, err, "%s", r->words);
 		COUNT(u->env.loop, UFS_ERRORS, 1);
 	}
-	if (!normal && r->tries == 0)
+	if (!normal && (r->tries == 0 || !r->passing))
 		log_warn("s3: %s: gave up after %u attempts", r->words, r->attempt);
 	release(r);
 	r->done(r, err);
@@ -610,6 +610,7 @@ void s3_req_start(struct s3_req *r, const char *key, const char *query)
 	r->deadline = r->until != 0 ? r->until : loop_now(u->env.loop) + u->env.cfg->ufs_timeout;
 	r->high = 0;
 	r->running = true;
+	r->passing = false;
 	r->attempt = 0;
 	r->url = key != NULL ? make_url(r, key, query) : NULL;
 	r->keys.ready = on_keys;
