@@ -315,8 +315,9 @@ int daemon_take_right(struct daemon *d, uint64_t from, bool create, struct errte
 	err = statedb_open(&d->db, d->loop, d->state_dir, d->cfg->state_size, create, &d->epoch, et);
 	if (err != 0)
 		return err;
-	daemon_begin_writing(d);
-	err = fs_state_open(d->fs, d->db, d->counts, et);
+	err = daemon_begin_writing(d, et);
+	if (err == 0)
+		err = fs_state_open(d->fs, d->db, d->counts, et);
 	if (err != 0)
 		return err;
 	/* Before the keeper is told of a mount, its state must outlive us. */

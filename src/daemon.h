@@ -172,7 +172,7 @@ int daemon_find_write_dirs(struct daemon *d, struct errtext *et);
 /* Metadata store, staging and uploads, unless the mount is read-only; after the cache. */
 int daemon_open_writing(struct daemon *d, struct errtext *et);
 /* Gives them their databases: before fs_state_open(). */
-void daemon_begin_writing(struct daemon *d);
+int daemon_begin_writing(struct daemon *d, struct errtext *et);
 /* The state database is closed; nobody touches it any more. */
 void daemon_detach_state(struct daemon *d);
 /* Closes cache index and metadata store; done on the loop, never inline. */

@@ -18,6 +18,7 @@
 #include "cache/cache.h"
 #include "ctl/ctl.h"
 #include "daemon.h"
+#include "meta/meta.h"
 #include "reactor/notify.h"
 #include "reactor/statedb.h"
 #include "takeover/server.h"
@@ -296,6 +297,11 @@ static bool daemon_written(struct daemon *d)
 	return fs_unsent(d->fs) == 0;
 }
 
+static bool daemon_noted(struct daemon *d)
+{
+	return meta_waiting(d->meta) == 0;
+}
+
 static bool daemon_closed(struct daemon *d)
 {
 	return daemon_stores_closed(d) && pool_outstanding(d->pool) == 0;
@@ -311,6 +317,13 @@ static bool daemon_drain(struct daemon *d)
 		fs_close_writers(d->fs);
 		daemon_wait(d, d->cfg->write_drain_timeout, daemon_written);
 		fs_report_lost(d->fs);
+		if (d->meta != NULL) {
+			meta_flush(d->meta);
+			if (!daemon_wait(d, d->cfg->meta_timeout, daemon_noted))
+				log_error("%s: %u changes of attributes are lost: the metadata "
+					  "store does not take them",
+				    d->args.mountpoint, meta_waiting(d->meta));
+		}
 		fs_cancel_all(d->fs, -ENOTCONN);
 	}
 	/* What is not answered in time the kernel sends again to our successor. */

@@ -118,12 +118,18 @@ int daemon_open_writing(struct daemon *d, struct errtext *et)
 	return 0;
 }
 
-void daemon_begin_writing(struct daemon *d)
+int daemon_begin_writing(struct daemon *d, struct errtext *et)
 {
+	int err;
+
 	if (d->staging == NULL)
-		return;
+		return 0;
 	staging_set_db(d->staging, d->db);
 	uploads_set_db(d->uploads, d->db);
+	err = meta_set_db(d->meta, d->db);
+	return err == 0 ? 0
+			: errtext_set(et, err, "state database: changes of attributes that wait: %s",
+			      strerror(-err));
 }
 
 void daemon_detach_state(struct daemon *d)
@@ -133,6 +139,7 @@ void daemon_detach_state(struct daemon *d)
 	if (d->staging != NULL) {
 		staging_set_db(d->staging, NULL);
 		uploads_set_db(d->uploads, NULL);
+		(void)meta_set_db(d->meta, NULL);
 	}
 	statedb_close(&d->db);
 }

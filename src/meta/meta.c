@@ -35,7 +35,9 @@ int meta_new(struct meta **out, const struct meta_env *env, const char *dir)
 	TAILQ_INIT(&m->calls);
 	timer_init(&m->retry, env->loop, retry_fired);
 	m->dir = strdup(dir);
-	err = m->dir == NULL ? -ENOMEM : embedded_new(&m->be, m, &m->env, m->dir);
+	err = later_init(m);
+	if (err == 0)
+		err = m->dir == NULL ? -ENOMEM : embedded_new(&m->be, m, &m->env, m->dir);
 	if (err != 0) {
 		meta_free(&m);
 		return err;
@@ -53,6 +55,7 @@ void meta_free(struct meta **mp)
 	TAKE_OBJ(m, mp, META_MAGIC);
 	assert(m->state == STORE_CLOSED && m->running == 0 && TAILQ_EMPTY(&m->calls));
 	loop_undefer(m->env.loop, &m->nomem_answer);
+	later_fini(m);
 	if (m->be != NULL)
 		m->be->ops->free(m->be);
 	free(m->dir);

@@ -159,8 +159,21 @@ struct meta_txn {
 	struct meta_req req;
 	const struct meta_change *changes; /* in: with all they point at, must stay */
 	unsigned n;
+	/* in: META_PUT and META_DEL may be answered as soon as they outlive this process, if
+	 * not yet the machine: they are on the disk meta.sync.period later, and before any
+	 * transaction that comes after them.  Whoever reads sees them at once. */
+	bool later;
 };
 void meta_txn(struct meta *m, struct meta_txn *rq, void (*done)(struct meta_req *r, int err));
+
+/* Where what is answered before it is on the disk waits; NULL: nowhere (nothing is
+ * answered so).  After statedb_open(), and NULL before statedb_close(): what waits is
+ * there again for the next one.  Of the loop's thread. */
+struct statedb;
+int meta_set_db(struct meta *m, struct statedb *db);
+/* How many changes wait; to the disk with them now. */
+unsigned meta_waiting(const struct meta *m);
+void meta_flush(struct meta *m);
 
 /* A random number that is not 0. */
 uint64_t meta_intent_id(void);

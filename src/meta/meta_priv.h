@@ -12,6 +12,12 @@
 #include "reactor/loop.h"
 #include "reactor/timer.h"
 
+struct later_entry {
+	bool gone;
+	struct meta_record rec;
+	char name[META_NAME_MAX + 1];
+};
+
 enum meta_op { META_OP_GET, META_OP_SCAN, META_OP_INTENTS, META_OP_TXN };
 
 /* WAITING: the store is being opened.  GIVEN: the back end has it.  ENDED: its answer
@@ -41,6 +47,7 @@ struct meta_call {
 	size_t max;			 /* SCAN */
 	struct meta_change *changes;	 /* TXN */
 	unsigned n;
+	uint64_t mark; /* TXN: given when what waited up to here is in the store; 0: at once */
 	/* out */
 	int err;
 	struct meta_record rec;	    /* GET */
@@ -49,6 +56,9 @@ struct meta_call {
 	char *arena;
 	size_t count;
 	bool more;
+	/* SCAN: what waited when it began */
+	struct later_entry *over;
+	size_t nover;
 };
 TAILQ_HEAD(meta_calls, meta_call);
 

@@ -100,6 +100,7 @@ static void call_free(struct meta_call *c)
 	free(c->entries);
 	free(c->intents);
 	free(c->arena);
+	free(c->over);
 	FREE_OBJ(c);
 }
 
@@ -152,6 +153,8 @@ static void answer_call(struct deferred *d)
 	m = c->meta;
 	rq = c->rq;
 	err = c->err;
+	if (err == 0 && c->op == META_OP_SCAN)
+		err = later_merge(c);
 	if (err == 0)
 		hand_out(c);
 	call_free(c);
@@ -308,7 +311,7 @@ static void call_start(struct meta_call *c, int err)
 		return;
 	}
 	timer_arm(&c->timeout, m->env.cfg->meta_timeout);
-	if (m->state == STORE_OPEN)
+	if (m->state == STORE_OPEN && later_passed(m, c->mark))
 		give(c);
 }
 
@@ -317,7 +320,7 @@ void request_begin_waiting(struct meta *m)
 	struct meta_call *c;
 
 	TAILQ_FOREACH (c, &m->calls, all) {
-		if (c->state == META_CALL_WAITING)
+		if (c->state == META_CALL_WAITING && later_passed(m, c->mark))
 			give(c);
 	}
 }
@@ -368,14 +371,20 @@ void meta_get(struct meta *m, struct meta_get *rq, void (*done)(struct meta_req 
 	int err = meta_path_check(rq->path);
 	struct meta_call *c =
 	    call_new(m, &rq->req, done, META_OP_GET, err == 0 ? text_size(rq->path) : 0);
+	int waits = -EAGAIN;
 	char *at;
 
 	if (c == NULL)
 		return;
 	at = (char *)(c + 1);
-	if (err == 0)
+	if (err == 0) {
 		c->path = copy_text(&at, rq->path);
-	call_start(c, err);
+		waits = later_get(m, rq->path, &c->rec);
+	}
+	if (waits != -EAGAIN)
+		meta_call_end(c, waits);
+	else
+		call_start(c, err);
 }
 
 void meta_scan_free(struct meta_scan *rq)
@@ -408,6 +417,7 @@ void meta_scan(struct meta *m, struct meta_scan *rq, void (*done)(struct meta_re
 		c->after = copy_text(&at, rq->after);
 		c->last = copy_text(&at, rq->last);
 		c->max = rq->max != 0 ? rq->max : SCAN_MAX;
+		err = later_note(m, c);
 	}
 	call_start(c, err);
 }
@@ -462,7 +472,8 @@ static void copy_change(struct meta_change *to, const struct meta_change *ch, ch
 	}
 }
 
-void meta_txn(struct meta *m, struct meta_txn *rq, void (*done)(struct meta_req *r, int err))
+void request_txn(struct meta *m, struct meta_txn *rq, uint64_t mark,
+    void (*done)(struct meta_req *r, int err))
 {
 	int err = txn_check(rq->changes, rq->n);
 	unsigned n = err == 0 ? rq->n : 0;
@@ -477,8 +488,29 @@ void meta_txn(struct meta *m, struct meta_txn *rq, void (*done)(struct meta_req 
 		return;
 	c->changes = (struct meta_change *)(c + 1);
 	c->n = n;
+	c->mark = mark;
 	at = (char *)(c->changes + n);
 	for (unsigned i = 0; i < n; i++)
 		copy_change(&c->changes[i], &rq->changes[i], &at);
 	call_start(c, err);
+}
+
+/* Answered from the next turn's deferred queue, behind the commit that keeps it. */
+static void txn_later(struct meta *m, struct meta_txn *rq, void (*done)(struct meta_req *r, int err))
+{
+	struct meta_call *c = call_new(m, &rq->req, done, META_OP_TXN, 0);
+
+	if (c != NULL)
+		meta_call_end(c, later_add(m, rq->changes, rq->n));
+}
+
+void meta_txn(struct meta *m, struct meta_txn *rq, void (*done)(struct meta_req *r, int err))
+{
+	CHECK_OBJ(m, META_MAGIC);
+	bool valid = txn_check(rq->changes, rq->n) == 0;
+
+	if (rq->later && valid && later_takes(m, rq->changes, rq->n))
+		txn_later(m, rq, done);
+	else
+		request_txn(m, rq, valid ? later_before(m, rq->changes, rq->n) : 0, done);
 }

@@ -3,6 +3,9 @@
 #ifndef META_STORE_H
 #define META_STORE_H
 
+#define HASH_NONFATAL_OOM 1
+#include <uthash.h>
+
 #include "meta/meta_priv.h"
 
 /* OPENING: for the first time, requests wait.  LOST: being closed after damage.
@@ -14,6 +17,16 @@ enum store_state {
 	STORE_LOST,
 	STORE_FAILED,
 	STORE_CLOSING
+};
+
+/* A change that waits in the state database. */
+struct later {
+	UT_hash_handle hh;
+	TAILQ_ENTRY(later) link; /* by seq */
+	uint64_t seq;
+	enum meta_verb verb; /* PUT or DEL */
+	struct meta_record rec;
+	char path[];
 };
 
 struct meta {
@@ -35,6 +48,19 @@ struct meta {
 	unsigned running;	 /* requests without answer */
 	struct meta_req *nomem;	 /* those without a call */
 	struct deferred nomem_answer;
+
+	/* later.c */
+	struct statedb *db;
+	struct later *later; /* by path */
+	TAILQ_HEAD(later_list, later) laters;
+	unsigned nlater;
+	/* the next number; the last of the running flush; up to here it is urgent */
+	uint64_t later_seq, later_sent, later_until;
+	unsigned later_single; /* so many flushes of one change each, to find a bad one */
+	bool later_running;
+	struct meta_txn later_txn;
+	struct meta_change *later_changes;
+	struct timer later_timer;
 };
 
 /* Of those that wait for the store. */
@@ -42,5 +68,26 @@ void request_begin_waiting(struct meta *m);
 void request_fail_waiting(struct meta *m, int err);
 /* Ends with err what the back end has and has not begun. */
 void request_recall(struct meta *m, int err);
+
+/* A transaction that waits for the disk, and before that for what waits up to `mark`. */
+void request_txn(struct meta *m, struct meta_txn *rq, uint64_t mark,
+    void (*done)(struct meta_req *r, int err));
+
+/* --- later.c */
+int later_init(struct meta *m);
+void later_fini(struct meta *m);
+/* May these wait?  Then later_add() notes them: 0 or the state database's error. */
+bool later_takes(struct meta *m, const struct meta_change *changes, unsigned n);
+int later_add(struct meta *m, const struct meta_change *changes, unsigned n);
+/* What has to be in the store before these: a mark for request_txn(), 0 if nothing. */
+uint64_t later_before(struct meta *m, const struct meta_change *changes, unsigned n);
+bool later_passed(const struct meta *m, uint64_t mark);
+/* What waits of a path: 0 and the record, -ENOENT (it will have none), -EAGAIN (ask the
+ * store). */
+int later_get(struct meta *m, const char *path, struct meta_record *rec);
+/* What waits of a scan's window, as it is when the scan begins, and then put over what
+ * the store said. */
+int later_note(struct meta *m, struct meta_call *c);
+int later_merge(struct meta_call *c);
 
 #endif

@@ -265,6 +265,7 @@ static enum task_next has_object(struct op_create *oc, const struct ufs_attr *at
 	oc->txn.changes = &oc->change;
 	oc->txn.n = 1;
 	oc->txn.req.user = oc;
+	oc->txn.later = true;
 	meta_txn(fs->meta, &oc->txn, cr_meta_cb);
 	return task_wait(&oc->op.task, CR_RECORD, cr_leave_record);
 }

@@ -238,6 +238,7 @@ static enum task_next mk_record(struct op_mkdir *mk)
 	mk->txn.changes = &mk->change;
 	mk->txn.n = 1;
 	mk->txn.req.user = mk;
+	mk->txn.later = true;
 	meta_txn(fs->meta, &mk->txn, mk_recorded_cb);
 	return task_wait(&mk->op.task, MK_RECORDED, mk_leave_record);
 }

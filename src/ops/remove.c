@@ -376,6 +376,7 @@ static enum task_next rm_deleted(struct task *t)
 	rm->txn.changes = &rm->change;
 	rm->txn.n = 1;
 	rm->txn.req.user = rm;
+	rm->txn.later = true;
 	meta_txn(rm->op.fs->meta, &rm->txn, rm_txn_cb);
 	return task_wait(t, RM_FORGOTTEN, rm_leave_txn);
 }

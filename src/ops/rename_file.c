@@ -197,6 +197,7 @@ static enum task_next rn_txn(struct op_rename *rn, unsigned step)
 {
 	rn->txn.changes = &rn->change;
 	rn->txn.n = 1;
+	rn->txn.later = true;
 	rn->txn.req.user = rn;
 	meta_txn(rn->op.fs->meta, &rn->txn, rn_txn_cb);
 	return task_wait(&rn->op.task, step, rn_leave_txn);

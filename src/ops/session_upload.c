@@ -518,6 +518,7 @@ static enum task_next up_record(struct task *t)
 	attr_record(&u->change.rec, had ? &u->get.rec : NULL, &u->attr, &u->set);
 	u->txn.changes = &u->change;
 	u->txn.n = 1;
+	u->txn.later = true;
 	u->txn.req.user = u;
 	meta_txn(u->s->fs->meta, &u->txn, up_meta_cb);
 	return task_wait(t, UP_RECORDED, up_leave_txn);

@@ -305,6 +305,7 @@ static enum task_next set_record(struct op_setattr *sa)
 	sa->txn.n = 1;
 	sa->txn.req.user = sa;
 	sa->op.on_wire = true;
+	sa->txn.later = true;
 	meta_txn(sa->op.fs->meta, &sa->txn, sa_recorded_cb);
 	return task_wait(&sa->op.task, SA_RECORDED, sa_leave_record);
 }

@@ -85,6 +85,7 @@ static const char *const table_names[STATEDB_TABLES] = {
 	[STATEDB_SESSIONS] = "sessions",
 	[STATEDB_STAGED] = "staged",
 	[STATEDB_EXTENTS] = "extents",
+	[STATEDB_META_LATER] = "meta later",
 	[STATEDB_PARTS] = "parts",
 };
 

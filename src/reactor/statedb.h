@@ -37,6 +37,7 @@ enum statedb_table {
 	STATEDB_SESSIONS, /* node id -> write session */
 	STATEDB_STAGED,	/* staged file id -> its header */
 	STATEDB_EXTENTS, /* staged file id, start -> end, kind */
+	STATEDB_META_LATER, /* number -> change that the metadata store has not got yet */
 	STATEDB_PARTS,	/* staged file id, part number -> part in the storage; 0: the upload */
 	STATEDB_TABLES
 };
