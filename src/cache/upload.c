@@ -17,6 +17,7 @@ int uploads_new(struct uploads **out, const struct uploads_env *env)
 		return -ENOMEM;
 	us->env = *env;
 	us->part_min = UFS_PART_MIN;
+	us->read_most = 8 * MIB;
 	us->budget = cache_write_memory(env->cfg);
 	TAILQ_INIT(&us->all);
 	TAILQ_INIT(&us->queue);
@@ -45,7 +46,7 @@ void uploads_free(struct uploads **usp)
 		TAILQ_REMOVE(&us->orphans, s, link);
 		s->us = NULL;
 	}
-	body_idle_free(us);
+	body_idle_free(us, true);
 	free(us->ufs);
 	loop_undefer(us->env.loop, &us->pump);
 	FREE_OBJ(us);

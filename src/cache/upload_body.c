@@ -47,8 +47,25 @@ void body_uncharge(struct up_send *s)
 	s->big = false;
 }
 
-static void body_free(struct up_body *b)
+static void unmap(struct pool_job *job)
 {
+	struct up_body *b = container_of(job, struct up_body, job);
+
+	(void)munmap(b->mem, b->room);
+}
+
+static void unmapped(struct pool_job *job)
+{
+	free(container_of(job, struct up_body, job));
+}
+
+/* Many pages take a while. */
+static void body_free(struct uploads *us, struct up_body *b, bool at_once)
+{
+	if (b->room >= BODY_KEEP && !at_once) {
+		pool_submit(us->env.pool, NULL, &b->job, unmap, unmapped);
+		return;
+	}
 	if (b->room < BODY_KEEP)
 		free(b->mem);
 	else
@@ -56,21 +73,21 @@ static void body_free(struct up_body *b)
 	free(b);
 }
 
-void body_idle_free(struct uploads *us)
+void body_idle_free(struct uploads *us, bool at_once)
 {
 	struct up_body *b;
 
 	while ((b = SLIST_FIRST(&us->idle)) != NULL) {
 		SLIST_REMOVE_HEAD(&us->idle, link);
 		us->idle_bytes -= b->room;
-		body_free(b);
+		body_free(us, b, at_once);
 	}
 	timer_cancel(&us->idle_end);
 }
 
 void body_idle_end(struct timer *t)
 {
-	body_idle_free(container_of(t, struct uploads, idle_end));
+	body_idle_free(container_of(t, struct uploads, idle_end), false);
 }
 
 /* One of about this size. */
@@ -98,7 +115,7 @@ struct up_body *body_new(struct uploads *us, size_t len)
 		return b;
 	/* What is charged counts this one already. */
 	if (us->idle_bytes + us->charged > us->budget)
-		body_idle_free(us);
+		body_idle_free(us, false);
 	b = calloc(1, sizeof(*b));
 	if (b == NULL)
 		return NULL;
@@ -128,7 +145,7 @@ void body_put(struct uploads *us, struct up_body **bp)
 		return;
 	if (us == NULL || b->room < BODY_KEEP ||
 	    us->idle_bytes + us->charged + b->room > us->budget) {
-		body_free(b);
+		body_free(us, b, us == NULL);
 		return;
 	}
 	SLIST_INSERT_HEAD(&us->idle, b, link);

@@ -35,6 +35,7 @@ struct uploads {
 	struct uploads_env env;
 	struct statedb *db;
 	uint64_t part_min;	  /* UFS_PART_MIN */
+	uint64_t read_most;	  /* at one time: a write to the file waits as long */
 	struct upload_list all;
 	struct upload_list queue; /* that may have something to send, in turns */
 	struct deferred pump;
@@ -109,7 +110,7 @@ struct up_send {
 	struct upload *up;  /* NULL: orphan */
 	TAILQ_ENTRY(up_send) link;
 	unsigned number; /* 0: all of it, by PUT */
-	uint64_t off, len;
+	uint64_t off, len, got; /* got: in the body */
 	bool copy, touched;
 	enum send_state state;
 	struct up_body *body;
@@ -174,6 +175,7 @@ void send_orphan_end(struct up_send *s);
 
 /* --- upload_body.c */
 struct up_body {
+	struct pool_job job; /* unmaps it */
 	SLIST_ENTRY(up_body) link;
 	size_t room;
 	unsigned char *mem;
@@ -182,8 +184,8 @@ bool body_fits(const struct uploads *us, uint64_t len);
 void body_charge(struct up_send *s);
 void body_uncharge(struct up_send *s);
 struct up_body *body_new(struct uploads *us, size_t len);
-void body_put(struct uploads *us, struct up_body **bp); /* us NULL: to the system */
-void body_idle_free(struct uploads *us);
+void body_put(struct uploads *us, struct up_body **bp); /* us NULL: to the system, at once */
+void body_idle_free(struct uploads *us, bool at_once);
 void body_idle_end(struct timer *t);
 
 /* --- upload_run.c */

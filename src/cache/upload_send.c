@@ -226,17 +226,34 @@ static void request(struct up_send *s)
 	ufs_part(up->ufs, rq, answered);
 }
 
+static void was_read(struct staged_io *io, int err);
+
+static void read_on(struct up_send *s)
+{
+	s->io = (struct staged_io){ .sf = s->up->sf,
+		.off = s->off + s->got,
+		.len = MIN(s->len - s->got, s->us->read_most),
+		.done = was_read,
+		.user = s };
+	staged_pread(&s->io, s->body->mem + s->got);
+}
+
 static void was_read(struct staged_io *io, int err)
 {
 	struct up_send *s = io->user;
 
 	CHECK_OBJ(s, UP_SEND_MAGIC);
+	s->got += io->got;
+	if (err == 0 && s->up != NULL && io->got == io->len && s->got < s->len) {
+		read_on(s);
+		return;
+	}
 	/* A file that was cut off meanwhile: the whole is what there was at that moment, a
 	 * part is another one now. */
-	if (err == 0 && io->got < s->len) {
+	if (err == 0 && s->got < s->len) {
 		if (s->number != 0)
 			err = -EAGAIN;
-		s->len = io->got;
+		s->len = s->got;
 	}
 	if (err != 0 || s->up == NULL)
 		finish(s, err);
@@ -247,14 +264,11 @@ static void was_read(struct staged_io *io, int err)
 static int read_start(struct up_send *s)
 {
 	s->state = SEND_READ;
-	s->io = (struct staged_io){
-		.sf = s->up->sf, .off = s->off, .len = s->len, .user = s
-	};
+	s->io.done = NULL;
 	s->body = body_new(s->us, s->len);
 	if (s->body == NULL)
 		return -ENOMEM;
-	s->io.done = was_read;
-	staged_pread(&s->io, s->body->mem);
+	read_on(s);
 	return 0;
 }
 
