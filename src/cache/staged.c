@@ -18,6 +18,7 @@ static void run_committed(struct deferred *d)
 	struct staged *sf;
 
 	gone_run(st, lost);
+	prune_run(st);
 	while ((sf = TAILQ_FIRST(&st->commit)) != NULL) {
 		TAILQ_REMOVE(&st->commit, sf, commit_link);
 		io_committed(sf, st->db == NULL ? -ESTALE : lost ? -EIO : 0);
@@ -35,7 +36,7 @@ static void turn_end(struct turn_hook *h)
 		LIST_FOREACH(sf, &st->files, link)
 		sf->rows_bad = true;
 	}
-	if (!TAILQ_EMPTY(&st->commit) || !STAILQ_EMPTY(&st->gone))
+	if (!TAILQ_EMPTY(&st->commit) || !STAILQ_EMPTY(&st->gone) || st->nprune > 0)
 		loop_defer(st->env.loop, &st->committed_run, run_committed);
 	GAUGE_SET(st->env.loop, CACHE_PINNED_BYTES, st->dirty);
 }
@@ -77,8 +78,19 @@ void staging_free(struct staging **stp)
 	gone_run(st, false);
 	loop_undefer(st->env.loop, &st->committed_run);
 	loop_undefer(st->env.loop, &st->ready_run);
+	free(st->prune);
 	free(st->dir);
 	FREE_OBJ(st);
+}
+
+/* Extents that a daemon had no time to delete. */
+static void find_strays(struct staging *st)
+{
+	uint64_t id = 0;
+
+	while (staged_rows_stray(st->db, id, &id) == 0 && prune_add(st, id) == 0 &&
+	       id < UINT64_MAX)
+		id++;
 }
 
 void staging_set_db(struct staging *st, struct statedb *db)
@@ -88,8 +100,10 @@ void staging_set_db(struct staging *st, struct statedb *db)
 		loop_hook_remove(st->env.loop, &st->hook);
 	st->hooked = db != NULL;
 	st->db = db;
+	st->nprune = 0;
 	if (st->hooked) {
 		loop_hook_add(st->env.loop, &st->hook, turn_end);
+		find_strays(st);
 		return;
 	}
 	/* Nobody will commit for those that wait. */
@@ -232,7 +246,9 @@ int staged_delete(struct staged **sfp)
 	CHECK_OBJ(sf, STAGED_MAGIC);
 	assert(sf->nio == 0);
 	g = gone_new(sf);
-	err = g == NULL ? -ENOMEM : staged_rows_delete(sf);
+	err = g == NULL ? -ENOMEM : prune_add(sf->st, sf->id);
+	if (err == 0)
+		err = staged_rows_delete(sf);
 	if (err != 0) {
 		free(g);
 		return err;
@@ -246,7 +262,7 @@ int staged_delete(struct staged **sfp)
 bool staged_busy(const struct staged *sf)
 {
 	CHECK_OBJ(sf, STAGED_MAGIC);
-	return sf->nio > 0;
+	return sf->nio > 0 || sf->running;
 }
 
 uint64_t staged_id(const struct staged *sf)

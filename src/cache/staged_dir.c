@@ -71,6 +71,39 @@ void gone_run(struct staging *st, bool lost)
 	}
 }
 
+/* --- Rows of deleted ones */
+
+int prune_add(struct staging *st, uint64_t id)
+{
+	if (st->nprune == st->prune_cap) {
+		size_t cap = st->prune_cap == 0 ? 16 : 2 * st->prune_cap;
+		uint64_t *p = realloc(st->prune, cap * sizeof(*p));
+
+		if (p == NULL)
+			return -ENOMEM;
+		st->prune = p;
+		st->prune_cap = cap;
+	}
+	st->prune[st->nprune++] = id;
+	return 0;
+}
+
+/* What cannot be deleted now is found by the next daemon. */
+void prune_run(struct staging *st)
+{
+	struct statedb_val v;
+	uint64_t id;
+
+	if (st->nprune == 0)
+		return;
+	id = htobe64(st->prune[st->nprune - 1]);
+	/* A turn that was lost brought the head back. */
+	if (st->db == NULL ||
+	    statedb_get(st->db, STATEDB_STAGED, &id, sizeof(id), &v) != -ENOENT ||
+	    staged_rows_prune(st->db, be64toh(id)) != 0)
+		st->nprune--;
+}
+
 /* --- Sweeping: names are moved out of the way at once, files removed at leisure */
 
 #define SUFFIX ".gone"

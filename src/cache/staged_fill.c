@@ -257,6 +257,20 @@ void fill_kick(struct staged *sf)
 	sf->kicking = false;
 }
 
+/* Unless it is being written. */
+static void chunk_drop(struct chunk *ch)
+{
+	struct staged *sf = ch->io.sf;
+
+	if (!ch->reading) {
+		if (TAILQ_FIRST(&sf->queue) == &ch->io && sf->running &&
+		    !pool_recall(&ch->io.job))
+			return;
+		io_unqueue(&ch->io);
+	}
+	chunk_free(ch);
+}
+
 static bool wanted(const struct staged *sf, const struct chunk *ch)
 {
 	const struct staged_io *io;
@@ -275,9 +289,10 @@ void fill_leave(struct staged_io *io)
 
 	TAILQ_REMOVE(&sf->fills, io, link);
 	TAILQ_FOREACH_SAFE(ch, &sf->chunks, link, next) {
-		if (ch->reading && !wanted(sf, ch))
-			chunk_free(ch);
+		if (!wanted(sf, ch))
+			chunk_drop(ch);
 	}
+	io_kick(sf);
 	fill_kick(sf);
 }
 
@@ -306,12 +321,6 @@ void fill_end_all(struct staged *sf)
 {
 	struct chunk *ch, *next;
 
-	TAILQ_FOREACH_SAFE(ch, &sf->chunks, link, next) {
-		if (!ch->reading && TAILQ_FIRST(&sf->queue) == &ch->io && sf->running &&
-		    !pool_recall(&ch->io.job))
-			continue;
-		if (!ch->reading)
-			io_unqueue(&ch->io);
-		chunk_free(ch);
-	}
+	TAILQ_FOREACH_SAFE(ch, &sf->chunks, link, next)
+	chunk_drop(ch);
 }

@@ -222,7 +222,9 @@ static int truncate_rows(struct staged_io *io)
 	sf->cut = MIN(sf->cut, io->off);
 	sf->changed = sf->gen;
 	fill_cut(sf, io->off);
-	return staged_rows_head(sf);
+	err = staged_rows_head(sf);
+	sf->rows_bad |= err != 0;
+	return err;
 }
 
 void io_committed(struct staged *sf, int err)

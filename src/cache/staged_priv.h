@@ -88,6 +88,8 @@ struct staging {
 	struct io_list ready;
 	LIST_HEAD(, staged) files;
 	STAILQ_HEAD(, gone) gone; /* to be removed when their rows are */
+	uint64_t *prune;	  /* ids whose heads are gone and whose extents are left */
+	size_t nprune, prune_cap;
 	struct sweep *sweep;	  /* runs: files must not be made */
 	unsigned nfiles;
 	uint64_t bytes, dirty;
@@ -162,7 +164,9 @@ int staged_rows_load(struct staged *sf);
 /* All rows anew, if they may not be what memory says. */
 int staged_rows_mend(struct staged *sf);
 int staged_rows_write(struct staged *sf);
-int staged_rows_delete(struct staged *sf);
+int staged_rows_delete(struct staged *sf); /* the head; the others: prune */
+int staged_rows_prune(struct statedb *db, uint64_t id); /* some; -ENOENT: none left */
+int staged_rows_stray(struct statedb *db, uint64_t id, uint64_t *stray);
 
 /* --- staged.c */
 void staged_error(struct staging *st, const struct staged *sf, const char *what, int err);
@@ -209,5 +213,8 @@ void gone_add(struct staging *st, struct gone *g);
 void gone_submit(struct pool *pl, struct gone *g);
 void gone_run(struct staging *st, bool lost);
 void sweep_leave(struct staging *st);
+/* Extents of the id are to be deleted, a few each turn: -ENOMEM. */
+int prune_add(struct staging *st, uint64_t id);
+void prune_run(struct staging *st);
 
 #endif

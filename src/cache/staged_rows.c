@@ -91,31 +91,50 @@ static int row_seek(struct staged *sf, uint64_t start, uint64_t *found, struct e
 	return 0;
 }
 
-static int rows_clear(struct staged *sf)
+/* The rows that memory has and those that are there may differ in any way.  First what
+ * is missing, then what is too much: should it fail half-way nothing is lost. */
+static int put_missing(struct staged *sf)
 {
-	struct ext_key key = key_of(sf, 0), fkey;
-	struct statedb_val k, v;
+	struct statedb_val v;
+	int err = 0;
+
+	for (struct ext *x = map_first(&sf->map); x != NULL && err == 0; x = map_next(x)) {
+		struct ext_row row = {.format = ROW_FORMAT, .end = x->end, .gen = x->gen};
+		struct ext_key key = key_of(sf, x->start);
+
+		err = statedb_get(sf->st->db, STATEDB_EXTENTS, &key, sizeof(key), &v);
+		if (err == 0 && v.len == sizeof(row) && memcmp(v.data, &row, sizeof(row)) == 0)
+			continue;
+		if (err == 0 || err == -ENOENT)
+			err = row_put(sf, x->start, x->end, x->gen);
+	}
+	return err;
+}
+
+static int del_surplus(struct staged *sf)
+{
+	uint64_t at = 0, start;
+	struct ext_row row;
 	int err;
 
-	while ((err = statedb_seek(sf->st->db, STATEDB_EXTENTS, &key, sizeof(key), &k, &v)) == 0) {
-		if (k.len != sizeof(fkey))
-			return -EPROTO;
-		memcpy(&fkey, k.data, sizeof(fkey));
-		if (fkey.id != key.id)
-			return 0;
-		err = statedb_del(sf->st->db, STATEDB_EXTENTS, &fkey, sizeof(fkey));
+	while ((err = row_seek(sf, at, &start, &row)) == 0) {
+		struct ext *x = map_find(&sf->map, start);
+
+		if (x == NULL || x->start != start)
+			err = row_del(sf, start);
 		if (err != 0)
 			return err;
+		at = start + 1;
 	}
 	return err == -ENOENT ? 0 : err;
 }
 
 int staged_rows_write(struct staged *sf)
 {
-	int err = sf->st->db == NULL ? -ESTALE : rows_clear(sf);
+	int err = sf->st->db == NULL ? -ESTALE : put_missing(sf);
 
-	for (struct ext *x = map_first(&sf->map); x != NULL && err == 0; x = map_next(x))
-		err = row_put(sf, x->start, x->end, x->gen);
+	if (err == 0)
+		err = del_surplus(sf);
 	if (err == 0)
 		err = head_put(sf);
 	sf->rows_bad = err != 0;
@@ -133,23 +152,68 @@ int staged_rows_head(struct staged *sf)
 {
 	int err = staged_rows_mend(sf);
 
-	if (err == 0)
-		err = head_put(sf);
-	if (err != 0)
-		sf->rows_bad = true;
+	return err == 0 ? head_put(sf) : err;
+}
+
+/* The rows of a file may be many: so many in one turn, the rest of them, which nobody
+ * looks at any more, in the next ones. */
+#define DELETE_ROWS 1000
+
+int staged_rows_prune(struct statedb *db, uint64_t id)
+{
+	struct ext_key key = {htobe64(id), 0}, found;
+	struct statedb_val k, v;
+	int err = 0;
+
+	for (unsigned n = 0; n < DELETE_ROWS; n++) {
+		err = statedb_seek(db, STATEDB_EXTENTS, &key, sizeof(key), &k, &v);
+		if (err == 0 && k.len != sizeof(found))
+			err = -EPROTO;
+		if (err != 0)
+			break;
+		memcpy(&found, k.data, sizeof(found));
+		if (found.id != key.id)
+			return -ENOENT;
+		err = statedb_del(db, STATEDB_EXTENTS, &found, sizeof(found));
+		if (err == -ENOSPC && n > 0)
+			return 0; /* for this turn */
+		if (err != 0)
+			break;
+	}
 	return err;
 }
 
 int staged_rows_delete(struct staged *sf)
 {
 	uint64_t id = htobe64(sf->id);
-	int err = sf->st->db == NULL ? -ESTALE : rows_clear(sf);
+	int err;
 
-	if (err == 0)
-		err = statedb_del(sf->st->db, STATEDB_STAGED, &id, sizeof(id));
-	if (err != 0 && err != -ENOENT)
-		sf->rows_bad = true;
+	if (sf->st->db == NULL)
+		return -ESTALE;
+	err = statedb_del(sf->st->db, STATEDB_STAGED, &id, sizeof(id));
 	return err == -ENOENT ? 0 : err;
+}
+
+/* The next id at or after `id` that has extents but no head: -ENOENT. */
+int staged_rows_stray(struct statedb *db, uint64_t id, uint64_t *stray)
+{
+	struct ext_key key = {htobe64(id), 0}, found;
+	struct statedb_val k, v;
+	int err;
+
+	while ((err = statedb_seek(db, STATEDB_EXTENTS, &key, sizeof(key), &k, &v)) == 0) {
+		if (k.len != sizeof(found))
+			return -EPROTO;
+		memcpy(&found, k.data, sizeof(found));
+		*stray = be64toh(found.id);
+		err = statedb_get(db, STATEDB_STAGED, &found.id, sizeof(found.id), &v);
+		if (err != 0)
+			return err == -ENOENT ? 0 : err;
+		if (*stray == UINT64_MAX)
+			return -ENOENT;
+		key.id = htobe64(*stray + 1);
+	}
+	return err;
 }
 
 /* --- Loading */
@@ -313,6 +377,9 @@ static int plan_rows(struct staged *sf, const struct plan *p)
 	int err;
 
 	err = row_put(sf, p->start, p->end, p->gen);
+	if (err != 0)
+		return err;
+	sf->rows_bad = true; /* until all are there */
 	if (err == 0 && p->left != NULL && p->split)
 		err = row_put(sf, p->to, p->left->end, p->left->gen);
 	if (err == 0 && p->left != NULL && !p->grow)
@@ -325,6 +392,7 @@ static int plan_rows(struct staged *sf, const struct plan *p)
 	}
 	if (err == 0 && p->right != NULL && p->right->start != p->start)
 		err = row_del(sf, p->right->start);
+	sf->rows_bad = err != 0;
 	return err;
 }
 
@@ -367,12 +435,9 @@ int ext_set(struct staged *sf, uint64_t start, uint64_t end, uint64_t gen)
 	if (err != 0 || !plan_set(sf, &p))
 		return err;
 	err = plan_rows(sf, &p);
-	if (err != 0) {
-		sf->rows_bad = true;
-		return err;
-	}
-	plan_memory(sf, &p);
-	return 0;
+	if (err == 0)
+		plan_memory(sf, &p);
+	return err;
 }
 
 int ext_cut(struct staged *sf, uint64_t size)

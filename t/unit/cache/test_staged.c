@@ -375,6 +375,7 @@ Test(staged, reads_and_fills_can_be_given_up_at_any_moment)
 			staged_read_release(&rd.io);
 		if (rd2.done)
 			staged_read_release(&rd2.io);
+		rig_settle(&s.g);
 		cr_assert(!staged_busy(sf));
 		cr_assert_eq(srig_check(&s, sf, 50, data, MIB), 0);
 		cr_assert_eq(staged_delete(&sf), 0);
@@ -399,6 +400,7 @@ Test(staged, a_file_may_be_closed_while_bytes_of_the_base_are_written)
 		}
 		if (!fill.done)
 			cr_assert(staged_io_abort(&fill.io));
+		cr_assert_eq(staged_busy(sf), sf->running);
 		running += sf->running;
 		cr_assert_eq(staged_delete(&sf), 0);
 		rig_settle(&s.g);
@@ -607,6 +609,75 @@ Test(staged, a_sweep_removes_what_nobody_knows)
 	fresh = srig_open(&s, 0xef, NULL);
 	cr_assert_eq(srig_check(&s, fresh, 0, data, 1000), 0);
 	cr_assert_eq(staged_delete(&fresh), 0);
+}
+
+Test(staged, many_rows_are_deleted_a_few_at_a_time)
+{
+	struct staged *sf = srig_create(&s, 1, NULL), *stays = srig_create(&s, 2, NULL);
+	uint64_t rows;
+
+	for (unsigned i = 0; i < 3500; i++)
+		cr_assert_eq(srig_do(&s, sf, staged_write, i * 20, 10, data), 0);
+	cr_assert_eq(srig_do(&s, stays, staged_write, 0, 10, data), 0);
+	cr_assert_eq(srig_rows(&s), 3501);
+	cr_assert_eq(staged_delete(&sf), 0);
+	loop_turn(s.g.loop, false);
+	loop_turn(s.g.loop, false);
+	rows = srig_rows(&s);
+	cr_assert(rows < 3501 && rows > 1500, "%llu", (unsigned long long)rows);
+	/* The successor goes on. */
+	staged_close(&stays);
+	srig_restart(&s);
+	cr_assert_eq(staged_open(s.st, 1, NULL, &sf), -ENOENT);
+	stays = srig_open(&s, 2, NULL);
+	loop_turn(s.g.loop, false);
+	rig_settle(&s.g);
+	cr_assert_eq(srig_rows(&s), 1);
+	cr_assert_eq(srig_check(&s, stays, 0, data, 10), 0);
+	cr_assert_eq(staged_delete(&stays), 0);
+}
+
+/* Till the database takes no row of this size any more, not even in a new turn. */
+static unsigned fill_db(unsigned n, size_t len)
+{
+	uint64_t key[2] = {htobe64(99)};
+	int err = 0;
+
+	for (unsigned fails = 0; fails < 2; fails = err == 0 ? 0 : fails + 1) {
+		srig_commit(&s);
+		do {
+			key[1] = htobe64(n);
+			err = statedb_put(s.db, STATEDB_EXTENTS, key, sizeof(key), data, len);
+			n += err == 0;
+		} while (err == 0);
+		cr_assert_eq(err, -ENOSPC);
+	}
+	return n;
+}
+
+Test(staged, a_row_that_has_no_place_fails_its_write_alone)
+{
+	struct staged *sf = srig_create(&s, 1, NULL);
+	uint64_t key[2] = {htobe64(99)};
+	unsigned n;
+
+	for (unsigned i = 0; i < 300; i++)
+		cr_assert_eq(srig_do(&s, sf, staged_write, i * 20, 10, data), 0);
+	n = fill_db(fill_db(0, 1000), 10);
+	cr_assert_eq(srig_do(&s, sf, staged_write, MIB, 10, data), -ENOSPC);
+	cr_assert_eq(staged_size(sf), 299 * 20 + 10);
+	cr_assert_eq(sf->map.n, 300);
+	cr_assert_eq(srig_rows(&s), 300 + n);
+	cr_assert(!sf->rows_bad);
+	for (unsigned i = 0; i < n && i < 5000; i++) {
+		key[1] = htobe64(i);
+		cr_assert_eq(statedb_del(s.db, STATEDB_EXTENTS, key, sizeof(key)), 0);
+		if (i % 10 == 9)
+			srig_commit(&s);
+	}
+	srig_commit(&s);
+	cr_assert_eq(srig_do(&s, sf, staged_write, MIB, 10, data), 0);
+	cr_assert_eq(staged_delete(&sf), 0);
 }
 
 /* --- Rows as bytes */

@@ -224,8 +224,9 @@ static void run(unsigned seed, unsigned steps)
 	cr_assert_eq(srig_check(&m.s, m.sf, 0, m.data, m.size), 0);
 	check_all(&m);
 	cr_assert_eq(staged_delete(&m.sf), 0);
-	cr_assert_eq(srig_rows(&m.s), 0);
 	cr_assert_eq(statedb_count(m.s.db, STATEDB_STAGED), 0);
+	rig_settle(&m.s.g);
+	cr_assert_eq(srig_rows(&m.s), 0);
 	if (m.base != NULL)
 		cache_blob_put(&m.base);
 	srig_fini(&m.s);
