@@ -104,7 +104,9 @@ static void check_left(void)
 	}
 	cr_assert_eq(statedb_count(r.db, STATEDB_SESSIONS), n);
 	cr_assert_eq(statedb_count(r.db, STATEDB_STAGED), n);
-	cr_assert_eq(statedb_count(r.db, STATEDB_LEDGER), 0);
+	/* A turn that is lost right behind a reply brings its row back, for the next daemon
+	 * to delete. */
+	cr_assert_leq(statedb_count(r.db, STATEDB_LEDGER), 2);
 	cr_assert_eq(r.fs->nwork, 0);
 	cr_assert_eq(r.fs->write_bytes, 0);
 }
