@@ -9,6 +9,7 @@
 
 #include "base/units.h"
 #include "ops/attr.h"
+#include "ops/ledger.h"
 #include "ops/node.h"
 #include "ops/op.h"
 #include "ops/requests.h"
@@ -25,6 +26,8 @@ struct op_setattr {
 	struct meta_txn txn;
 	struct meta_change change;
 	int result;
+	bool again;  /* a daemon before us may have done it in the storage */
+	bool intent; /* it is in the ledger */
 	char path[UFS_PATH_MAX + 1];
 	char now[UFS_PATH_MAX + 1];
 };
@@ -109,6 +112,9 @@ static int session_take(struct session *s, const struct ufs_set *set)
 
 static enum task_next sa_fail(struct op_setattr *sa, int err)
 {
+	/* What is held comes again, and the row says how far it was. */
+	if (sa->intent && !sa->op.hold)
+		ledger_drop(sa->op.fs, sa->op.unique);
 	pathlock_end(&sa->lock);
 	return op_fail(&sa->op, err);
 }
@@ -128,6 +134,8 @@ static enum task_next sa_reply(struct op_setattr *sa)
 	if (s != NULL)
 		session_overlay(s, &n);
 	node_stat(fs, &n, &st);
+	if (sa->intent)
+		ledger_drop(fs, sa->op.unique);
 	fuse_reply_attr(op_take(&sa->op), &st, node_ttl(fs, &n));
 	return task_end(&sa->op.task);
 }
@@ -163,6 +171,8 @@ static enum task_next sa_begin(struct task *t)
 	struct node n;
 	int err = task_err(t);
 
+	if (err == 0 && !sa->intent)
+		sa->again = sa->intent = ledger_seen(fs, sa->op.unique, NULL) == LEDGER_INTENT;
 	if (err == 0)
 		err = node_load(fs, sa->node, &n);
 	if (err == 0)
@@ -265,13 +275,30 @@ static void sa_leave_record(struct task *t)
 	meta_abort(&OP_OF(t, op_setattr)->txn.req);
 }
 
+/* In the storage it makes another version of the file, which a successor must know for
+ * ours: the database has it before the storage hears of it. */
+static int note_intent(struct op_setattr *sa)
+{
+	int err;
+
+	if (sa->intent)
+		return 0;
+	err = ledger_intent(sa->op.fs, sa->op.unique, NULL);
+	sa->intent = err == 0;
+	return err == 0 ? statedb_commit(sa->op.fs->db) : err;
+}
+
 static enum task_next set_native(struct op_setattr *sa)
 {
 	struct ufs *ufs;
+	int err;
 
 	fs_place(sa->op.fs, sa->path, &ufs, &sa->native.path);
 	if (*sa->native.path == '\0')
 		return sa_fail(sa, -EPERM); /* the attached directory itself is not ours */
+	err = note_intent(sa);
+	if (err != 0)
+		return sa_fail(sa, err);
 	sa->native.set = &sa->set;
 	sa->native.req.user = sa;
 	sa->op.on_wire = true;
@@ -310,6 +337,18 @@ static enum task_next set_record(struct op_setattr *sa)
 	return task_wait(&sa->op.task, SA_RECORDED, sa_leave_record);
 }
 
+/* Is what is there the file of the node, with attributes that we had begun to set? */
+static bool is_ours(const struct op_setattr *sa, const struct node *n)
+{
+	const struct ufs_attr *a = &sa->get.attr;
+	const struct timespec *set = &sa->set.mtime;
+
+	return sa->again && a->kind == UFS_FILE && n->kind == UFS_FILE && a->size == n->size &&
+	       ((a->mtime.tv_sec == n->mtime.tv_sec && a->mtime.tv_nsec == n->mtime.tv_nsec) ||
+		   ((sa->set.what & UFS_SET_MTIME) != 0 && a->mtime.tv_sec == set->tv_sec &&
+		       a->mtime.tv_nsec == set->tv_nsec));
+}
+
 static enum task_next sa_asked(struct task *t)
 {
 	struct op_setattr *sa = OP_OF(t, op_setattr);
@@ -325,7 +364,9 @@ static enum task_next sa_asked(struct task *t)
 		err = err == -ENOENT ? -ESTALE : err;
 	}
 	/* Another version is there: the kernel looks the name up again, and asks for that. */
-	if (err == 0)
+	if (err == 0 && !gone && is_ours(sa, &n))
+		err = node_set_version(fs, sa->node, &sa->get.attr);
+	else if (err == 0)
 		err = node_refresh(fs, &n, gone ? NULL : &sa->get.attr);
 	if (err != 0)
 		return sa_fail(sa, err);

@@ -178,3 +178,46 @@ Test(write_meets, times_that_a_record_keeps)
 	begin(UFS_CAN_ABSENT);
 	cr_assert_eq(run(c_times, "there"), 0);
 }
+
+/* --- The daemon dies with a change of attributes in the storage */
+
+static int c_fchmod(const struct tmp_mount *tm, void *arg)
+{
+	int fd = open(rig_at(tm, arg), O_RDONLY);
+	struct stat st;
+
+	/* With a descriptor: the kernel does not look the name up again at ESTALE. */
+	if (fd < 0 || fchmod(fd, 0604) != 0 || fstat(fd, &st) != 0)
+		return errno;
+	if ((st.st_mode & 07777) != 0604)
+		return WRONG;
+	return close(fd) == 0 ? 0 : errno;
+}
+
+static void killed_in_setattr(bool effect)
+{
+	pid_t pid;
+
+	r.ufs.stall = true;
+	pid = rig_start(&r, c_fchmod, (void *)(uintptr_t) "there");
+	until_waits(FAKE_SETATTR);
+	r.ufs.late_effects = effect;
+	rig_crash(&r);
+	r.ufs.late_effects = false;
+	fake_release(&r.ufs);
+	cr_assert_eq(rig_wait(&r, pid), 0);
+	cr_assert_eq(fake_find(&r.ufs, "there")->mode, 0604);
+	cr_assert_eq(statedb_count(r.db, STATEDB_LEDGER), 0);
+}
+
+Test(write_meets, a_crash_that_has_set_the_mode)
+{
+	begin(UFS_CAN_ABSENT | UFS_CAN_SETATTR | UFS_CAN_RENAME);
+	killed_in_setattr(true);
+}
+
+Test(write_meets, a_crash_that_has_not_set_the_mode)
+{
+	begin(UFS_CAN_ABSENT | UFS_CAN_SETATTR | UFS_CAN_RENAME);
+	killed_in_setattr(false);
+}
