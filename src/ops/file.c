@@ -16,6 +16,7 @@ struct op_read {
 	struct blob *blob; /* counted: the handle may get another */
 	int result;
 	bool got; /* rd holds buffers */
+	struct held_req *again; /* to be read from elsewhere */
 };
 
 enum { RD_FETCH, RD_ANSWER };
@@ -53,6 +54,18 @@ static enum task_next rd_fetch(struct task *t)
 	return task_wait(t, RD_ANSWER, rd_leave);
 }
 
+/* Has a change made here, a rename or an unlink, taken the object away meanwhile?  Then
+ * the bytes are elsewhere now. */
+static bool rd_moved(const struct op_read *rd)
+{
+	struct fs *fs = rd->op.fs;
+
+	if (fs->db == NULL || rd->h->closed)
+		return false;
+	return session_of(fs, rd->h->node) != NULL ||
+	       (handle_refresh(fs, rd->h) == 0 && rd->h->blob != rd->blob);
+}
+
 static enum task_next rd_answer(struct task *t)
 {
 	struct op_read *rd = OP_OF(t, op_read);
@@ -68,6 +81,12 @@ static enum task_next rd_answer(struct task *t)
 		err = rd->result;
 	if (err == -ECANCELED)
 		rd->op.hold = true; /* the cache's disk now belongs to a successor */
+	if (err == -ESTALE && task_err(t) == 0 && rd_moved(rd)) {
+		rd->again = rd->op.raw;
+		rd->op.raw = NULL;
+		fuse_reply_none(op_take(&rd->op));
+		return task_end(t);
+	}
 	if (err == -ESTALE && fs->db != NULL)
 		node_expire(fs, rd->h->node);
 	return op_fail(&rd->op, err);
@@ -76,10 +95,15 @@ static enum task_next rd_answer(struct task *t)
 static void rd_fini(struct task *t)
 {
 	struct op_read *rd = OP_OF(t, op_read);
+	struct held_req *again = rd->again;
+	struct fs *fs = rd->op.fs;
 
 	cache_blob_put(&rd->blob);
-	handle_unuse(rd->op.fs, rd->h);
+	handle_unuse(fs, rd->h);
 	op_free(&rd->op);
+	if (again != NULL)
+		fuse_chan_feed(fs->chan, again->raw, again->len);
+	free(again);
 }
 
 static const struct task_step rd_steps[] = {
@@ -119,6 +143,7 @@ struct op_sread {
 	struct op op;
 	struct session_io *io;
 	int result;
+	bool again; /* a second time */
 };
 
 enum { SR_READ, SR_ANSWER };
@@ -152,10 +177,30 @@ static enum task_next sr_read(struct task *t)
 	return task_wait(t, SR_ANSWER, sr_leave);
 }
 
+static bool sr_again(struct op_sread *sr)
+{
+	struct session *s = sr->io->s;
+	struct session_io *io;
+
+	if (sr->op.fs->db == NULL || s->ended || session_rebase(s) != 0)
+		return false;
+	io = session_io_new(s, sr->io->io.off, sr->io->io.len);
+	if (io == NULL)
+		return false;
+	session_io_end(&sr->io);
+	io->user = sr;
+	sr->io = io;
+	sr->again = true;
+	return true;
+}
+
 static enum task_next sr_answer(struct task *t)
 {
 	struct op_sread *sr = OP_OF(t, op_sread);
 
+	/* A rename has moved what lies beneath. */
+	if (task_err(t) == 0 && sr->result == -ESTALE && !sr->again && sr_again(sr))
+		return task_goto(t, SR_READ);
 	if (task_fail(t, sr->result) != 0)
 		return op_fail(&sr->op, task_err(t));
 	sr_send(sr->op.fs, op_take(&sr->op), sr->io);
@@ -172,7 +217,7 @@ static void sr_fini(struct task *t)
 
 static const struct task_step sr_steps[] = {
     [SR_READ] = {"read", sr_read, TO(SR_ANSWER)},
-    [SR_ANSWER] = {"answer", sr_answer, 0},
+    [SR_ANSWER] = {"answer", sr_answer, TO(SR_READ)},
 };
 static const struct task_kind sr_kind = {"read", sr_steps, ARRAY_LEN(sr_steps), sr_fini};
 

@@ -385,6 +385,91 @@ Test(rename, a_replaced_writer_does_not_come_back)
 	cr_assert_eq(did(FAKE_PUT), 0);
 }
 
+/* A read is on its way while its object moves. */
+static int c_read_big(const struct tmp_mount *tm, void *arg)
+{
+	static char buf[65536];
+	/* A page that fails in readahead the kernel asks for once more. */
+	int fd = open(rig_at(tm, arg), O_RDONLY | O_DIRECT);
+
+	if (fd < 0)
+		return errno;
+	if (pread(fd, buf, sizeof(buf), 0) != (ssize_t)sizeof(buf))
+		return errno != 0 ? errno : WRONG;
+	for (size_t i = 0; i < sizeof(buf); i++)
+		if (buf[i] != 'g')
+			return WRONG + 1;
+	return 0;
+}
+
+/* Serves everything but reads until pid has ended. */
+static int serve_but_reads(pid_t pid)
+{
+	for (;;) {
+		siginfo_t si = {0};
+		bool any = false;
+
+		for (unsigned op = 0; op < FAKE_OPS; op++)
+			if (op != FAKE_READ)
+				any = fake_release_op(&r.ufs, op) || any;
+		loop_turn(r.loop, false);
+		if (waitid(P_PID, (id_t)pid, &si, WEXITED | WNOHANG | WNOWAIT) == 0 &&
+		    si.si_pid == pid)
+			return rig_wait(&r, pid);
+	}
+}
+
+static void move_under_a_read(rig_client *fn)
+{
+	struct names n = {"big", "moved", 0};
+	pid_t reader, mover;
+
+	begin_with(FOREVER);
+	r.ufs.store.strict = true; /* a key that is gone has no bytes */
+	fake_add(&r.ufs, "big", UFS_FILE, 4 << 20, "g1");
+	cr_assert_eq(run(rig_stat, "big"), 0);
+	r.ufs.stall = true;
+	reader = rig_start(&r, fn, (void *)"big");
+	while (fake_waiting(&r.ufs) == 0 || r.ufs.reads == 0) {
+		if (r.ufs.reads == 0)
+			fake_release_one(&r.ufs);
+		loop_turn(r.loop, true);
+	}
+	mover = rig_start(&r, c_rename, &n);
+	cr_assert_eq(serve_but_reads(mover), 0);
+	cr_assert(there("moved") && !there("big"));
+	cr_assert_gt(fake_waiting(&r.ufs), 0);
+	fake_release(&r.ufs);
+	cr_assert_eq(rig_wait(&r, reader), 0);
+	check_clean();
+}
+
+Test(rename, a_read_that_runs_meanwhile)
+{
+	move_under_a_read(c_read_big);
+}
+
+/* The same, through the session of one who may write. */
+static int c_read_session(const struct tmp_mount *tm, void *arg)
+{
+	static char buf[65536];
+	int fd = open(rig_at(tm, arg), O_RDWR | O_DIRECT);
+
+	if (fd < 0)
+		return errno;
+	if (pread(fd, buf, sizeof(buf), 0) != (ssize_t)sizeof(buf))
+		return errno != 0 ? errno : WRONG;
+	for (size_t i = 0; i < sizeof(buf); i++)
+		if (buf[i] != 'g')
+			return WRONG + 1;
+	return close(fd) == 0 ? 0 : errno;
+}
+
+Test(rename, a_writers_read_that_runs_meanwhile)
+{
+	move_under_a_read(c_read_session);
+}
+
 /* --- Somebody else */
 
 Test(rename, a_source_that_changes_is_looked_at_again)
