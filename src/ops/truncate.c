@@ -204,14 +204,16 @@ static void cut_others(const struct op_cut *oc)
 	}
 }
 
-/* Of a session for this request alone nothing stays: the file is what it was. */
+/* Of a session for this request alone nothing stays: the file is what it was, or what the
+ * storage says it is by now. */
 static void cut_undo(struct op_cut *oc)
 {
 	struct session *s = oc->s;
 
-	if (!oc->mine || s->writers > 0 || s->ended)
+	if (!oc->mine || s->writers > 0 || s->uploading != NULL || s->ended)
 		return;
-	session_orphan(s);
+	session_end(s);
+	(void)node_expire(oc->op.fs, oc->node);
 }
 
 static enum task_next cut_fail(struct op_cut *oc, int err)

@@ -301,6 +301,31 @@ Test(write, truncation)
 	cr_assert(holds("d/small", "sss\0", 4));
 }
 
+static int c_failed_cut(const struct tmp_mount *tm, void *arg)
+{
+	char buf[8];
+	struct stat st;
+	int fd = open(rig_at(tm, arg), O_RDONLY);
+
+	if (fd < 0)
+		return errno;
+	if (truncate(rig_at(tm, arg), 3) == 0 || errno != EACCES)
+		return WRONG;
+	if (stat(rig_at(tm, arg), &st) != 0 || st.st_size != 5)
+		return WRONG + 1;
+	return pread(fd, buf, sizeof(buf), 0) == 5 && memcmp(buf, "sssss", 5) == 0 ? 0 : WRONG + 2;
+}
+
+/* Nobody was told that it is shorter, so it is not; also for who has it open. */
+Test(write, a_truncation_that_fails)
+{
+	begin();
+	fake_store_fail(&r.ufs.store, FAKE_PUT, 1, 1, -EACCES, false);
+	cr_assert_eq(run(c_failed_cut, "d/small"), 0);
+	rig_until(&r, no_session, NULL);
+	cr_assert(holds("d/small", "sssss", 5));
+}
+
 static int c_holes(const struct tmp_mount *tm, void *arg)
 {
 	char buf[8192], zero[8192] = {0};
@@ -331,6 +356,41 @@ Test(write, holes)
 	begin();
 	cr_assert_eq(run(c_holes, "holes"), 0);
 	cr_assert_eq(fake_find(&r.ufs, "holes")->size, (1 << 20) + 16384);
+}
+
+static int c_much(const struct tmp_mount *tm, void *arg)
+{
+	static char buf[1 << 20];
+	int i, status, bad = 0;
+	char name[32];
+
+	(void)arg;
+	for (i = 0; i < 4; i++) {
+		if (fork() != 0)
+			continue;
+		snprintf(name, sizeof(name), "much%d", i);
+		memset(buf, 'a' + i, sizeof(buf));
+		int fd = open(rig_at(tm, name), O_CREAT | O_WRONLY, 0644), n;
+
+		for (n = 0; n < 4 && fd >= 0; n++)
+			if (write(fd, buf, sizeof(buf)) != (ssize_t)sizeof(buf))
+				_exit(1);
+		_exit(fd < 0 || close(fd) != 0);
+	}
+	for (i = 0; i < 4; i++)
+		bad += wait(&status) < 0 || status != 0;
+	return bad == 0 ? 0 : WRONG;
+}
+
+/* More than the share of memory that data on its way to the disk may have. */
+Test(write, few_at_a_time)
+{
+	begin();
+	r.fs->write_limit = 64 << 10;
+	cr_assert_eq(run(c_much, NULL), 0);
+	cr_assert_eq(r.fs->write_bytes, 0);
+	cr_assert(!r.fs->write_hold);
+	cr_assert_eq(fake_find(&r.ufs, "much3")->size, 4 << 20);
 }
 
 static int c_second(const struct tmp_mount *tm, void *arg)
