@@ -32,6 +32,8 @@ static const struct cli_command commands[] = {
 	"Exit code 0: all of it is on the cache disk.  Run again, it goes on."},
     {"fs free", "PATH", 1, 1, 0, false, cli_fs_free,
 	"Drop a file or all files of a tree from the cache."},
+    {"fs rm", "[-R] PATH", 1, 1, CLI_RECURSIVE, false, cli_fs_rm,
+	"Remove a file, or with -R a tree.  Run again, it goes on."},
     {"fs explain", "PATH", 1, 1, 0, false, cli_fs_explain,
 	"Show what decides about a file, where it is stored and where its pages are."},
     {"upgrade", "[--check] [--binary FILE] [-- FLAGS]", 0, 0, CLI_CHECK | CLI_BINARY, true,

@@ -113,6 +113,7 @@ enum cli_exit cli_fs_stat(struct cli *c);
 enum cli_exit cli_fs_explain(struct cli *c);
 enum cli_exit cli_fs_load(struct cli *c);
 enum cli_exit cli_fs_free(struct cli *c);
+enum cli_exit cli_fs_rm(struct cli *c);
 enum cli_exit cli_persist_list(struct cli *c);
 enum cli_exit cli_persist_stat(struct cli *c);
 enum cli_exit cli_persist_retry(struct cli *c);

@@ -190,6 +190,7 @@ static void put_status(struct json_out *o, struct daemon *d)
 	json_add_u64(o, "uptime_seconds",
 	    now > d->started_wall_ns ? (now - d->started_wall_ns) / NS_PER_S : 0);
 	json_add_text(o, "mountpoint", d->args.mountpoint);
+	json_add_text(o, "subtree", d->args.subtree != NULL ? d->args.subtree : "/");
 	json_add_text(o, "mount_id", id);
 	json_add_bool(o, "keeper", d->kept);
 	put_storage(o, d);

@@ -89,6 +89,10 @@ struct fs {
 	struct {
 		uint64_t name, when_ns, changes;
 	} absent[FS_ABSENT];
+#define FS_NEW_DIRS 64
+	struct {
+		uint64_t dir, when_ns;
+	} new_dirs[FS_NEW_DIRS];
 	uint64_t *answered; /* ledger rows whose replies leave with this turn */
 	size_t nanswered, answered_cap;
 	bool ledger_old; /* there may be rows of before a crash or takeover */
@@ -144,6 +148,12 @@ void fs_absent_note(struct fs *fs, uint64_t parent, const char *name, uint64_t a
 /* Has it said so within the time that attributes are believed, and nothing been made here
  * since?  So that a LOOKUP need not be repeated by what follows it. */
 bool fs_absent(struct fs *fs, uint64_t parent, const char *name);
+/* A directory was made here just now: for as long as attributes are believed nothing is in
+ * it but what has a node. */
+void fs_dir_is_new(struct fs *fs, uint64_t dir);
+bool fs_dir_new(const struct fs *fs, uint64_t dir);
+/* A name in it has lost its node, and may be there all the same. */
+void fs_dir_forget(struct fs *fs, uint64_t dir);
 
 /* A number never given out before in this mount: 0 or negative errno. */
 int fs_next_id(struct fs *fs, uint64_t *id);

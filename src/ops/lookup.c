@@ -199,6 +199,11 @@ void lookup_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
 		fuse_reply_err(req, op_errno(known));
 		return;
 	}
+	if (fs_dir_new(fs, parent) && node_find(fs, parent, name, &n) == -ENOENT) {
+		fs_absent_note(fs, parent, name, fs->changes);
+		negative_reply(fs, req);
+		return;
+	}
 	os = op_new(fs, req, sizeof(*os));
 	if (os == NULL)
 		return;

@@ -293,6 +293,7 @@ static int mk_node(struct op_mkdir *mk, struct node *n)
 	if (err != 0)
 		return err;
 	node_count(fs, n);
+	fs_dir_is_new(fs, n->id);
 	res.node = n->id;
 	return ledger_done(fs, mk->op.unique, &res);
 }

@@ -189,8 +189,10 @@ static int node_delete(struct fs *fs, const struct node *n)
 	int err;
 
 	err = node_key(&k, n->parent, n->name, n->name_len);
-	if (err == 0 && node_bound_id(fs, &k, &id) == 0 && id == n->id)
+	if (err == 0 && node_bound_id(fs, &k, &id) == 0 && id == n->id) {
 		err = statedb_del(fs->db, STATEDB_NAMES, k.b, k.len);
+		fs_dir_forget(fs, n->parent);
+	}
 	if (err == 0)
 		err = node_ino_release(fs, n);
 	if (err != 0)

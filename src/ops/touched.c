@@ -63,3 +63,26 @@ bool fs_absent(struct fs *fs, uint64_t parent, const char *name)
 	return fs->absent[h % FS_ABSENT].name == h && when <= now && now - when < fs->attr_ttl_ns &&
 	       !fs_touched_since(fs, parent, name, fs->absent[h % FS_ABSENT].changes);
 }
+
+/* --- Directories that were made here: unpacking a tree asks for each name before it makes
+ * it, and the answer is known. */
+
+void fs_dir_is_new(struct fs *fs, uint64_t dir)
+{
+	fs->new_dirs[dir % FS_NEW_DIRS].dir = dir;
+	fs->new_dirs[dir % FS_NEW_DIRS].when_ns = loop_now(fs->env.loop);
+}
+
+bool fs_dir_new(const struct fs *fs, uint64_t dir)
+{
+	uint64_t now = loop_now(fs->env.loop), when = fs->new_dirs[dir % FS_NEW_DIRS].when_ns;
+
+	return fs->new_dirs[dir % FS_NEW_DIRS].dir == dir && when <= now &&
+	       now - when < fs->attr_ttl_ns;
+}
+
+void fs_dir_forget(struct fs *fs, uint64_t dir)
+{
+	if (fs->new_dirs[dir % FS_NEW_DIRS].dir == dir)
+		fs->new_dirs[dir % FS_NEW_DIRS].dir = 0;
+}

@@ -75,6 +75,24 @@ export AWS_ACCESS_KEY_ID AWS_SECRET_ACCESS_KEY RGW_ENDPOINT
 stop
 stop_other
 
+# --- fs rm
+# shellcheck disable=SC2086
+serve -u /=s3://data -s s3.endpoint="$RGW_ENDPOINT" $OPTS
+mkdir -p "$M/tree/a/b" "$M/tree/c"
+for i in $(seq 300); do echo "$i" >"$M/tree/a/b/f$i"; done
+cp "$M/tree/a/b/f1" "$M/tree/single"
+exec 5<"$M/tree/a/b/f77"
+expect_exit 1 "Is a directory" "fs rm of a directory wants -R" batonfs -m "$M" fs rm /tree
+expect "fs rm of a file" batonfs -m "$M" fs rm /tree/single
+[ "$(batonfs -m "$M" --json fs rm -R /tree)" = '{"files":300,"directories":4,"failed":0,"complete":true}' ] ||
+	die "fs rm -R"
+expect "fs rm -R removes a tree" not test -e "$M/tree"
+[ "$(cat <&5)" = 77 ] || die "a file that was open"
+ok "and who had a file of it open goes on"
+exec 5<&-
+expect_exit 1 "No such file or directory" "fs rm of what is not there" batonfs -m "$M" fs rm -R /tree
+stop
+
 # --- across storages, and read-only
 mkdir "$T/a" "$T/b"
 # shellcheck disable=SC2086
