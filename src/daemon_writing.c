@@ -76,7 +76,7 @@ int daemon_find_write_dirs(struct daemon *d, struct errtext *et)
 	char staged[PATHS_DATA_MAX], meta[PATHS_DATA_MAX];
 	int err;
 
-	if (d->mo.ro)
+	if (d->mo.ro || d->args.mountpoint == NULL) /* --check alone needs none */
 		return 0;
 	err = writing_dir(d, d->cfg->meta_dir, "meta.dir", "meta", meta, et);
 	if (err == 0)
