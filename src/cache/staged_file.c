@@ -250,7 +250,8 @@ int staged_file_read(const struct staged *sf, uint64_t off, size_t len, void *me
 
 	for (at = off; at < end && err == 0; at = to) {
 		sf_gap(sf, at, end, &from, &to);
-		if ((flags & RWF_NOWAIT) && (++pieces > PIECES_AT_ONCE || (at < from && sf->fd < 0)))
+		if ((flags & RWF_NOWAIT) &&
+		    (++pieces > PIECES_AT_ONCE || (at < from && sf->fd < 0)))
 			return -EAGAIN;
 		if (at < from)
 			err = read_all(sf->fd, p + (at - off), from - at, at, flags);
