@@ -147,13 +147,13 @@ static void told_entry(struct dir_fill *f, struct node *n, struct fuse_entry_par
 
 /* What the storage says of it: 0 or negative errno. */
 static int listed_entry(struct dir_fill *f, const struct ufs_entry *en, const char *path,
-    struct fuse_entry_param *e)
+    bool name_only, struct fuse_entry_param *e)
 {
 	bool bound = false;
 	struct node n;
 	int err = 0;
 
-	if (f->plus && !en->attr.kind_only) {
+	if (f->plus && !name_only && !en->attr.kind_only) {
 		/* With a full state database names can still be listed. */
 		err = node_bind(f->fs, f->h->node, en->name, path, &en->attr, &n);
 		bound = err == 0;
@@ -184,21 +184,21 @@ static int put_listed(struct dir_fill *f, size_t i, uint64_t cookie)
 	char path[UFS_PATH_MAX + 1];
 	struct fuse_entry_param e = {.ino = 0};
 	struct node n;
-	bool marked = dir_page_marked(pg, i), told = marked && dir_page_told(f->fs, pg, i, &n);
+	enum dir_told told = dir_page_told(f->fs, pg, i, &n);
 	int err;
 
-	if ((!marked || told) && entry_size(f, en->name) > f->size - f->used)
+	if (told != DIR_TOLD_NOT && entry_size(f, en->name) > f->size - f->used)
 		return 0;
 	err = child_path(f, en, path);
 	/* Of one that is gone too: the numbers in a row have no gaps. */
 	if (err == 0)
 		err = cookie_row_add(&f->row, en->name, en->name_len, en->attr.kind);
-	if (err != 0 || (marked && !told))
+	if (err != 0 || told == DIR_TOLD_NOT)
 		return err != 0 ? err : 1;
-	if (told || in_session(f, en, &n))
+	if (told == DIR_TOLD_NODE || in_session(f, en, &n))
 		told_entry(f, &n, &e);
 	else
-		err = listed_entry(f, en, path, &e);
+		err = listed_entry(f, en, path, told == DIR_TOLD_NAME, &e);
 	if (err != 0)
 		return err;
 	put_entry(f, en->name, &e, cookie);

@@ -4,8 +4,8 @@
  * changed here since it was asked, files that only a write session has, attributes that
  * the metadata store keeps.
  *
- * A name that was changed after the page was asked for is marked: whether it is there
- * then, its node says at the time it is told.  One that was there throughout is in each
+ * A name that was changed after the page was asked for is marked: it went, or it is
+ * there, and then its node says what it is.  One that was there throughout is in each
  * answer, be it the storage's or ours, and so told once.
  */
 #include <errno.h>
@@ -18,7 +18,13 @@
 
 /* --- Names that change */
 
-static void names_clear(struct dir_page *pg)
+struct dir_change {
+	bool there; /* else it went */
+	uint8_t kind;
+	char name[];
+};
+
+static void changes_clear(struct dir_page *pg)
 {
 	while (pg->nchanged > 0)
 		free(pg->changed[--pg->nchanged]);
@@ -37,7 +43,7 @@ void dir_page_asked(struct fs *fs, struct dir_page *pg, uint64_t node)
 	pg->asked = fs->changes;
 	free(pg->marks);
 	pg->marks = NULL;
-	names_clear(pg);
+	changes_clear(pg);
 }
 
 void dir_page_free(struct fs *fs, struct dir_page *pg)
@@ -45,7 +51,7 @@ void dir_page_free(struct fs *fs, struct dir_page *pg)
 	if (pg->linked)
 		TAILQ_REMOVE(&fs->dir_pages, pg, link);
 	pg->linked = false;
-	names_clear(pg);
+	changes_clear(pg);
 	free(pg->marks);
 	pg->marks = NULL;
 	meta_scan_free(&pg->scan);
@@ -53,10 +59,10 @@ void dir_page_free(struct fs *fs, struct dir_page *pg)
 }
 
 /* For the time that a page is on its way.  Out of memory: it is asked for again. */
-static void note_name(struct dir_page *pg, const char *name)
+static void note_change(struct dir_page *pg, const char *name, bool there, uint8_t kind)
 {
-	size_t cap = pg->changed_cap == 0 ? 16 : pg->changed_cap * 2;
-	char **p, *copy;
+	size_t cap = pg->changed_cap == 0 ? 16 : pg->changed_cap * 2, len = strlen(name) + 1;
+	struct dir_change **p, *c;
 
 	if (pg->nchanged == pg->changed_cap) {
 		p = realloc(pg->changed, cap * sizeof(*p));
@@ -67,11 +73,15 @@ static void note_name(struct dir_page *pg, const char *name)
 		pg->changed = p;
 		pg->changed_cap = cap;
 	}
-	copy = strdup(name);
-	if (copy != NULL)
-		pg->changed[pg->nchanged++] = copy;
-	else
+	c = malloc(sizeof(*c) + len);
+	if (c == NULL) {
 		pg->again = true;
+		return;
+	}
+	c->there = there;
+	c->kind = kind;
+	memcpy(c->name, name, len);
+	pg->changed[pg->nchanged++] = c;
 }
 
 static const struct ufs_entry *find(
@@ -82,7 +92,7 @@ static const struct ufs_entry *find(
 	return ufs_page_find(&all, name, strlen(name), kind);
 }
 
-static int mark(struct dir_page *pg, const char *name, enum ufs_kind kind)
+static int mark(struct dir_page *pg, const char *name, enum ufs_kind kind, enum dir_mark_as as)
 {
 	const struct ufs_entry *en = find(pg, name, kind);
 
@@ -92,49 +102,71 @@ static int mark(struct dir_page *pg, const char *name, enum ufs_kind kind)
 		pg->marks = calloc(pg->list.count, 1);
 	if (pg->marks == NULL)
 		return -ENOMEM;
-	pg->marks[en - pg->list.entries] = 1;
+	pg->marks[en - pg->list.entries] = (unsigned char)as;
 	return 0;
+}
+
+/* Under one name there is one thing at most. */
+static int mark_change(struct dir_page *pg, const char *name, bool there, uint8_t kind)
+{
+	int err = mark(pg, name, UFS_FILE, there && kind == UFS_FILE ? DIR_MARK_THERE : DIR_MARK_GONE);
+
+	if (err == 0)
+		err = mark(
+		    pg, name, UFS_DIR, there && kind == UFS_DIR ? DIR_MARK_THERE : DIR_MARK_GONE);
+	return err;
 }
 
 void dir_pages_touch(struct fs *fs, uint64_t parent, const char *name)
 {
 	struct dir_page *pg;
+	struct node n;
+	int there = -1;
 
 	TAILQ_FOREACH(pg, &fs->dir_pages, link)
 	{
-		if (pg->node != parent)
+		if (pg->node != parent || (pg->busy == NULL && !pg->valid))
 			continue;
+		/* Now: later the kernel may have forgotten the node. */
+		if (there < 0)
+			there = node_find(fs, parent, name, &n) == 0 &&
+				(n.flags & NODE_GONE) == 0;
 		if (pg->busy != NULL)
-			note_name(pg, name);
-		else if (pg->valid && (mark(pg, name, UFS_FILE) != 0 || mark(pg, name, UFS_DIR) != 0))
+			note_change(pg, name, there != 0, n.kind);
+		else if (mark_change(pg, name, there != 0, n.kind) != 0)
 			pg->valid = false;
 	}
 }
 
-/* --- Is an entry there? */
+/* --- What is told of an entry */
 
-bool dir_page_told(struct fs *fs, const struct dir_page *pg, size_t i, struct node *n)
+enum dir_told dir_page_told(struct fs *fs, const struct dir_page *pg, size_t i, struct node *n)
 {
 	const struct ufs_entry *en = &pg->list.entries[i];
 
-	return node_find(fs, pg->node, en->name, n) == 0 && (n->flags & NODE_REPLACED) == 0 &&
-	       n->kind == (uint8_t)en->attr.kind &&
-	       ((n->flags & NODE_LOCAL) == 0 || session_of(fs, n->id) != NULL);
-}
-
-bool dir_page_gone(struct fs *fs, const struct dir_page *pg, size_t i)
-{
-	struct node n;
-
-	return dir_page_marked(pg, i) && !dir_page_told(fs, pg, i, &n);
+	switch (pg->marks != NULL ? pg->marks[i] : DIR_MARK_NONE) {
+	case DIR_MARK_GONE:
+		return DIR_TOLD_NOT;
+	case DIR_MARK_THERE:
+		break;
+	default:
+		return DIR_TOLD_LISTED;
+	}
+	/* Forgotten by the kernel, or another version by now: it is there. */
+	if (node_find(fs, pg->node, en->name, n) != 0 || (n->flags & NODE_REPLACED) != 0 ||
+	    n->kind != (uint8_t)en->attr.kind)
+		return DIR_TOLD_NAME;
+	if ((n->flags & NODE_LOCAL) != 0 && session_of(fs, n->id) == NULL)
+		return fs->sessions_missing ? DIR_TOLD_NAME : DIR_TOLD_NOT;
+	return DIR_TOLD_NODE;
 }
 
 bool dir_page_all_gone(struct fs *fs, const struct dir_page *pg, size_t i)
 {
-	if (pg->marks == NULL)
-		return i >= pg->list.count;
+	struct node n;
+
 	for (; i < pg->list.count; i++)
-		if (!dir_page_gone(fs, pg, i))
+		if (dir_page_told(fs, pg, i, &n) != DIR_TOLD_NOT)
 			return false;
 	return true;
 }
@@ -161,13 +193,14 @@ static bool in_window(const struct dir_page *pg, const char *name, size_t len, e
 						last->attr.kind) < 0);
 }
 
-static void add_extra(struct extras *x, const struct node *n)
+static void add_extra(struct extras *x, const char *name, uint8_t kind)
 {
-	struct ufs_attr attr = {.kind = (enum ufs_kind)n->kind, .kind_only = true};
+	struct ufs_attr attr = {.kind = (enum ufs_kind)kind, .kind_only = true};
+	size_t len = strlen(name);
 
-	if (x->err == 0 && find(x->pg, n->name, attr.kind) == NULL &&
-	    in_window(x->pg, n->name, n->name_len, attr.kind))
-		x->err = ufs_page_add(&x->add, n->name, n->name_len, &attr);
+	if (x->err == 0 && find(x->pg, name, attr.kind) == NULL &&
+	    in_window(x->pg, name, len, attr.kind))
+		x->err = ufs_page_add(&x->add, name, len, &attr);
 }
 
 static bool local_in(struct fs *fs, const struct session *s, uint64_t dir, struct node *n)
@@ -182,7 +215,7 @@ static void add_local(struct session *s, void *arg)
 	struct node n;
 
 	if (local_in(x->fs, s, x->pg->node, &n))
-		add_extra(x, &n);
+		add_extra(x, n.name, n.kind);
 }
 
 static void mark_local(struct session *s, void *arg)
@@ -191,7 +224,7 @@ static void mark_local(struct session *s, void *arg)
 	struct node n;
 
 	if (x->err == 0 && local_in(x->fs, s, x->pg->node, &n))
-		x->err = mark(x->pg, n.name, (enum ufs_kind)n.kind);
+		x->err = mark_change(x->pg, n.name, true, n.kind);
 }
 
 static int put_together(struct extras *x)
@@ -219,24 +252,23 @@ static int put_together(struct extras *x)
 int dir_page_settle(struct fs *fs, struct dir_page *pg)
 {
 	struct extras x = {.fs = fs, .pg = pg};
-	struct node n;
+	const struct dir_change *c;
 	size_t i;
 
 	for (i = 0; i < pg->nchanged; i++)
-		if (node_find(fs, pg->node, pg->changed[i], &n) == 0 &&
-		    (n.flags & NODE_REPLACED) == 0)
-			add_extra(&x, &n);
+		if (pg->changed[i]->there)
+			add_extra(&x, pg->changed[i]->name, pg->changed[i]->kind);
 	session_foreach(fs, add_local, &x);
 	if (x.err == 0)
 		x.err = put_together(&x);
 	ufs_page_clear(&x.add);
+	/* In the order in which they came: the last word counts. */
 	for (i = 0; i < pg->nchanged && x.err == 0; i++) {
-		x.err = mark(pg, pg->changed[i], UFS_FILE);
-		if (x.err == 0)
-			x.err = mark(pg, pg->changed[i], UFS_DIR);
+		c = pg->changed[i];
+		x.err = mark_change(pg, c->name, c->there, c->kind);
 	}
 	session_foreach(fs, mark_local, &x);
-	names_clear(pg);
+	changes_clear(pg);
 	return x.err;
 }
 

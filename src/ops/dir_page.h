@@ -5,6 +5,8 @@
 
 #include "ops/handle.h"
 
+enum dir_mark_as { DIR_MARK_NONE, DIR_MARK_THERE, DIR_MARK_GONE };
+
 /* The storage is asked for the page now: changes of names of `node` are noted. */
 void dir_page_asked(struct fs *fs, struct dir_page *pg, uint64_t node);
 /* For handle.c. */
@@ -15,15 +17,16 @@ void dir_pages_touch(struct fs *fs, uint64_t parent, const char *name);
 /* The page has come: puts in what the storage did not send, and marks what was changed.
  * 0 or -ENOMEM. */
 int dir_page_settle(struct fs *fs, struct dir_page *pg);
-/* Does the entry's node say what it is, instead of the storage? */
-static inline bool dir_page_marked(const struct dir_page *pg, size_t i)
-{
-	return pg->marks != NULL && pg->marks[i] != 0;
-}
-/* Of a marked entry: is it there?  Its node. */
-bool dir_page_told(struct fs *fs, const struct dir_page *pg, size_t i, struct node *n);
-bool dir_page_gone(struct fs *fs, const struct dir_page *pg, size_t i);
-/* Are all from there to the end? */
+/* What is told of an entry. */
+enum dir_told {
+	DIR_TOLD_LISTED, /* what the page says */
+	DIR_TOLD_NODE,	 /* what its node says, which is n then */
+	DIR_TOLD_NAME,	 /* that it is there, no more */
+	DIR_TOLD_NOT,	 /* nothing: it went */
+};
+enum dir_told dir_page_told(
+    struct fs *fs, const struct dir_page *pg, size_t i, struct node *n);
+/* Is nothing told of all from there to the end? */
 bool dir_page_all_gone(struct fs *fs, const struct dir_page *pg, size_t i);
 
 /* Asks the metadata store for what it has of the entries; false: nothing to ask for. */

@@ -17,6 +17,8 @@
 
 struct op;
 
+struct dir_change;
+
 /* A page of the listing, kept between two READDIRs. */
 struct dir_page {
 	struct ufs_list list;
@@ -32,8 +34,8 @@ struct dir_page {
 	bool again;	      /* what is on its way is of no use: to be asked for again */
 	uint64_t node;	      /* the directory */
 	uint64_t asked;	      /* fs->changes when the storage was asked */
-	unsigned char *marks; /* of the entries: changed here since; NULL: none */
-	char **changed;	      /* names changed here while the page is on its way */
+	unsigned char *marks; /* of the entries, if they changed here since; NULL: none did */
+	struct dir_change **changed; /* while the page is on its way */
 	size_t nchanged, changed_cap;
 	struct meta_scan scan;
 	char scan_after[UFS_NAME_MAX + 1], scan_last[UFS_NAME_MAX + 1];

@@ -377,6 +377,27 @@ Test(dir_merge, directory_renamed_while_the_page_comes)
 	cr_assert_eq(rig_wait(&r, w.pid), 0);
 }
 
+/* Made, and forgotten by the kernel again, before the page comes. */
+Test(dir_merge, made_and_forgotten_while_the_page_comes)
+{
+	struct ufs_attr a = {.kind = UFS_FILE, .size = 3, .version = "v1"};
+	struct listing l = {.want = "a b c e f g h "};
+	struct way w;
+	struct node n;
+
+	begin("attr_timeout=60,entry_timeout=60");
+	put_files(six);
+	w = page_on_its_way(&l);
+	cr_assert_eq(node_make(r.fs, w.d.id, "h", "d/h", &a, false, &n), 0);
+	node_count(r.fs, &n);
+	cr_assert_eq(node_forget(r.fs, n.id, 1), 0);
+	cr_assert_eq(node_make(r.fs, w.d.id, "b", "d/b", &a, false, &n), 0);
+	node_count(r.fs, &n);
+	cr_assert_eq(node_forget(r.fs, n.id, 1), 0);
+	fake_release(&r.ufs);
+	cr_assert_eq(rig_wait(&r, w.pid), 0);
+}
+
 /* --- Attributes and existence */
 
 static int c_modes(const struct tmp_mount *tm, void *arg)
