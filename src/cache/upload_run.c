@@ -138,11 +138,11 @@ static int begin_anew(struct upload *up)
 {
 	if (up->again)
 		return -EIO;
-	log_info("%s/%s: the upload %s is begun anew: the storage has lost it",
+	log_info("%s/%s: the upload %s is begun anew: the storage has lost it, or parts of it",
 	    ufs_uri(up->ufs), up->path, up->id);
 	up->again = true;
 	sends_abort(up);
-	upload_forget(up);
+	multi_drop(up);
 	return choose(up);
 }
 
@@ -203,7 +203,7 @@ static void ahead_sent(struct upload *up, const struct up_send *s, int err)
 		err = record(up, s);
 	else if (err == -ENOENT && s->state == SEND_REQUEST) {
 		sends_abort(up);
-		upload_forget(up);
+		multi_drop(up);
 	}
 	if (err == 0)
 		upload_kick(up);

@@ -266,6 +266,8 @@ Test(upload, parts_that_are_others_than_we_think_begin_it_anew)
 	cr_assert_eq(up_run(&f), 0);
 	cr_assert_eq(count(FAKE_MULTI_BEGIN), 2);
 	cr_assert(up_right(&f));
+	up_settle(&t);
+	cr_assert_eq(fake_store_uploads(store()), 0);
 	up_close(&f);
 }
 
