@@ -196,7 +196,7 @@ Test(remove, a_file_that_was_never_uploaded)
 	cr_assert_eq(run(c_unlink_written, "d/new"), 0);
 	check_clean();
 	cr_assert_not(there("d/new"));
-	cr_assert_eq(did(FAKE_PUT) + did(FAKE_DELETE) + did(FAKE_MKDIR), 0, "no word to the storage");
+	cr_assert_eq(did(FAKE_PUT) + did(FAKE_DELETE) + did(FAKE_MKDIR), 0, "not a word of it");
 }
 
 static int c_unlink_reading(const struct tmp_mount *tm, void *arg)
@@ -484,7 +484,7 @@ Test(remove, no_memory)
 		cr_assert(err == 0 || err == ENOMEM || err == EIO, "allocation %u: %d", n, err);
 		failed += err != 0;
 		again = run(c_unlink, "d/a");
-		cr_assert(again == 0 || again == ENOENT, "allocation %u: %d, then %d", n, err, again);
+		cr_assert(again == 0 || again == ENOENT, "allocation %u: %d, %d", n, err, again);
 		cr_assert_not(there("d/a"));
 		rig_until(&r, quiet, NULL);
 		cr_assert(TAILQ_EMPTY(&r.fs->locks.list));

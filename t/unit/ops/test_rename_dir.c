@@ -703,7 +703,8 @@ Test(rename_dir, what_it_does_not_know_is_left_alone)
 	static const unsigned char other[] = {99, 1, 2, 3};
 	static const unsigned char damaged[] = {INTENT_KIND_RENAME, 1, 1, 0, 200, 0, 'a'};
 	static const unsigned char newer[] = {INTENT_KIND_RENAME, 9, 1, 0, 0, 1, 'a', 'b'};
-	static const unsigned char itself[] = {INTENT_KIND_RENAME, 1, 1, 0, 0, 1, 'a', 'a', '/', 'b'};
+	static const unsigned char itself[] = {
+	    INTENT_KIND_RENAME, 1, 1, 0, 0, 1, 'a', 'a', '/', 'b'};
 
 	begin();
 	put_blob(1, other, sizeof(other));

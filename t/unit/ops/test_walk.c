@@ -205,7 +205,7 @@ Test(walk, beside_another)
 	file("b/zz");
 	for (ufs.page = 1; ufs.page < 8; ufs.page++) {
 		cr_assert_str_eq(run("d", "b"),
-		    ">.= a= a-b >e <e >s= >s/t= s/t/y= <s/t= s/x <s= z <.= ", "%u a page", ufs.page);
+		    ">.= a= a-b >e <e >s= >s/t= s/t/y= <s/t= s/x <s= z <.= ", "%u", ufs.page);
 		cr_assert_eq(result, 0);
 	}
 }
