@@ -156,6 +156,9 @@ int session_open_all(struct fs *fs)
 	if (err == 0 &&
 	    statedb_count(fs->db, STATEDB_STAGED) > (uint64_t)HASH_COUNT(fs->sessions))
 		err = each_key(fs, STATEDB_STAGED, drop_stray);
+	/* Files whose rows went when a daemon died, or with a mount. */
+	if (err == 0)
+		staging_sweep(fs->staging, NULL, 0);
 	resume_drops(fs);
 	return err;
 }

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -246,6 +247,29 @@ Test(session, follows_its_name)
 	cr_assert_null(fake_find(&r.ufs, "small"));
 	cr_assert_eq(fake_find(&r.ufs, "moved")->size, 5);
 	cr_assert_str_neq(fake_find(&r.ufs, "moved")->version, "s1");
+}
+
+static bool swept(struct rig *rig, void *arg)
+{
+	(void)rig;
+	return access(arg, F_OK) != 0;
+}
+
+/* A file without a row: a daemon died between the two. */
+Test(session, strays_are_removed)
+{
+	char dir[128], path[160];
+	int fd;
+
+	begin();
+	snprintf(dir, sizeof(dir), "%s/staged", r.tm.src);
+	snprintf(path, sizeof(path), "%s/fff1", dir);
+	mkdir(dir, 0700);
+	fd = open(path, O_CREAT | O_WRONLY, 0600);
+	cr_assert_geq(fd, 0);
+	close(fd);
+	rig_restart(&r);
+	rig_until(&r, swept, path);
 }
 
 Test(session, processes)
