@@ -15,5 +15,6 @@ expect "but not where there is room" model --replay "$T/script" "$T/store" "$R"
 
 serve -u "/=file://$T/store" "${COMMON[@]}"
 same "$STEPS calls on a directory" --steps "$STEPS"
+same "$((STEPS / 20)) calls with large files" --steps $((STEPS / 20)) --large
 turns "$TURNS calls on a directory, upgraded and killed between them"
 stop

@@ -10,5 +10,6 @@ export AWS_ACCESS_KEY_ID AWS_SECRET_ACCESS_KEY RGW_ENDPOINT
 "$BATONFS_SRC/t/lib/s3put.sh" bucket data
 serve -u /=s3://data -s s3.endpoint="$RGW_ENDPOINT" "${COMMON[@]}"
 same "$STEPS calls on a bucket" --steps "$STEPS"
+same "$((STEPS / 20)) calls with large files" --steps $((STEPS / 20)) --large
 turns "$TURNS calls on a bucket, upgraded and killed between them"
 stop

@@ -338,6 +338,7 @@ static void usage(void)
 	    "  --seed N       the sequence; default: from the clock\n"
 	    "  --steps N      its length (20000)\n"
 	    "  --procs N      processes (3)\n"
+	    "  --large        more files of several MiB\n"
 	    "  --hook CMD     run CMD (by sh) between two calls ...\n"
 	    "  --hook-every N ... every N steps (500)\n"
 	    "  --replay FILE  these calls, and not a random sequence\n"
@@ -354,7 +355,8 @@ int main(int argc, char **argv)
 	static const struct option options[] = { { "seed", 1, NULL, 's' }, { "steps", 1, NULL, 'n' },
 		{ "procs", 1, NULL, 'p' }, { "hook", 1, NULL, 'k' }, { "hook-every", 1, NULL, 'e' },
 		{ "replay", 1, NULL, 'r' }, { "out", 1, NULL, 'o' }, { "shrink", 1, NULL, 'S' },
-		{ "patience", 1, NULL, 'P' }, { "verbose", 0, NULL, 'v' }, { "help", 0, NULL, 'h' },
+		{ "patience", 1, NULL, 'P' }, { "verbose", 0, NULL, 'v' },
+		{ "large", 0, NULL, 'l' }, { "help", 0, NULL, 'h' },
 		{ 0 } };
 	uint64_t seed = (uint64_t)time(NULL);
 	size_t steps = 20000, every = 500, skipped = 0;
@@ -393,6 +395,9 @@ int main(int argc, char **argv)
 			break;
 		case 'P':
 			patience = (unsigned)strtoul(optarg, NULL, 10);
+			break;
+		case 'l':
+			model_large = true;
 			break;
 		case 'v':
 			verbose = true;

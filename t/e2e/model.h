@@ -105,6 +105,7 @@ struct model_script {
 	struct model_step *v;
 	size_t n;
 };
+extern bool model_large; /* more large files */
 /* n calls, a `check` every 100, and a `hook` every `hook` (0: none). */
 void model_generate(struct model_script *sc, uint64_t seed, size_t n, unsigned procs, size_t hook);
 void model_print(FILE *to, const struct model_step *st);

@@ -51,9 +51,13 @@ static void make_path(char *path, bool dir)
 	(void)sprintf(p, "%c%u", dir ? 'd' : 'f', (unsigned)rnd(dir ? 3 : 5));
 }
 
+bool model_large;
+
 /* Mostly small; now and then what takes several pages, blocks or parts. */
 static uint64_t make_size(void)
 {
+	if (model_large && rnd(4) == 0)
+		return rnd(14 << 20);
 	switch (rnd(20)) {
 	case 0:
 		return rnd(9) * 4096;
@@ -148,7 +152,8 @@ static void make_step(struct model_step *st, unsigned procs)
 	make_path(st->b, dir);
 	st->off = make_size();
 	st->len = rnd(30) == 0 ? 0 : make_size();
-	if ((model_rows[st->op].bits & B_DATA) && st->len > (1 << 20) && rnd(4) != 0)
+	if (!model_large && (model_rows[st->op].bits & B_DATA) && st->len > (1 << 20) &&
+	    rnd(4) != 0)
 		st->len >>= 4;
 	st->flags = make_flags();
 	st->mode = modes[rnd(sizeof(modes) / sizeof(modes[0]))];
