@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -164,11 +165,14 @@ static void child(int fd)
 	}
 }
 
+/* The children are forked while there are no threads. */
 Test(meta_power, killed_at_any_moment)
 {
-	struct meta_rig keep;
+	char top[] = "/tmp/batonfs-meta-XXXXXX";
+	struct meta_rig where, after;
 
-	meta_rig_init(&keep);
+	cr_assert_not_null(mkdtemp(top));
+	(void)snprintf(where.dir, sizeof(where.dir), "%s/meta", top);
 	for (unsigned round = 0; round < 8; round++) {
 		unsigned no, last = 0;
 		int fds[2];
@@ -178,7 +182,8 @@ Test(meta_power, killed_at_any_moment)
 		pid = fork();
 		cr_assert_geq(pid, 0);
 		if (pid == 0) {
-			meta_rig_join(&g, &keep);
+			prctl(PR_SET_PDEATHSIG, SIGKILL);
+			meta_rig_join(&g, &where);
 			meta_rig_open(&g);
 			child(fds[1]);
 		}
@@ -191,10 +196,12 @@ Test(meta_power, killed_at_any_moment)
 			last = no;
 		close(fds[0]);
 		cr_assert_geq(last, 5 + round * 3);
-		meta_rig_open(&keep);
+		meta_rig_join(&after, &where);
+		meta_rig_open(&after);
 		for (no = 0; no <= last; no++)
-			cr_assert(there(&keep, "k", no, "/x"), "%u of %u", no, last);
-		meta_rig_free(&keep);
+			cr_assert(there(&after, "k", no, "/x"), "%u of %u", no, last);
+		if (round == 7)
+			memcpy(after.top, top, sizeof(top)); /* the end of the directory */
+		meta_rig_fini(&after);
 	}
-	meta_rig_fini(&keep);
 }
