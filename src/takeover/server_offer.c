@@ -64,14 +64,14 @@ bool handoff_hello_ok(struct handoff *s)
 		 digest != fs_namespace_digest(d->fs))
 		handoff_say(s, "the new daemon was started with other storage (--ufs) than the "
 			       "running one: unmount instead");
-	else if (strcmp(dirs, their_dirs) != 0)
-		handoff_say(s, "write.staging.dir or meta.dir, or -o ro, are not those of the "
-			       "running daemon");
 	else if (!hello_same_cache(s))
 		handoff_say(s,
 		    "worker.page.store.dir is not the directory of the running daemon "
 		    "(%s): unmount instead, or keep it",
 		    d->cfg->page_store_dir[0] != '\0' ? d->cfg->page_store_dir : "none");
+	else if (strcmp(dirs, their_dirs) != 0)
+		handoff_say(s, "write.staging.dir or meta.dir, or -o ro, are not those of the "
+			       "running daemon");
 	else if (!s->same_keeper && identity_foreign_to_unit(s->pid))
 		handoff_say(s,
 		    "the running daemon is a systemd service and pid %d is not part of "

@@ -18,7 +18,7 @@ while [ $i -lt 3000 ]; do
 done
 mkdir "$S/many/dir" && : >"$S/many/dir/x" && : >"$S/many/dir-" && : >"$S/many/dir."
 
-serve -u "/=file://$S" -s worker.page.store.dir="$T/cache"
+serve -u "/=file://$S" -s worker.page.store.dir="$T/cache" -o ro
 
 ls -lR "$M" >/dev/null || die "ls -lR"
 ok "ls -lR works"
@@ -41,7 +41,7 @@ expect "statfs answers" df "$M"
 expect "tail of a file" test "$(tail -c 5 "$M/sub/deep/er/hello.txt")" = "ello"
 expect "dd skips" cmp <(dd if="$M/big.20000001" bs=4097 skip=1000 count=3 status=none) <(dd if="$S/big.20000001" bs=4097 skip=1000 count=3 status=none)
 
-# Everything that changes is refused with EROFS.
+# In a read-only mount everything that changes is refused with EROFS.
 expect_exit 1 "Read-only file system" "create is EROFS" bash -c "echo x >'$M/new'"
 expect_exit 1 "Read-only file system" "append is EROFS" bash -c "echo x >>'$M/one.1'"
 expect_exit 1 "Read-only file system" "mkdir is EROFS" mkdir "$M/newdir"
