@@ -5,7 +5,7 @@
 #
 #	base <- reactor <- {ufs, meta}
 #	cache -> base, reactor, ufs/ufs.h
-#	ops -> all of these
+#	ops -> all of these (of ufs: ufs.h and ufs_page.h, of meta: meta.h)
 #	takeover, ctl, cli and the files of src/ itself -> anything
 #
 # and who may speak to the event library, to curl's multi interface and to
