@@ -29,7 +29,7 @@ static void fini(void)
 	meta_rig_fini(&g);
 }
 
-TestSuite(meta_group, .init = init, .fini = fini, .timeout = 120);
+TestSuite(meta_group, .init = init, .fini = fini);
 
 #define MANY 200
 

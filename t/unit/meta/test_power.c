@@ -15,7 +15,7 @@
 #include "disk_log.h"
 #include "meta_rig.h"
 
-TestSuite(meta_power, .timeout = 120);
+TestSuite(meta_power);
 
 #define TXNS 300
 #define AT_ONCE 8
