@@ -11,9 +11,11 @@
 #include <unistd.h>
 
 #include "base/errtext.h"
+#include "base/hash.h"
 
 #define TMP_HEAD ".batonfs-"
 #define TMP_TAIL ".tmp"
+#define PLACE_TRIES 3
 #define TMP_LEN (sizeof(TMP_HEAD TMP_TAIL) - 1 + 16)
 
 _Static_assert(TMP_LEN < POSIX_TMP_MAX, "a temporary name has room");
@@ -253,7 +255,9 @@ static int link_fd(int fd, int dir, const char *name)
 	return linkat(AT_FDCWD, path, dir, name, AT_SYMLINK_FOLLOW) == 0 ? 0 : -errno;
 }
 
-/* A file without a name gets one: its own if that is free. */
+/* A file without a name gets one: its own if that is free.  Else one that is always the
+ * same for this target: who is killed before the rename that follows is followed by
+ * somebody who does it again, and takes what was left away. */
 static int name_give(struct posix_job *pj, const struct target *tg)
 {
 	char tmp[POSIX_TMP_MAX];
@@ -264,9 +268,13 @@ static int name_give(struct posix_job *pj, const struct target *tg)
 		if (err != -EEXIST || pj->absent)
 			return err;
 	}
-	err = name_new(tmp);
-	if (err == 0)
+	(void)snprintf(tmp, sizeof(tmp), TMP_HEAD "%016" PRIx64 TMP_TAIL,
+	    hash64(tg->name, strlen(tg->name), 0));
+	err = link_fd(pj->fd, pj->dir, tmp);
+	if (err == -EEXIST) {
+		(void)unlinkat(pj->dir, tmp, 0);
 		err = link_fd(pj->fd, pj->dir, tmp);
+	}
 	if (err == 0)
 		strcpy(pj->tmp, tmp);
 	return err;
@@ -312,6 +320,14 @@ int posix_temp_place(struct posix_job *pj, const struct stat *like)
 		err = name_give(pj, &tg);
 	if (err == 0 && pj->tmp[0] != '\0')
 		err = rename_tmp(pj, tg.name);
+	/* Another mount that writes the same file has taken the name away just now. */
+	for (int i = 0; i < PLACE_TRIES && err == -ENOENT && pj->tmp[0] != '\0'; i++) {
+		err = name_new(pj->tmp);
+		if (err == 0)
+			err = link_fd(pj->fd, pj->dir, pj->tmp);
+		if (err == 0)
+			err = rename_tmp(pj, tg.name);
+	}
 	if (err == 0)
 		err = posix_sync_dir(pj->dir);
 	if (err == 0 && fstat(pj->fd, &st) != 0)
