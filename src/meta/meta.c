@@ -189,6 +189,8 @@ void meta_status(const struct meta *m, struct meta_status *out)
 	(void)snprintf(out->dir, sizeof(out->dir), "%s", m->dir);
 	(void)snprintf(out->error, sizeof(out->error), "%s", m->error);
 	m->be->ops->status(m->be, out);
+	/* Who finds none there needs to ask for none. */
+	out->records += m->nlater;
 }
 
 uint64_t meta_intent_id(void)

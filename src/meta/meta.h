@@ -75,7 +75,7 @@ struct meta_status {
 	bool open;
 	char dir[256];
 	char error[256]; /* why it is not open, or the last failure; "" if none */
-	uint64_t records; /* rows, with those that say nothing or wait to be deleted */
+	uint64_t records; /* rows, with those that say nothing, or wait to be written or deleted */
 	uint64_t used_bytes;
 };
 void meta_status(const struct meta *m, struct meta_status *out);
