@@ -2,7 +2,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/fuse.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -13,6 +12,7 @@
 #include "base/options.h"
 #include "reactor/fuse_chan.h"
 #include "reactor/fuse_init.h"
+#include "reactor/fuse_log.h"
 #include "reactor/loop.h"
 #include "reactor/statedb.h"
 
@@ -51,27 +51,6 @@ struct fuse_chan {
 	unsigned char *held; /* replies waiting for the commit, end to end */
 	size_t held_len, held_cap;
 };
-
-/* The library reports only in its log.  Where a person waits for the reason (a
- * mount that fails), the last line is caught here; else it goes to our log. */
-static struct errtext *catch_log;
-
-static void library_log(enum fuse_log_level level, const char *fmt, va_list ap)
-{
-	char line[512];
-	size_t len;
-
-	vsnprintf(line, sizeof(line), fmt, ap);
-	len = strlen(line);
-	if (len > 0 && line[len - 1] == '\n')
-		line[len - 1] = '\0';
-	if (catch_log != NULL)
-		errtext_set(catch_log, 0, "%s", line);
-	else if (level <= FUSE_LOG_WARNING)
-		log_warn("%s", line);
-	else
-		log_debug("%s", line);
-}
 
 void *fuse_chan_userdata(fuse_req_t req)
 {
@@ -555,12 +534,12 @@ int fuse_chan_new(struct fuse_chan **out, const struct fuse_chan_env *env,
 		return errtext_set(et, -ENOMEM, "FUSE session: out of memory");
 	ch->env = *env;
 	ch->fd = -1;
-	fuse_set_log_func(library_log);
+	fuse_log_install();
 	err = alloc_recv(ch);
 	if (err == 0) {
-		catch_log = &why;
+		fuse_log_catch(&why);
 		err = new_session(ch, mount_opts);
-		catch_log = NULL;
+		fuse_log_catch(NULL);
 	}
 	if (err != 0) {
 		fuse_chan_free(&ch);
@@ -622,9 +601,9 @@ int fuse_chan_mount(struct fuse_chan *ch, const char *mountpoint, struct errtext
 	CHECK_OBJ(ch, FUSE_CHAN_MAGIC);
 	assert(ch->fd < 0);
 	errno = 0;
-	catch_log = &why;
+	fuse_log_catch(&why);
 	err = fuse_session_mount(ch->se, mountpoint) == 0 ? 0 : (errno != 0 ? -errno : -EIO);
-	catch_log = NULL;
+	fuse_log_catch(NULL);
 	if (err != 0)
 		return errtext_set(et, err, "mount on %s: %s", mountpoint,
 		    why.s[0] != '\0' ? why.s : strerror(-err));
