@@ -37,7 +37,7 @@ allowed() {
 	ufs) echo '^(base|reactor|ufs)/' ;;
 	meta) echo '^(base|reactor|meta)/' ;;
 	cache) echo '^(base|reactor|cache)/|^ufs/ufs\.h$' ;;
-	ops) echo '^(base|reactor|cache|ops)/|^ufs/ufs\.h$|^meta/meta\.h$' ;;
+	ops) echo '^(base|reactor|cache|ops)/|^ufs/ufs(_page)?\.h$|^meta/meta\.h$' ;;
 	*) echo '.' ;;
 	esac
 }

@@ -62,16 +62,6 @@ void *fuse_chan_userdata(fuse_req_t req)
 
 /* --- Replies */
 
-static ssize_t total_len(const struct iovec *iov, int count)
-{
-	size_t sum = 0;
-	int i;
-
-	for (i = 0; i < count; i++)
-		sum += iov[i].iov_len;
-	return (ssize_t)sum;
-}
-
 /* A no-op if the database's own hook has run. */
 static int commit(struct fuse_chan *ch)
 {
@@ -114,7 +104,7 @@ static int send_reply(struct fuse_chan *ch, const struct iovec *iov, int count)
 	}
 	COUNT(ch->env.loop, FUSE_REPLY_ERRORS, 1);
 	if (err != -ENOENT && err != -ENODEV)
-		log_warn("FUSE: the kernel refused a reply of %zd bytes: %s", total_len(iov, count),
+		log_warn("FUSE: the kernel refused a reply of %zd bytes: %s", fuse_iov_len(iov, count),
 		    strerror(-err));
 	return err;
 }
@@ -186,7 +176,7 @@ static bool to_be_repeated(struct fuse_chan *ch, const struct iovec *iov)
 static ssize_t chan_writev(int fd, struct iovec *iov, int count, void *userdata)
 {
 	struct fuse_chan *ch = userdata;
-	ssize_t len = total_len(iov, count);
+	ssize_t len = fuse_iov_len(iov, count);
 	int err;
 
 	(void)fd;

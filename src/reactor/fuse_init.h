@@ -16,4 +16,14 @@ void fuse_init_restore(struct fuse_conn_info *conn, const struct fuse_chan_init 
  * this build cannot honour. */
 int fuse_init_check(const struct fuse_chan_init *rec, struct errtext *et);
 
+/* Bytes of a message. */
+static inline ssize_t fuse_iov_len(const struct iovec *iov, int count)
+{
+	size_t sum = 0;
+
+	for (int i = 0; i < count; i++)
+		sum += iov[i].iov_len;
+	return (ssize_t)sum;
+}
+
 #endif
