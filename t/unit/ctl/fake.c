@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 #include "fake.h"
+#include "fake_sessions.h"
 
 #include <criterion/criterion.h>
 #include <errno.h>
@@ -353,6 +354,7 @@ void fake_init(void)
 	fake.d.cfg = config_new();
 	cr_assert_not_null(fake.d.cfg);
 	fake.d.takeover = (struct takeover_server *)(void *)&fake;
+	fake_sessions(fake.d.loop, 0);
 }
 
 void fake_fini(void)
