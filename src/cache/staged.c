@@ -351,7 +351,6 @@ int staged_uploaded(struct staged *sf, struct blob *base, uint64_t size)
 	uint64_t limit = sf->limit, clean = sf->clean;
 	int err;
 
-	CHECK_OBJ(sf, STAGED_MAGIC);
 	/* What was cut off meanwhile is in the base and must not return. */
 	sf->limit = MIN(size, sf->cut);
 	sf->clean = sf->sending;

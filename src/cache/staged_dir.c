@@ -29,7 +29,7 @@ struct gone *gone_new(const struct staged *sf)
 	if (g == NULL)
 		return NULL;
 	g->epoch = sf->epoch;
-	strcpy(g->path, sf->path);
+	memcpy(g->path, sf->path, strlen(sf->path) + 1);
 	return g;
 }
 

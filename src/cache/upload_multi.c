@@ -151,7 +151,6 @@ static void begun(struct ufs_req *r, int err)
 	struct up_multi *m = r->user;
 	struct upload *up = m->up;
 
-	CHECK_OBJ(m, UP_MULTI_MAGIC);
 	if (err == 0)
 		(void)snprintf(m->id, sizeof(m->id), "%s", m->rq.begin.id);
 	if (up == NULL && err == 0) {

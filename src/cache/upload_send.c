@@ -174,6 +174,7 @@ void sends_abort(struct upload *up)
 	struct up_send *s;
 
 	while ((s = TAILQ_FIRST(&up->sends)) != NULL)
+		/* NOLINTNEXTLINE(clang-analyzer-unix.Malloc): it left the list */
 		send_abort(s);
 }
 
@@ -220,6 +221,7 @@ static void request(struct up_send *s)
 		rq->src_version = up->base;
 		rq->src_off = s->off;
 	} else {
+		assert(s->body != NULL);
 		rq->body = s->body->mem;
 	}
 	rq->req.user = s;

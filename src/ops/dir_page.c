@@ -346,7 +346,8 @@ bool dir_page_scanned(struct fs *fs, struct dir_page *pg, int err,
 		meta_scan_free(&pg->scan);
 		return true;
 	}
-	strcpy(pg->scan_after, pg->scan.entries[pg->scan.count - 1].name);
+	memcpy(pg->scan_after, pg->scan.entries[pg->scan.count - 1].name,
+	    strlen(pg->scan.entries[pg->scan.count - 1].name) + 1);
 	pg->scan.after = pg->scan_after;
 	meta_scan(fs->meta, &pg->scan, done);
 	return false;

@@ -66,7 +66,6 @@ int session_store(struct session *s)
 	    .error_wall_ns = s->error_wall_ns,
 	};
 
-	CHECK_OBJ(s, SESSION_MAGIC);
 	if (s->ended)
 		return 0;
 	if (s->fs->db == NULL)
@@ -398,7 +397,6 @@ void session_end(struct session *s)
 	struct fs *fs = s->fs;
 	int err;
 
-	CHECK_OBJ(s, SESSION_MAGIC);
 	if (s->ended)
 		return;
 	err = row_delete(fs, s->node);

@@ -65,7 +65,7 @@ static int named_new(struct posix_job *pj)
 	pj->fd = openat(pj->dir, name, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
 	if (pj->fd < 0)
 		return errtext_errno();
-	strcpy(pj->tmp, name);
+	memcpy(pj->tmp, name, sizeof(name));
 	return 0;
 }
 
@@ -276,7 +276,7 @@ static int name_give(struct posix_job *pj, const struct target *tg)
 		err = link_fd(pj->fd, pj->dir, tmp);
 	}
 	if (err == 0)
-		strcpy(pj->tmp, tmp);
+		memcpy(pj->tmp, tmp, sizeof(tmp));
 	return err;
 }
 

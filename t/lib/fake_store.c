@@ -37,7 +37,7 @@ static void set_str(char *to, size_t room, const char *from)
 {
 	if (strlen(from) >= room)
 		abort();
-	strcpy(to, from);
+	memcpy(to, from, strlen(from) + 1);
 }
 
 /* --- objects */
@@ -535,7 +535,7 @@ static int do_rename(struct fake_store *st, struct ufs_req *r)
 
 			if (strcmp(path, rq->src) != 0 && !is_below(path, rq->src))
 				continue;
-			strcpy(old, path);
+			memcpy(old, path, strlen(path) + 1);
 			if (snprintf(path, FAKE_PATH, "%s%s", rq->dst, old + n) >= FAKE_PATH)
 				abort();
 		}
@@ -557,7 +557,7 @@ static int do_setattr(struct fake_store *st, struct ufs_req *r)
 	if (ff->kind == UFS_FILE) {
 		/* The content stays as it is under the new version. */
 		if (*ff->seed == '\0')
-			strcpy(ff->seed, ff->version);
+			memcpy(ff->seed, ff->version, strlen(ff->version) + 1);
 		(void)snprintf(ff->version, sizeof(ff->version), "a%u", ++st->serial);
 	}
 	set_apply(ff, rq->set);
