@@ -139,10 +139,10 @@ static void flush_done(struct meta_req *r, int err)
 	}
 	if (m->later_single > 0)
 		m->later_single--;
+	/* NOLINTNEXTLINE(clang-analyzer-unix.Malloc): it left the list */
 	while ((l = TAILQ_FIRST(&m->laters)) != NULL && l->seq <= m->later_sent) {
 		/* The row that stays is done again, which changes nothing. */
 		(void)row_del(m, l->seq);
-		/* NOLINTNEXTLINE(clang-analyzer-unix.Malloc): it left the list */
 		forget(m, l);
 	}
 	if (m->state == STORE_OPEN)

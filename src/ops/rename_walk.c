@@ -218,19 +218,19 @@ static void record_put(struct meta_req *r, int err)
 static void record_got(struct meta_req *r, int err)
 {
 	struct move_slot *s = r->user;
-	const struct meta_record *old = err == 0 ? &s->get.rec : NULL;
+	const struct meta_record *old = &s->get.rec;
 
 	if (err != 0 && err != -ENOENT) {
 		slot_end(s, err);
 		return;
 	}
-	if (old != NULL && (old->has & META_HAS_MTIME) != 0 && strcmp(old->version, s->now) == 0) {
+	if (err == 0 && (old->has & META_HAS_MTIME) != 0 && strcmp(old->version, s->now) == 0) {
 		slot_delete(s);
 		return;
 	}
 	s->change.verb = META_PUT;
 	s->change.path = s->record;
-	moved_record(&s->change.rec, old, &s->was, s->now);
+	moved_record(&s->change.rec, err == 0 ? old : NULL, &s->was, s->now);
 	s->txn.changes = &s->change;
 	s->txn.n = 1;
 	s->txn.req.user = s;

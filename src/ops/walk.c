@@ -3,6 +3,7 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -48,10 +49,7 @@ static int join(char *out, const char *dir, const char *path)
 
 	if (n + slash + m > UFS_PATH_MAX)
 		return -ENAMETOOLONG;
-	memcpy(out, dir, n);
-	if (slash > 0)
-		out[n] = '/';
-	memcpy(out + n + slash, path, m + 1);
+	(void)snprintf(out, UFS_PATH_MAX + 1, "%s%s%s", dir, slash > 0 ? "/" : "", path);
 	return 0;
 }
 

@@ -31,7 +31,7 @@ static int look(int dir, const char *name, struct ufs_attr *attr)
 
 static int delete_one(struct posix_job *pj, int root, const char *path)
 {
-	struct ufs_attr attr;
+	struct ufs_attr attr = {.kind = UFS_FILE};
 	const char *name;
 	int dir, err;
 
@@ -77,7 +77,7 @@ static int names_copy(struct posix_job *pj, const struct ufs_delete *rq)
 	for (unsigned i = 0; i < rq->n; i++)
 		bytes += strlen(rq->paths[i]) + 1;
 	pj->names = malloc(bytes);
-	pj->errs = calloc(rq->n, sizeof(*pj->errs));
+	pj->errs = calloc(MAX(rq->n, 1u), sizeof(*pj->errs));
 	if (pj->names == NULL || pj->errs == NULL)
 		return -ENOMEM;
 	p = (char *)&pj->names[rq->n];

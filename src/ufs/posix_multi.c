@@ -67,7 +67,7 @@ static struct posix_job *begin_id(struct ufs *u, struct ufs_req *r, const struct
 /* Opens pj->dir, and pj->fd, the upload's file; -ENOENT: it is not there. */
 static int upload_open(struct posix_job *pj, int root)
 {
-	struct posix_upload now;
+	struct posix_upload now = {.ino = 0};
 	const char *name;
 	int err;
 
@@ -230,7 +230,7 @@ void posix_part(struct ufs *u, struct ufs_part *rq)
 /* Is what is at the path what this upload has made? */
 static int ended_before(struct posix_job *pj, int root)
 {
-	struct posix_upload is;
+	struct posix_upload is = {.ino = 0};
 	struct stat st;
 	int fd = posix_open_at(pj, root, pj->path, O_PATH), err;
 

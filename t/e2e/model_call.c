@@ -470,7 +470,7 @@ static void compare_bytes(struct model_answer *an, const char *what, const char 
 		for (size_t k = i; k < rlen; k++)
 			n += t[k] != r[k];
 		differ(an, "%sthe byte at %llu is 0x%02x, not 0x%02x; %zu of %zu are wrong", what,
-		    (unsigned long long)(off + i), (unsigned char)t[i], (unsigned char)r[i], n,
+		    (unsigned long long)off + i, (unsigned char)t[i], (unsigned char)r[i], n,
 		    rlen);
 	}
 }

@@ -251,7 +251,7 @@ static void path_copy(char *to, const char *text)
 {
 	if (strlen(text) >= MODEL_PATH || text[0] == '/' || strstr(text, "..") != NULL)
 		errx(2, "no path of a script: %s", text);
-	strcpy(to, text);
+	memcpy(to, text, strlen(text) + 1);
 }
 
 static void parse_word(struct model_step *st, char *word)
