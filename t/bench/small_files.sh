@@ -72,7 +72,7 @@ compare remove 5
 
 head -c $((RENAME_MB << 20)) /dev/zero >"$M/large"
 received() { # bytes that the daemon has read from and sent to the storage
-	batonfs --json status | jq '.counters["cache.fetch.bytes"] + .counters["upload.bytes"]'
+	batonfs -m "$M" --json status | jq '.counters["cache.fetch.bytes"] + .counters["upload.bytes"]'
 }
 before=$(received)
 took=$(seconds mv "$M/large" "$M/renamed")
