@@ -32,6 +32,7 @@ seconds() { # COMMAND...
 	"$@" || die "$*"
 	ended=$(date +%s%N)
 	calc "($ended - $began) / 1e9"
+	echo
 }
 
 turn() { # NAME DIRECTORY
