@@ -39,7 +39,8 @@ uint64_t ledger_unique(const struct fs *fs);
 bool ledger_resent(const struct fs *fs);
 /* result: filled in for INTENT (what was noted with it) and DONE; may be NULL. */
 enum ledger_stage ledger_seen(struct fs *fs, uint64_t unique, struct ledger_result *result);
-/* 0 or the database's error: then the mutation must not begin. */
+/* 0 or the database's error: then the mutation must not begin.  The caller commits the
+ * database before the storage hears of it: the pool may be quicker than the turn's end. */
 int ledger_intent(struct fs *fs, uint64_t unique, const struct ledger_result *note);
 /* Call before the reply is sent, in the same turn: the row goes when the reply has left.
  * Also after a failure of a mutation that had an intent (it is answered with an errno:

@@ -8,6 +8,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/fault.h"
 #include "base/units.h"
 #include "ops/attr.h"
 #include "ops/ledger.h"
@@ -131,6 +132,11 @@ static enum task_next mk_make(struct op_mkdir *mk)
 	struct ufs *ufs;
 	int err = mk->again ? 0 : ledger_intent(fs, mk->op.unique, NULL);
 
+	/* In the database before the storage hears of it. */
+	if (err == 0 && !mk->again)
+		err = statedb_commit(fs->db);
+	if (err == 0)
+		err = FAULT("mkdir.noted");
 	if (err != 0)
 		return mk_fail(mk, err);
 	fs_place(fs, mk->path, &ufs, &mk->mkdir.path);
@@ -249,6 +255,7 @@ static enum task_next mk_made(struct task *t)
 	bool native = attr_native(mk->op.fs, mk->path);
 	int err = task_err(t);
 
+	(void)FAULT("mkdir.made");
 	if (err == 0 && mk->result == -EEXIST && mk->again && native)
 		return mk_set_again(mk);
 	if (task_fail(t, mk->result) != 0)

@@ -91,6 +91,16 @@ expect "fs rm -R removes a tree" not test -e "$M/tree"
 ok "and who had a file of it open goes on"
 exec 5<&-
 expect_exit 1 "No such file or directory" "fs rm of what is not there" batonfs -m "$M" fs rm -R /tree
+
+# A thousand children behind one redirection cost one upload.
+uploads() {
+	batonfs -m "$M" --json status | jq '.counters["upload.puts"]'
+}
+before=$(uploads)
+sh -c 'for i in $(seq 1000); do /bin/echo $i; done' >"$M/children"
+[ "$(cat "$M/children")" = "$(seq 1000)" ] || die "what the children wrote"
+[ $(($(uploads) - before)) -le 1 ] || die "$(($(uploads) - before)) uploads for 1000 children"
+ok "a thousand children that inherit a redirection cost one upload"
 stop
 
 # --- across storages, and read-only

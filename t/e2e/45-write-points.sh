@@ -6,7 +6,7 @@
 . "${BATONFS_SRC:-.}/t/e2e/lib.sh"
 
 ROUNDS=${ROUNDS:-1}
-POINTS="create.made open.made write.done truncate.done release upload.begun upload.sent
+POINTS="mkdir.noted mkdir.made create.made open.made write.done truncate.done release upload.begun upload.sent
 	upload.taken session.end"
 mkdir -p "$T/bin" "$T/store"
 
