@@ -257,6 +257,9 @@ static void state_recover(struct timer *t)
 		err = handle_check_all(fs);
 	if (err == 0)
 		err = session_check_all(fs);
+	/* Rows whose deletion was lost with the turn are those of answered requests. */
+	if (err == 0)
+		ledger_open(fs);
 	fs->recover_failed = err != 0;
 	if (err == 0)
 		log_info("state database: read again; requests are served as before");

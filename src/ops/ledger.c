@@ -182,8 +182,11 @@ static void sweep(struct fs *fs)
 			return;
 		memcpy(&be, key.data, sizeof(be));
 		unique = be64toh(be);
-		if (!answered_now(fs, unique) && op_find(fs, unique) == NULL)
-			(void)row_del(fs, unique);
+		if (answered_now(fs, unique) || op_find(fs, unique) != NULL)
+			continue;
+		/* No memory or room now: with the next request. */
+		if (row_del(fs, unique) != 0)
+			fs->ledger_old = true;
 	}
 }
 

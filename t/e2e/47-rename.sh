@@ -79,7 +79,13 @@ before=$(told "$M/many")
 mv "$M/many" "$M/more"
 same_as "$before" "$M/more"
 expect "the old name is gone" not test -e "$M/many"
-sleep 0.5 # longer than anything is remembered: the storage is asked
+storage_asked() { # what was remembered has run out
+	local before
+	before=$(batonfs -m "$M" --json status | jq '.counters["ufs.requests"]')
+	stat "$M/more/$FILES" >/dev/null
+	[ "$(batonfs -m "$M" --json status | jq '.counters["ufs.requests"]')" -gt "$before" ]
+}
+wait_until 10 "the storage is asked again" storage_asked
 same_as "$before" "$M/more"
 ok "$FILES files moved, with their times"
 pattern gen "$M/more/large.30000000"
