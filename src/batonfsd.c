@@ -231,7 +231,7 @@ int main(int argc, char **argv)
 	if (d == NULL)
 		return DAEMON_EXIT_FAILURE;
 	d->init_fd = d->state_fd = d->epoch.fd = -1;
-	d->adopt_ctl_fd = d->adopt_takeover_fd = -1;
+	d->adopt_ctl_fd = d->adopt_takeover_fd = d->staging_fd = -1;
 	err = load(&a, d, &et);
 	d->args = a.d;
 	if (err == 0 && getenv("BATONFS_FAULT") != NULL)

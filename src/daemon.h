@@ -108,6 +108,7 @@ struct daemon {
 	struct staging *staging;
 	struct uploads *uploads;
 	char *meta_dir, *staging_dir;
+	int staging_fd; /* staging_dir, locked while we have the right to write; else -1 */
 
 	/* begin */
 	struct epoch epoch;

@@ -4,18 +4,27 @@
  * files and the uploads.  A mount that is read-only has none of them.
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
 
 #include "base/obj.h"
 #include "base/paths.h"
+#include "base/units.h"
 #include "cache/staged.h"
 #include "cache/upload.h"
 #include "daemon.h"
 #include "meta/meta.h"
 #include "reactor/statedb.h"
+
+/* Two seconds in all. */
+#define LOCK_PAUSE_NS (5 * NS_PER_MS)
+#define LOCK_TRIES 400
 
 /* A directory for `leaf`: as configured, else in the page store's directory, else
  * where a machine keeps what outlives a reboot. */
@@ -118,12 +127,54 @@ int daemon_open_writing(struct daemon *d, struct errtext *et)
 	return 0;
 }
 
+static void staging_unlock(struct daemon *d)
+{
+	if (d->staging_fd >= 0)
+		close(d->staging_fd);
+	d->staging_fd = -1;
+}
+
+/* What has no row here is swept away: that must not be another mount's.  The lock goes
+ * with the right to write; who had it before, and is dying, may hold it a moment longer. */
+static int staging_lock(struct daemon *d, struct errtext *et)
+{
+	const struct timespec pause = {.tv_nsec = LOCK_PAUSE_NS};
+	const char *dir = d->staging_dir;
+	int err = paths_make_dir(dir, 0700), tries = LOCK_TRIES;
+
+	if (err != 0)
+		return errtext_set(et, err, "write.staging.dir %s: create: %s", dir, strerror(-err));
+	d->staging_fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (d->staging_fd < 0)
+		return errtext_set(
+		    et, -errno, "write.staging.dir %s: open: %s", dir, strerror(errno));
+	while (flock(d->staging_fd, LOCK_EX | LOCK_NB) != 0) {
+		err = -errno;
+		if (err == -EINTR || (err == -EWOULDBLOCK && tries-- > 0)) {
+			nanosleep(&pause, NULL);
+			continue;
+		}
+		staging_unlock(d);
+		return err == -EWOULDBLOCK
+			   ? errtext_set(et, -EBUSY,
+				 "write.staging.dir %s: another mount writes there: each needs a "
+				 "directory of its own",
+				 dir)
+			   : errtext_set(et, err, "write.staging.dir %s: lock: %s", dir,
+				 strerror(-err));
+	}
+	return 0;
+}
+
 int daemon_begin_writing(struct daemon *d, struct errtext *et)
 {
 	int err;
 
 	if (d->staging == NULL)
 		return 0;
+	err = staging_lock(d, et);
+	if (err != 0)
+		return err;
 	staging_set_db(d->staging, d->db);
 	uploads_set_db(d->uploads, d->db);
 	err = meta_set_db(d->meta, d->db);
@@ -140,6 +191,7 @@ void daemon_detach_state(struct daemon *d)
 		staging_set_db(d->staging, NULL);
 		uploads_set_db(d->uploads, NULL);
 		(void)meta_set_db(d->meta, NULL);
+		staging_unlock(d);
 	}
 	statedb_close(&d->db);
 }
@@ -180,6 +232,7 @@ void daemon_close_stores(struct daemon *d, bool sync, void (*done)(void *arg), v
 
 void daemon_free_writing(struct daemon *d)
 {
+	staging_unlock(d);
 	if (d->uploads != NULL)
 		uploads_free(&d->uploads);
 	if (d->staging != NULL)

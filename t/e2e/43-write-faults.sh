@@ -59,6 +59,22 @@ in_bucket() { # NAME: by another client
 	[ "$("$BATONFS_SRC/t/lib/s3put.sh" status data "$1")" = 200 ]
 }
 
+# --- another mount with the same staging directory: what it does not know it would sweep
+mkdir "$T/mnt2" "$T/other"
+exec 5>"$M/open"
+cat "$T/small.5000" >&5
+expect_exit 1 "another mount writes there" "a staging directory belongs to one mount" \
+	batonfsd -f -u /="file://$T/other" -s write.staging.dir="$T/disk/staged" \
+	-s meta.dir="$T/othermeta" "$T/mnt2"
+expect "which is not left mounted" not grep -q " $T/mnt2 " /proc/self/mounts
+expect "an upgrade keeps it" batonfs -m "$M" upgrade
+pid=$(daemon_pid)
+kill -9 "$pid"
+wait_until 20 "a new daemon serves" daemon_pid
+exec 5>&-
+expect "and what was being written is whole" cmp "$T/small.5000" "$M/open"
+rm "$M/open"
+
 # --- the storage is gone
 rgw_pid() {
 	awk '$1 == "rgw" { print $2 }' "$T/rgw/pids"
