@@ -13,7 +13,17 @@
  * The map, the size and the limit are rows of the state database, written when the
  * bytes have reached the file and before the request is answered: what was answered
  * survives the process.  It does not survive power loss unless staged_sync() was
- * called and the caller keeps the map itself somewhere (staged_save()).
+ * called and the file is a durable one.
+ *
+ * A durable file (its id has STAGED_DURABLE_BIT) has no base, and a checksum file beside
+ * it (<name>.sum): CRC32C of each STAGED_BLOCK bytes as they came from the write call, in
+ * host order, 0 for a block that was never written (and reads as zero; a sum of 0 is
+ * stored as 1).  After staged_sync() the two files hold, through power loss, what
+ * struct staged_durable says: it goes into a record, and staged_restore() makes the file
+ * from it again.  The last bytes, which do not fill a block, have their sum in there, so
+ * that appending does not touch what was made safe before.  Blocks are compared with
+ * their sums when they come from a restored file, and always before an upload:
+ * -EBADMSG, with words in staging_status() and the log, and counted.
  *
  * Jobs of one file run in the pool, one after the other, in the order of the calls; a
  * write, once begun, ends.  Fills never overwrite what was written.  Leaf contract of
@@ -53,7 +63,7 @@ void staging_free(struct staging **st); /* no staged file may be in memory */
 /* NULL: detached; then only staged_close() may be called of what touches rows. */
 void staging_set_db(struct staging *st, struct statedb *db);
 /* Removes, in the pool, files that have no row (a mount that ended, a crash between
- * the two).  Once, after staging_set_db(); keep[] are numbers that somebody else
+ * the two); durable ones never.  Once, after staging_set_db(); keep[] are numbers that somebody else
  * accounts for. */
 void staging_sweep(struct staging *st, const uint64_t *keep, size_t nkeep);
 
@@ -62,6 +72,9 @@ struct staging_status {
 	char error[256];	 /* the last failure of the disk, or "" */
 	unsigned files;
 	uint64_t bytes, dirty;	 /* present, and of those not in the storage */
+	uint64_t durable;	 /* bytes of durable files that are in memory (open, being
+				  * persisted): what a write adds is here at once */
+	uint64_t mismatches;	 /* checksums that did not match */
 };
 void staging_status(const struct staging *st, struct staging_status *out);
 
@@ -149,10 +162,52 @@ bool staged_io_abort(struct staged_io *io);
  * caller makes sure by staged_fill() that nothing of the base is missing. */
 void staged_pread(struct staged_io *io, void *mem);
 
-/* The rows as bytes, for a durable record; and rows made from them, for a file that
- * lies in the directory already.  The caller frees *buf. */
-int staged_save(const struct staged *sf, void **buf, size_t *len);
-int staged_restore(struct staging *st, uint64_t id, const void *buf, size_t len,
-    struct blob *base, struct staged **out);
+/* --- Durable files */
+#define STAGED_DURABLE_BIT (UINT64_C(1) << 63)
+#define STAGED_BLOCK 4096u
+#define STAGED_INLINE_MAX 65536u
+
+struct staged_durable {
+	uint64_t size;
+	uint32_t tail_crc; /* of the bytes behind the last full block; 0: there are none */
+};
+/* As it is when the last staged_sync() of what was written before ended (call it in that
+ * callback: later writes may have come since, and are not counted). */
+void staged_durable(const struct staged *sf, struct staged_durable *out);
+/* Was anything below the size that staged_durable() told last written again, zeroed or
+ * cut off since? */
+bool staged_rewritten(const struct staged *sf);
+/* The file of a record, which lies in the directory (its rows, if there are any of an
+ * earlier daemon, are as good).  inl: the bytes of a small one as the record keeps them,
+ * or NULL; copied; the file is made from them if it is not there or shorter, as after a
+ * power loss.  rewriting: sums that do not match are those of a rewriting that the power
+ * loss cut short: they are made new.  Touches no disk yet: a file that is not there is
+ * -EIO of the first request. */
+int staged_restore(struct staging *st, uint64_t id, const struct staged_durable *dur,
+    const void *inl, size_t inl_len, bool rewriting, struct staged **out);
+/* Out of memory, rows too: the files stay, the record describes them.  Nothing of it may
+ * be running. */
+int staged_park(struct staged **sf);
+/* Deletes, in the pool, the files of a durable id that is not in memory. */
+void staging_discard(struct staging *st, uint64_t id);
+/* Ids of durable files in the directory that nobody has in memory and that are older than
+ * `age_ns`; found in the pool, leaf contract.  ids: malloc'ed, the caller frees it. */
+struct staging_scan {
+	uint64_t age_ns; /* in */
+	void (*done)(struct staging_scan *sc, int err);
+	void *user;
+	uint64_t *ids; /* out */
+	size_t n;
+	/* private */
+	struct staging *st;
+	struct pool_job job;
+};
+void staging_scan(struct staging *st, struct staging_scan *sc);
+/* Its done is not called; ids are freed when the pool is through. */
+void staging_scan_abort(struct staging_scan *sc);
+/* Bytes of unpersisted content that is not in memory: with those in memory they may take
+ * up to worker.page.store.pinned.file.capacity.limit.ratio of worker.page.store.size; a write to a durable
+ * file that would go past it is -ENOSPC. */
+void staging_parked(struct staging *st, uint64_t bytes);
 
 #endif

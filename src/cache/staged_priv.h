@@ -3,7 +3,7 @@
  * What the files of staged files share.
  *
  *	staged.c	life, kinds, status	staged_map.c	extents in memory
- *	staged_rows.c	rows, both together	staged_save.c	rows as bytes
+ *	staged_rows.c	rows, both together
  *	staged_io.c	requests, one by one	staged_read.c	reads
  *	staged_fill.c	bytes of the base	staged_file.c	what the pool does
  *	staged_dir.c	files that go

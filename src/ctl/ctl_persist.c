@@ -30,6 +30,7 @@ static const char *state_text(const struct session *s)
 	case SESSION_OPEN:
 		return "WRITING";
 	case SESSION_CLOSING:
+	case SESSION_KEPT:
 		return "NOT_PERSISTED";
 	case SESSION_FAILED:
 		return "FAILED";

@@ -9,6 +9,11 @@
  * directory moves by one record; directories on the way to a record get one too, which
  * says nothing (META_PASS).
  *
+ * Records of files that were written under a policy of the write cache also account for
+ * their content (struct meta_content): the store keeps a queue of what is to be persisted
+ * and a tally in step with the records, and the bytes of small files, so that one
+ * transaction makes such a file safe.
+ *
  * Beside them stand intents: notes of work that takes more than one step (a rename of
  * a directory, an upload in parts), so that whoever opens the store next finishes or
  * undoes it.
@@ -48,7 +53,8 @@ struct pool;
 #define META_NAME_MAX 255
 #define META_PATH_MAX 1024
 #define META_VERSION_MAX 96
-#define META_BLOB_MAX 65536u /* of an intent */
+#define META_BLOB_MAX 65536u /* of an intent, and of content that lies in the store */
+#define META_SETTING_MAX (1u << 20)
 
 struct meta_env {
 	struct loop *loop;
@@ -71,12 +77,20 @@ void meta_open(struct meta *m);
  * what ran has ended and the files are closed.  meta_open() may follow. */
 void meta_close(struct meta *m, void (*done)(void *arg), void *arg);
 
+/* What the store says of content that it accounts for (META_HAS_CONTENT), by
+ * enum meta_state; kept with the rows, so it costs nothing to ask. */
+#define META_STATES 5
+struct meta_tally {
+	uint64_t files[META_STATES], bytes[META_STATES];
+};
+
 struct meta_status {
 	bool open;
 	char dir[256];
 	char error[256]; /* why it is not open, or the last failure; "" if none */
 	uint64_t records; /* rows, with those that say nothing, or wait to be written or deleted */
 	uint64_t used_bytes;
+	struct meta_tally tally;
 };
 void meta_status(const struct meta *m, struct meta_status *out);
 
@@ -88,12 +102,50 @@ enum meta_kind { META_PASS, META_FILE, META_DIR };
 #define META_HAS_GID 4u
 #define META_HAS_MTIME 8u  /* of a file: while its storage version is `version` */
 #define META_HAS_ATIME 16u /* the same */
+/* A file that was written under a policy of the write cache: the fields of `content`
+ * hold.  Until it is PERSISTED the record is all that there is of the file, with size and
+ * times, whatever the storage says of the name. */
+#define META_HAS_CONTENT 32u
+
+/* How what is written reaches the storage, by path (base/rules.h). */
+enum meta_policy {
+	META_POLICY_NO_CACHE,	   /* never in a record */
+	META_POLICY_WRITE_THROUGH, /* close(2) returns when the storage has it */
+	META_POLICY_WRITE_BACK,	   /* ... when it is safe here; uploaded in the background */
+	META_POLICY_TRANSIENT	   /* the same, and never uploaded */
+};
+/* Of content.  (WRITING and PERSISTING are what a daemon does at the moment: no record
+ * says so.) */
+enum meta_state {
+	META_STATE_NONE,
+	META_STATE_NOT_PERSISTED, /* waits for its (next) upload, at next_ns */
+	META_STATE_PERSISTED,	  /* the storage has it as `version`; nothing is here any more */
+	META_STATE_TRANSIENT,	  /* never uploaded */
+	META_STATE_FAILED	  /* not tried again until the user says so */
+};
+
+struct meta_content {
+	uint8_t policy, state; /* enum meta_policy, meta_state */
+	uint64_t id;	       /* of the content: random, never used again; top bit set
+				* (META_CONTENT_BIT); names the staged file.  Kept when PERSISTED */
+	uint64_t size;
+	uint32_t tail_crc;   /* of the bytes behind the last full block (cache/staged.h) */
+	bool rewriting;	     /* bytes before `size` may have been written again since */
+	bool doubt;	     /* an upload was begun whose outcome is not known */
+	uint64_t since_ns;   /* wall clock: not persisted since */
+	uint64_t next_ns;    /* wall clock: to be tried again then; 0: at once */
+	uint32_t tries;	     /* that failed */
+	int32_t error;	     /* of the last one: negative errno, 0: none */
+};
+#define META_CONTENT_BIT (UINT64_C(1) << 63)
+
 struct meta_record {
 	enum meta_kind kind;
 	unsigned has; /* META_HAS_* */
 	uint32_t mode, uid, gid;
 	struct timespec mtime, atime;
-	char version[META_VERSION_MAX]; /* "" for directories */
+	char version[META_VERSION_MAX]; /* "" for directories, and what the storage has not got */
+	struct meta_content content;	/* all zero without META_HAS_CONTENT */
 };
 
 struct meta_req {
@@ -145,15 +197,24 @@ enum meta_verb {
 			   * is the top or below the other (-EINVAL) */
 	META_INTENT_PUT,  /* id, blob */
 	META_INTENT_DEL,  /* id */
+	META_SETTING_PUT, /* id (enum meta_setting), blob up to META_SETTING_MAX; its version
+			   * becomes if_version + 1.  -EEXIST: it is not if_version now */
 };
+enum meta_setting { META_SETTING_RULES = 1 };
 struct meta_change {
 	enum meta_verb verb;
 	const char *path, *to;
 	struct meta_record rec;
 	uint64_t id; /* of an intent: unique in the store, meta_intent_id(); of a move: 0, or
 		      * what tells its repetition from another move of the same names */
-	const void *blob;
+	const void *blob;	/* of an intent or a setting; of a META_PUT with content: the
+				 * bytes of a small file, which the store keeps until the
+				 * record is PERSISTED, has other content, or goes.  NULL: the
+				 * store has none, or keeps what it has of this content */
 	size_t blob_len;
+	uint64_t if_content;	/* META_PUT, META_DEL: 0, or the record must be of this
+				 * content, else -EEXIST and nothing is changed */
+	uint64_t if_version;	/* META_SETTING_PUT */
 };
 struct meta_txn {
 	struct meta_req req;
@@ -193,5 +254,52 @@ struct meta_intents {
 void meta_intents(
     struct meta *m, struct meta_intents *rq, void (*done)(struct meta_req *r, int err));
 void meta_intents_free(struct meta_intents *rq);
+
+/* --- Content */
+
+/* Whose content has this id, and its bytes, if the store has them.  -ENOENT: nobody's.
+ * Zeroed before its use, ends with meta_content_free(). */
+struct meta_content_get {
+	struct meta_req req;
+	uint64_t id;		/* in */
+	char *path;		/* out */
+	struct meta_record rec; /* out */
+	void *blob;		/* out: NULL: none */
+	size_t len;
+};
+void meta_content_get(
+    struct meta *m, struct meta_content_get *rq, void (*done)(struct meta_req *r, int err));
+void meta_content_free(struct meta_content_get *rq);
+
+/* What is NOT_PERSISTED, by next_ns and then by id, and after them what is FAILED: rows
+ * after (next_ns, id), at most `max`.  This is the persist queue: whoever takes from it
+ * changes the records.  Zeroed before its first use, ends with meta_queue_free(). */
+struct meta_queue {
+	struct meta_req req;
+	uint64_t after_ns, after_id; /* in: 0, 0: from the first; a FAILED one's next_ns counts
+				      * as UINT64_MAX */
+	uint64_t until_ns;	     /* in: none with a later next_ns; UINT64_MAX: all */
+	size_t max;		     /* in: 0: 1,000 */
+	struct meta_entry *entries;  /* out: name is the path; until meta_queue_free() or the
+				      * next call */
+	size_t count;
+	bool more;
+	void *arena; /* private */
+};
+void meta_queue(struct meta *m, struct meta_queue *rq, void (*done)(struct meta_req *r, int err));
+void meta_queue_free(struct meta_queue *rq);
+
+/* A setting: -ENOENT if it was never put.  Zeroed before its use, ends with
+ * meta_setting_free(). */
+struct meta_setting_get {
+	struct meta_req req;
+	uint64_t id;	  /* in */
+	uint64_t version; /* out */
+	void *blob;	  /* out: and a 0 byte behind it */
+	size_t len;
+};
+void meta_setting_get(
+    struct meta *m, struct meta_setting_get *rq, void (*done)(struct meta_req *r, int err));
+void meta_setting_free(struct meta_setting_get *rq);
 
 #endif

@@ -77,6 +77,8 @@ static int change_check(const struct meta_change *ch)
 		return ch->id != 0 && ch->blob_len <= META_BLOB_MAX ? 0 : -EINVAL;
 	case META_INTENT_DEL:
 		return ch->id != 0 ? 0 : -EINVAL;
+	case META_SETTING_PUT:
+		break;
 	}
 	return -EINVAL;
 }

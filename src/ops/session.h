@@ -8,8 +8,26 @@
  *		ends and the node has the version that the storage has
  *	FAILED	the last upload failed and nobody has it open: the data is kept until the
  *		user retries or drops it, or opens the file for writing and closes it well
+ *	KEPT	of a durable file: closed, and its record says all; see below
  *	ORPHAN	the name is gone (unlink, replaced by a rename): never uploaded; lives as
  *		long as a handle of any kind is open on the node
+ *
+ * A file under a policy of the write cache (base/rules.h) is always a new one: it has no
+ * base, its staged file is durable (cache/staged.h), and a record of the metadata store
+ * (META_HAS_CONTENT) says what is safe:
+ *
+ *	close(2), fsync(2)	the staged file is synced and the record is committed
+ *				(session_secure.c); WRITE_THROUGH's close(2) then uploads
+ *				too, and a failure of that leaves the record NOT_PERSISTED
+ *	the last close		the session becomes KEPT: nothing is left to be done here.
+ *				It ends (staged_park) when nobody has the file open and no
+ *				upload runs; content and record stay
+ *	open for reading	session_adopt() makes it again from the record
+ *	persisting		ops/persist.h adopts it and uploads (session_upload); the
+ *				record says PERSISTED before the staged file is deleted
+ *
+ * The node's version of such a file is session_content_version() until the storage has
+ * it, and then the storage's; the id stays.
  *
  * A session is found by its node.  While there is one the node's size and times are
  * the session's, whoever asks, and reads of the node go through its staged file.  Its
@@ -33,7 +51,13 @@
 #include "ops/pathlock.h"
 #include "reactor/task.h"
 
-enum session_state { SESSION_OPEN, SESSION_CLOSING, SESSION_FAILED, SESSION_ORPHAN };
+enum session_state {
+	SESSION_OPEN,
+	SESSION_CLOSING,
+	SESSION_FAILED,
+	SESSION_ORPHAN,
+	SESSION_KEPT
+};
 
 struct session_wait;
 
@@ -60,6 +84,11 @@ struct session {
 	unsigned tries;
 	TAILQ_HEAD(, session_wait) waits;
 	struct op_upload *uploading; /* the task that runs, or NULL */
+	/* under a policy */
+	enum meta_policy policy;     /* META_POLICY_NO_CACHE: none of this holds */
+	struct meta_content content; /* as the record says, or will say */
+	bool recorded;		     /* there is a record of it */
+	struct op_secure *securing;  /* the task that runs, or NULL */
 	/* private */
 	uint64_t staged; /* number of the staged file */
 	bool base;	 /* beneath it lies the node's version in the storage */
@@ -78,6 +107,19 @@ struct session *session_of(struct fs *fs, uint64_t node);
  * (false: empty, as after O_TRUNC or create).  -EBUSY if there is one. */
 int session_new(struct fs *fs, const struct node *n, const char *path, bool base, pid_t pid,
     struct session **out);
+/* The same for a file that is created under a policy. */
+int session_new_durable(struct fs *fs, const struct node *n, const char *path,
+    enum meta_policy policy, pid_t pid, struct session **out);
+/* The session of a node whose content a record describes (not PERSISTED): the one there
+ * is, or one in state KEPT (FAILED records too).  inl: the bytes that the record's content
+ * has in the metadata store, or NULL.  -ESTALE: the node has another version by now. */
+int session_adopt(struct fs *fs, const struct node *n, const struct meta_record *rec,
+    const void *inl, size_t inl_len, struct session **out);
+/* What the version of a node is while the metadata store has its content: "~" and the
+ * content's id.  (No storage's version begins so.) */
+void session_content_version(uint64_t content, char version[UFS_VERSION_MAX]);
+/* The content's id of such a version; 0: it is none. */
+uint64_t session_version_content(const char *version);
 /* The row says what the struct says. */
 int session_store(struct session *s);
 /* That of a handle that is open for writing: 0, -EBADF or what else is wrong. */
@@ -116,6 +158,10 @@ struct session_wait {
 	bool queued;
 };
 void session_upload(struct session *s, struct session_wait *w, bool force,
+    void (*done)(struct session_wait *w, int err));
+/* Of a durable file: waits until everything that was written before the call is safe
+ * through power loss, and its record says so (leaf contract). */
+void session_secure(struct session *s, struct session_wait *w,
     void (*done)(struct session_wait *w, int err));
 /* Waits for the end of an upload that runs, and for that of a session that is CLOSING
  * (w->s is then no longer to be touched). */

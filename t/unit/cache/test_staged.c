@@ -680,45 +680,6 @@ Test(staged, a_row_that_has_no_place_fails_its_write_alone)
 	cr_assert_eq(staged_delete(&sf), 0);
 }
 
-/* --- Rows as bytes */
-
-Test(staged, what_was_saved_can_be_restored)
-{
-	struct staged *sf = over_base(MIB);
-	struct blob *b = rig_blob(&s.g, "f", "v1", MIB);
-	void *buf;
-	size_t len;
-
-	cr_assert_eq(srig_do(&s, sf, staged_write, 5000, 10000, data), 0);
-	cr_assert_eq(srig_do(&s, sf, staged_truncate, 900000, 0, NULL), 0);
-	cr_assert_eq(srig_check(&s, sf, 100000, other + 100000, 1000), 0);
-	cr_assert_eq(srig_do(&s, sf, staged_sync, 0, 0, NULL), 0);
-	cr_assert_eq(staged_save(sf, &buf, &len), 0);
-	memcpy(other + 5000, data, 10000);
-	staged_close(&sf);
-	cr_assert_eq(staged_open(s.st, 2, b, &sf), -ENOENT);
-	for (size_t i = 0; i < len; i++) {
-		((unsigned char *)buf)[i] ^= 1;
-		cr_assert_eq(staged_restore(s.st, 1, buf, len, b, &sf), -EPROTO);
-		cr_assert_eq(staged_restore(s.st, 1, buf, i, b, &sf), -EPROTO);
-		((unsigned char *)buf)[i] ^= 1;
-	}
-	cr_assert_eq(staged_restore(s.st, 1, buf, len, b, &sf), 0);
-	cr_assert_eq(staged_size(sf), 900000);
-	cr_assert(staged_dirty(sf));
-	cr_assert_eq(kind_at(sf, 5000), STAGED_DIRTY);
-	cr_assert_eq(kind_at(sf, 100500), STAGED_CLEAN);
-	cr_assert_eq(kind_at(sf, 500000), STAGED_BASE);
-	cr_assert_eq(srig_check(&s, sf, 0, other, 900000), 0);
-	staged_close(&sf);
-	srig_restart(&s);
-	sf = srig_open(&s, 1, b);
-	cr_assert_eq(srig_check(&s, sf, 0, other, 900000), 0);
-	cr_assert_eq(staged_delete(&sf), 0);
-	cache_blob_put(&b);
-	free(buf);
-}
-
 /* --- No memory, and rows that are lost */
 
 static bool fine(int err)
