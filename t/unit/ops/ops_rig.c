@@ -213,6 +213,7 @@ static void stop_work(struct rig *r)
 	if (!r->writes)
 		return;
 	session_pause_all(r->fs);
+	fs_stop_intents(r->fs); /* a hand-over undone looks for them again */
 	while (r->fs->nwork > 0 || session_any_busy(r->fs))
 		loop_turn(r->loop, true);
 }
