@@ -23,7 +23,9 @@ struct dirmove;
 struct dir_page;
 struct handle;
 struct meta;
+struct node_held;
 struct op;
+struct persist;
 struct recovery;
 struct session;
 struct staging;
@@ -66,6 +68,8 @@ struct fs {
 	struct meta *meta;
 	struct staging *staging;
 	struct uploads *uploads;
+	struct persist *persist;
+	struct node_held *held_nodes; /* hash by id: node_hold.c */
 	struct session *sessions; /* hash by node id */
 	struct session *ended;	  /* list: they go with their last users */
 	bool sessions_missing;	  /* there may be rows that could not be read into memory */

@@ -205,7 +205,8 @@ static int node_delete(struct fs *fs, const struct node *n)
 
 static bool node_unused(const struct fs *fs, const struct node *n)
 {
-	return n->id != NODE_ROOT && n->opens == 0 && counts_get(fs->counts, n->slot) == 0;
+	return n->id != NODE_ROOT && n->opens == 0 && counts_get(fs->counts, n->slot) == 0 &&
+	       !node_held(fs, n->id);
 }
 
 int node_replace(struct fs *fs, struct node *n)
@@ -214,6 +215,14 @@ int node_replace(struct fs *fs, struct node *n)
 		return node_delete(fs, n);
 	n->flags |= NODE_REPLACED;
 	return node_store(fs, n);
+}
+
+int node_tidy(struct fs *fs, uint64_t id)
+{
+	struct node n;
+	int err = node_load(fs, id, &n);
+
+	return err == 0 && node_unused(fs, &n) ? node_delete(fs, &n) : err;
 }
 
 int node_create(struct fs *fs, const struct node_key *k, uint64_t parent, struct node *n)
@@ -370,7 +379,7 @@ int node_forget(struct fs *fs, uint64_t id, uint64_t count)
 	err = node_load(fs, id, &n);
 	if (err != 0)
 		return err;
-	if (counts_sub(fs->counts, n.slot, count) > 0 || n.opens > 0)
+	if (counts_sub(fs->counts, n.slot, count) > 0 || n.opens > 0 || node_held(fs, id))
 		return 0;
 	err = node_delete(fs, &n);
 	/* FORGETs come by the thousand and are the way out of a full database: what

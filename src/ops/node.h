@@ -57,6 +57,10 @@ int node_add_open(struct fs *fs, uint64_t id, int by);
 void node_count(struct fs *fs, const struct node *n);
 /* The kernel gives `n` references back. */
 int node_forget(struct fs *fs, uint64_t id, uint64_t n);
+/* A node that is worked on stays, also if neither the kernel nor a handle knows it.
+ * Counted; in memory only.  keep: its row stays in any case. */
+int node_hold(struct fs *fs, uint64_t id);
+void node_unhold(struct fs *fs, uint64_t id, bool keep);
 int node_make_root(struct fs *fs);
 
 /* --- Changes made here.  They bump fs->rebinds where handles must look again. */

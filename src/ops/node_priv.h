@@ -23,6 +23,10 @@ int node_create(struct fs *fs, const struct node_key *k, uint64_t parent, struct
 void node_take_attr(struct fs *fs, struct node *n, const struct ufs_attr *attr);
 /* The row has no right to its name any more: marked, or deleted if nobody knows it. */
 int node_replace(struct fs *fs, struct node *n);
+/* The row goes if nobody knows it. */
+int node_tidy(struct fs *fs, uint64_t id);
+/* node_hold.c */
+bool node_held(const struct fs *fs, uint64_t id);
 
 /* node_ino.c.  The number of what comes under a name of `parent`: no node's whose name
  * it was before. */
