@@ -13,7 +13,11 @@ struct parse {
 	struct json *stack; /* innermost open array or object, chained by `next` */
 	struct json *root;
 	char *key; /* of the member whose value comes next */
+	size_t key_at;
 	const struct json_limits *lim;
+	yajl_handle h;
+	const char *text;
+	size_t at, end; /* of the last token */
 	unsigned depth;
 	size_t values;
 	int err;
@@ -56,11 +60,29 @@ static int refuse(struct parse *p, int err, const char *why)
 	return 0;
 }
 
+static size_t skip_blank(const struct parse *p, size_t at, size_t end)
+{
+	while (at < end && memchr(" \t\r\n\v\f", p->text[at], 6) != NULL)
+		at++;
+	return at;
+}
+
+/* yajl tells where a token ends.  It begins behind the one before, and behind what only
+ * separates the two. */
+static void take_token(struct parse *p, size_t end)
+{
+	p->at = skip_blank(p, p->end, end);
+	if (p->at + 1 < end && (p->text[p->at] == ',' || p->text[p->at] == ':'))
+		p->at = skip_blank(p, p->at + 1, end);
+	p->end = end;
+}
+
 /* A new value in its place: member of the innermost container, or the root. */
 static struct json *add_value(struct parse *p, enum json_type type)
 {
 	struct json *v, *in = p->stack;
 
+	take_token(p, yajl_get_bytes_consumed(p->h));
 	if (++p->values > p->lim->values) {
 		refuse(p, -EINVAL, "too many values");
 		return NULL;
@@ -71,6 +93,8 @@ static struct json *add_value(struct parse *p, enum json_type type)
 		return NULL;
 	}
 	v->type = type;
+	v->at = p->at;
+	v->key_at = p->key_at;
 	v->key = p->key;
 	p->key = NULL;
 	if (in == NULL) {
@@ -92,13 +116,12 @@ static struct json *add_value(struct parse *p, enum json_type type)
  */
 static int open_container(struct parse *p, enum json_type type)
 {
-	struct json *v;
+	struct json *v = add_value(p, type);
 
-	if (++p->depth > p->lim->depth)
-		return refuse(p, -EINVAL, "nested too deep");
-	v = add_value(p, type);
 	if (v == NULL)
 		return 0;
+	if (++p->depth > p->lim->depth)
+		return refuse(p, -EINVAL, "nested too deep");
 	v->next = p->stack;
 	p->stack = v;
 	return 1;
@@ -153,6 +176,8 @@ static int on_key(void *arg, const unsigned char *s, size_t len)
 {
 	struct parse *p = arg;
 
+	take_token(p, yajl_get_bytes_consumed(p->h));
+	p->key_at = p->at;
 	p->key = copy_text(p, s, len);
 	if (p->key == NULL)
 		return 0;
@@ -175,7 +200,10 @@ static int on_open_array(void *arg)
 
 static int on_close(void *arg)
 {
-	return close_container(arg);
+	struct parse *p = arg;
+
+	take_token(p, yajl_get_bytes_consumed(p->h));
+	return close_container(p);
 }
 
 static const yajl_callbacks callbacks = {
@@ -199,55 +227,73 @@ static void drop(struct parse *p)
 	free(p->key);
 }
 
-static int failed(struct parse *p, yajl_handle h, yajl_status st, const char *text, size_t len,
+void json_where(const char *text, size_t at, unsigned *line, unsigned *column)
+{
+	*line = *column = 1;
+	for (size_t i = 0; i < at; i++) {
+		if (text[i] == '\n') {
+			(*line)++;
+			*column = 1;
+		} else if (((unsigned char)text[i] & 0xc0) != 0x80) {
+			(*column)++;
+		}
+	}
+}
+
+/* at: where yajl stopped, which is behind the token that is wrong; ended: there was none. */
+static int failed(struct parse *p, yajl_status st, size_t len, size_t at, bool ended,
     struct errtext *et)
 {
-	size_t at = MIN(yajl_get_bytes_consumed(h), len);
-	unsigned line = 1, column = 1;
 	unsigned char *words = NULL;
 	const char *why = p->why;
+	unsigned line, column;
 
 	if (p->err == -ENOMEM)
 		return errtext_set(et, -ENOMEM, "out of memory");
 	if (st == yajl_status_error) {
-		words = yajl_get_error(h, 0, (const unsigned char *)text, len);
+		words = yajl_get_error(p->h, 0, (const unsigned char *)p->text, len);
 		if (words != NULL) {
 			words[strcspn((char *)words, "\n")] = '\0';
 			why = (const char *)words;
 		}
+		if (!ended)
+			take_token(p, at);
 	}
-	for (size_t i = 0; i < at; i++) {
-		column++;
-		if (text[i] == '\n') {
-			line++;
-			column = 1;
-		}
-	}
+	/* What is wrong inside a string is where it stopped. */
+	if (!ended && (p->at == len || p->text[p->at] != '"' || why == NULL ||
+			  strncmp(why, "lexical", strlen("lexical")) != 0))
+		at = p->at;
+	json_where(p->text, at, &line, &column);
 	errtext_set(et, -EINVAL, "line %u, column %u: %s", line, column,
 	    why != NULL ? why : "not valid JSON");
 	if (words != NULL)
-		yajl_free_error(h, words);
+		yajl_free_error(p->h, words);
 	return -EINVAL;
 }
 
 int json_parse(struct json **out, const char *text, size_t len, const struct json_limits *lim,
     struct errtext *et)
 {
-	struct parse p = {.lim = lim};
-	yajl_handle h;
+	struct parse p = {.lim = lim, .text = text};
+	bool ended = false;
 	yajl_status st;
+	size_t at;
 	int rc = 0;
 
 	*out = NULL;
-	h = yajl_alloc(&callbacks, NULL, &p);
-	if (h == NULL)
+	p.h = yajl_alloc(&callbacks, NULL, &p);
+	if (p.h == NULL)
 		return errtext_set(et, -ENOMEM, "out of memory");
-	st = yajl_parse(h, (const unsigned char *)text, len);
-	if (st == yajl_status_ok)
-		st = yajl_complete_parse(h);
+	st = yajl_parse(p.h, (const unsigned char *)text, len);
+	at = MIN(yajl_get_bytes_consumed(p.h), len);
+	if (st == yajl_status_ok) {
+		st = yajl_complete_parse(p.h);
+		ended = true;
+		at = len;
+	}
 	if (st != yajl_status_ok)
-		rc = failed(&p, h, st, text, len, et);
-	yajl_free(h);
+		rc = failed(&p, st, len, at, ended, et);
+	yajl_free(p.h);
 	if (rc != 0)
 		drop(&p);
 	else

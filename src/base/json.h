@@ -31,6 +31,7 @@ struct json {
 	struct json *first, *last; /* JSON_ARRAY, JSON_OBJECT: members in order */
 	struct json *next;	   /* its sibling */
 	size_t count;		   /* members */
+	size_t at, key_at;	   /* where it and its key begin in the text */
 };
 
 struct json_limits {
@@ -43,6 +44,8 @@ struct json_limits {
 int json_parse(struct json **out, const char *text, size_t len, const struct json_limits *lim,
     struct errtext *et);
 void json_free(struct json **v);
+/* The line and the column of a place in a text, counted in characters from 1. */
+void json_where(const char *text, size_t at, unsigned *line, unsigned *column);
 
 /* NULL if v is no object or has no such member. */
 const struct json *json_get(const struct json *v, const char *key);

@@ -11,6 +11,7 @@
 
 #include "base/obj.h"
 #include "base/units.h"
+#include "base/words.h"
 
 #define CONFIG_MAGIC 0xc0f1600du
 
@@ -68,34 +69,10 @@ const struct option_desc *option_find(const char *name)
 
 /* --- the nearest name ------------------------------------------------------ */
 
-/* Longer than any name; what is longer still is compared by its beginning. */
-#define NAME_MAX_LEN 127
 /* A suggestion that differs in more than a third of its letters is none. */
 #define NEAR_ENOUGH(len) (MAX((size_t)2, (len) / 3))
 /* A shorter part occurs in too many names to tell anything. */
 #define NAME_PART_MIN 4
-
-/* Levenshtein distance of two texts of at most NAME_MAX_LEN characters. */
-static unsigned edit_distance(const char *a, size_t na, const char *b, size_t nb)
-{
-	unsigned row[NAME_MAX_LEN + 1];
-
-	for (size_t j = 0; j <= nb; j++)
-		row[j] = (unsigned)j;
-	for (size_t i = 1; i <= na; i++) {
-		unsigned diagonal = row[0];
-
-		row[0] = (unsigned)i;
-		for (size_t j = 1; j <= nb; j++) {
-			unsigned change = diagonal + (a[i - 1] != b[j - 1]);
-			unsigned insert = row[j - 1] + 1, drop = row[j] + 1;
-
-			diagonal = row[j];
-			row[j] = MIN(change, MIN(insert, drop));
-		}
-	}
-	return row[nb];
-}
 
 const char *option_nearest(const char *name)
 {
@@ -105,10 +82,10 @@ const char *option_nearest(const char *name)
 
 	if (strncmp(name, alias_prefix, strlen(alias_prefix)) == 0)
 		name += strlen(alias_prefix);
-	len = strnlen(name, NAME_MAX_LEN);
+	len = strnlen(name, WORDS_MAX);
 	for (size_t i = 0; i < option_count; i++) {
 		const char *known = option_table[i].name;
-		unsigned d = edit_distance(name, len, known, strnlen(known, NAME_MAX_LEN));
+		unsigned d = words_distance(name, known);
 
 		/* A name without its first or last words is nearer than its letters say. */
 		if (len >= NAME_PART_MIN && strstr(known, name) != NULL)

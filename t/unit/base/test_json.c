@@ -89,6 +89,31 @@ Test(json, garbage)
 	bad("{\"a\": 1, \"b\": 2, \"a\": 3}", 24, "twice");
 }
 
+/* Each error names where the token begins that is wrong, or the end if one is missing. */
+Test(json, places)
+{
+	struct json *v;
+
+	bad("{\n \"a\": 1,\n \"b\" 2}", 20, "line 3, column 6: ");
+	bad("{\n \"a\": tru}", 13, "line 2, column 7: ");
+	bad("[1,]", 4, "line 1, column 4: ");
+	bad("{\"a\":1 \"b\"}", 11, "line 1, column 8: ");
+	bad("{\n\"a\": \"x", 9, "line 2, column 8: parse error: premature EOF");
+	bad("{\"a\":\n1,\n \"a\":2}", 16, "line 3, column 2: a key appears twice");
+	bad("{\"\xc3\xa9\": x}", 9, "line 1, column 7: ");
+	bad("[\"ab\xff\"]", 7, "line 1, column 6: ");
+	bad("\0", 1, "line 1, column 1: ");
+	v = good("{ \"a\" : [ 1 ,\n true ] , \"b\\\"\":null}");
+	cr_assert_eq(v->at, 0);
+	cr_assert_eq(v->first->key_at, 2);
+	cr_assert_eq(v->first->at, 8);
+	cr_assert_eq(v->first->first->at, 10);
+	cr_assert_eq(v->first->last->at, 15);
+	cr_assert_eq(v->last->key_at, 24);
+	cr_assert_eq(v->last->at, 30);
+	json_free(&v);
+}
+
 Test(json, depth)
 {
 	bad("[[[[[[[[[]]]]]]]]]", 18, "deep");
