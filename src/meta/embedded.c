@@ -54,6 +54,7 @@ struct embedded {
 	struct batch writer;
 	bool sweep; /* deleted directories wait for their end */
 	uint64_t records, bytes;
+	struct meta_tally tally;
 };
 
 static void pump(struct deferred *d);
@@ -130,6 +131,7 @@ static void open_work(struct pool_job *job)
 	job->result = db_open(&e->db, e->dir, e->limit, e->env->epoch, &b->rep.et);
 	if (job->result == 0) {
 		db_usage(e->db, &b->rep.records, &b->rep.bytes);
+		b->rep.tally = e->db->tally;
 		b->rep.garbage_left = e->db->garbage_left;
 	}
 }
@@ -151,6 +153,7 @@ static void open_done(struct pool_job *job)
 	e->state = job->result == 0 ? EMBEDDED_OPEN : EMBEDDED_CLOSED;
 	e->records = b->rep.records;
 	e->bytes = b->rep.bytes;
+	e->tally = b->rep.tally;
 	e->sweep = b->rep.garbage_left;
 	if (e->sweep)
 		loop_defer(e->env->loop, &e->pump, pump);
@@ -232,6 +235,7 @@ static void write_done(struct pool_job *job)
 	if (!broken) {
 		e->records = b->rep.records;
 		e->bytes = b->rep.bytes;
+		e->tally = b->rep.tally;
 	}
 	batch_end(b);
 	if (broken)
@@ -247,6 +251,18 @@ static void take(struct batch *b, struct meta_calls *from)
 	c->running = true;
 }
 
+static unsigned weight_of(const struct meta_call *c)
+{
+	switch (c->op) {
+	case META_OP_GET:
+	case META_OP_CONTENT:
+	case META_OP_SETTING:
+		return 1;
+	default:
+		return SCAN_WEIGHT;
+	}
+}
+
 static void start_reads(struct embedded *e)
 {
 	struct meta_call *c;
@@ -258,7 +274,7 @@ static void start_reads(struct embedded *e)
 		if (b->busy)
 			continue;
 		while ((c = TAILQ_FIRST(&e->reads)) != NULL && weight < READ_WEIGHT) {
-			weight += c->op == META_OP_GET ? 1 : SCAN_WEIGHT;
+			weight += weight_of(c);
 			take(b, &e->reads);
 			COUNT(e->env->loop, META_READS, 1);
 		}
@@ -280,7 +296,7 @@ static void start_writes(struct embedded *e)
 	       bytes < WRITE_BYTES) {
 		changes += c->n;
 		for (unsigned i = 0; i < c->n; i++)
-			bytes += c->changes[i].verb == META_INTENT_PUT ? c->changes[i].blob_len : 0;
+			bytes += c->changes[i].blob != NULL ? c->changes[i].blob_len : 0;
 		take(b, &e->writes);
 		COUNT(e->env->loop, META_TXNS, 1);
 	}
@@ -330,6 +346,7 @@ static void embedded_status(const struct meta_backend *be, struct meta_status *o
 
 	out->records = e->records;
 	out->used_bytes = e->bytes;
+	out->tally = e->tally;
 }
 
 static void embedded_free(struct meta_backend *be)

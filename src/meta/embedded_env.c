@@ -25,8 +25,6 @@
 
 #define ENV_FLAGS (MDB_NOSUBDIR | MDB_NOLOCK | MDB_NOTLS | MDB_NORDAHEAD)
 
-static const char key_format[] = "format", key_next[] = "next directory";
-
 /* --- Lock */
 
 static int take_lock(struct db *db, struct errtext *et)
@@ -92,38 +90,6 @@ static int sync_parent(const char *dir)
 
 /* --- Opening */
 
-static int put_number(MDB_txn *txn, MDB_dbi dbi, const char *name, uint64_t n)
-{
-	unsigned char buf[8];
-	MDB_val key = db_val(name, strlen(name)), val = db_val(buf, sizeof(buf));
-
-	meta_put_be64(buf, n);
-	return mdb_put(txn, dbi, &key, &val, 0);
-}
-
-static int get_number(MDB_txn *txn, MDB_dbi dbi, const char *name, uint64_t *n)
-{
-	MDB_val key = db_val(name, strlen(name)), val;
-	int rc = mdb_get(txn, dbi, &key, &val);
-
-	if (rc == 0 && val.mv_size != 8)
-		rc = MDB_CORRUPTED;
-	if (rc == 0)
-		*n = meta_get_be64(val.mv_data);
-	return rc;
-}
-
-static int open_tables(struct db *db, MDB_txn *txn, unsigned flags)
-{
-	int rc;
-
-	if ((rc = mdb_dbi_open(txn, "meta", flags, &db->meta)) == 0 &&
-	    (rc = mdb_dbi_open(txn, "tree", flags, &db->tree)) == 0 &&
-	    (rc = mdb_dbi_open(txn, "intents", flags, &db->intents)) == 0)
-		rc = mdb_dbi_open(txn, "garbage", flags, &db->garbage);
-	return rc;
-}
-
 static int open_env(struct db *db, const char *path)
 {
 	struct stat st;
@@ -138,7 +104,7 @@ static int open_env(struct db *db, const char *path)
 	rc = mdb_env_create(&db->env);
 	if (rc != 0)
 		return rc;
-	mdb_env_set_maxdbs(db->env, 4);
+	mdb_env_set_maxdbs(db->env, DB_TABLES);
 	mdb_env_set_mapsize(db->env, db->map);
 	rc = mdb_env_open(db->env, path, ENV_FLAGS, 0600);
 	/* LMDB leaves it open for whatever is started later. */
@@ -154,11 +120,6 @@ static void close_env(struct db *db)
 	db->env = NULL;
 }
 
-int db_write_next(struct db *db, MDB_txn *txn)
-{
-	return put_number(txn, db->meta, key_next, db->next_dir);
-}
-
 /* Under the other name, with its tables, then under its own. */
 static int make(struct db *db, const char *fresh, const char *path)
 {
@@ -171,11 +132,7 @@ static int make(struct db *db, const char *fresh, const char *path)
 	if (rc == 0)
 		rc = mdb_txn_begin(db->env, NULL, 0, &txn);
 	if (rc == 0) {
-		rc = open_tables(db, txn, MDB_CREATE);
-		if (rc == 0)
-			rc = put_number(txn, db->meta, key_format, DB_FORMAT);
-		if (rc == 0)
-			rc = put_number(txn, db->meta, key_next, META_DIR_FIRST);
+		rc = db_format_new(db, txn);
 		if (rc == 0)
 			rc = mdb_txn_commit(txn);
 		else
@@ -193,62 +150,73 @@ static int make(struct db *db, const char *fresh, const char *path)
 	return rc;
 }
 
+/* How many of the pages from `first` on are free. */
+static int count_free(struct db *db, size_t first, size_t *count)
+{
+	MDB_cursor *cur;
+	MDB_val key, val;
+	MDB_txn *txn;
+	int rc = mdb_txn_begin(db->env, NULL, MDB_RDONLY, &txn);
+
+	*count = 0;
+	if (rc != 0)
+		return rc;
+	/* LMDB's own table: transaction -> a number of pages, and these. */
+	rc = mdb_cursor_open(txn, 0, &cur);
+	if (rc == 0) {
+		while ((rc = mdb_cursor_get(cur, &key, &val, MDB_NEXT)) == 0) {
+			const char *ids = val.mv_data;
+			size_t n, page;
+
+			if (val.mv_size < sizeof(n))
+				continue;
+			memcpy(&n, ids, sizeof(n));
+			n = MIN(n, val.mv_size / sizeof(page) - 1);
+			for (size_t i = 1; i <= n; i++) {
+				memcpy(&page, ids + i * sizeof(page), sizeof(page));
+				*count += page >= first;
+			}
+		}
+		mdb_cursor_close(cur);
+	}
+	mdb_txn_abort(txn);
+	return rc == MDB_NOTFOUND ? 0 : rc;
+}
+
 /* The map is read through memory: a file shorter than its own meta page says would be
- * a SIGBUS later. */
+ * a SIGBUS later.  Only pages that a transaction took and freed again were never
+ * written: if that is all that lacks, nothing does. */
 static int check_length(struct db *db, const char *path, struct errtext *et)
 {
 	MDB_envinfo info;
 	MDB_stat st;
 	struct stat file;
+	size_t pages, all, count = 0;
+	mdb_filehandle_t fd = -1;
+	int rc;
 
 	mdb_env_info(db->env, &info);
 	mdb_env_stat(db->env, &st);
+	db->map = info.me_mapsize;
 	if (stat(path, &file) != 0)
 		return errtext_set(et, -errno, "metadata store %s: %s", path, strerror(errno));
-	if ((uint64_t)file.st_size < (info.me_last_pgno + 1) * (uint64_t)st.ms_psize)
-		return errtext_set(et, -EIO,
-		    "metadata store %s: damaged: the file ends too early (%llu bytes)", path,
-		    (unsigned long long)file.st_size);
-	db->map = info.me_mapsize;
-	return 0;
-}
-
-static int check_format(struct db *db, const char *path, struct errtext *et)
-{
-	MDB_txn *txn;
-	MDB_stat st;
-	uint64_t format = 0;
-	int rc = mdb_txn_begin(db->env, NULL, MDB_RDONLY, &txn), err = 0;
-
-	if (rc != 0)
-		goto damaged;
-	rc = open_tables(db, txn, 0);
+	pages = (size_t)file.st_size / st.ms_psize;
+	all = info.me_last_pgno + 1;
+	if (pages >= all)
+		return 0;
+	/* So that looking is no SIGBUS either. */
+	rc = mdb_env_get_fd(db->env, &fd);
+	if (rc == 0 && ftruncate(fd, (off_t)(all * st.ms_psize)) != 0)
+		rc = errno;
 	if (rc == 0)
-		rc = get_number(txn, db->meta, key_format, &format);
-	if (rc == 0 && format != DB_FORMAT)
-		err = errtext_set(et, -EPROTO,
-		    "metadata store %s: is of format %llu, this build knows format %u: use the "
-		    "batonfs that wrote it",
-		    path, (unsigned long long)format, DB_FORMAT);
-	if (rc == 0 && err == 0)
-		rc = get_number(txn, db->meta, key_next, &db->next_dir);
-	if (rc == 0 && err == 0)
-		rc = mdb_stat(txn, db->garbage, &st);
-	if (rc == 0 && err == 0) {
-		db->next_written = db->next_dir;
-		db->garbage_left = st.ms_entries > 0;
-		/* Keeps the tables' handles. */
-		rc = mdb_txn_commit(txn);
-	} else {
-		mdb_txn_abort(txn);
-	}
-	if (err != 0)
-		return err;
-damaged:
-	return rc == 0 ? 0
-		       : errtext_set(et, db_err(rc) == -ENOENT ? -EIO : db_err(rc),
-			     "metadata store %s: damaged, or not a metadata store: %s", path,
-			     mdb_strerror(rc));
+		rc = count_free(db, pages, &count);
+	if (rc == 0 && count == all - pages)
+		return 0;
+	if (ftruncate(fd, file.st_size) != 0)
+		log_debug("metadata store %s: %s", path, strerror(errno));
+	return errtext_set(et, -EIO,
+	    "metadata store %s: damaged: the file ends too early (%llu bytes)", path,
+	    (unsigned long long)file.st_size);
 }
 
 static int open_files(struct db *db, struct errtext *et)
@@ -270,7 +238,7 @@ static int open_files(struct db *db, struct errtext *et)
 		    mdb_strerror(rc));
 	err = check_length(db, path, et);
 	if (err == 0)
-		err = check_format(db, path, et);
+		err = db_format_open(db, path, et);
 	if (err == 0) {
 		err = db_gate_init(db);
 		if (err != 0)
@@ -363,7 +331,8 @@ void db_shrink(struct db *db)
 
 void db_usage(struct db *db, uint64_t *records, uint64_t *bytes)
 {
-	const MDB_dbi tables[] = { db->meta, db->tree, db->intents, db->garbage };
+	const MDB_dbi tables[] = { db->meta, db->tree, db->intents, db->garbage, db->parents,
+		db->content, db->queue, db->blobs, db->settings };
 	struct db_seat *seat;
 	MDB_stat st;
 

@@ -50,10 +50,20 @@ static void settle(const struct group *gr, int err)
 	}
 }
 
+/* Of a record that is there already, which does not become more: without this nothing
+ * could be persisted any more, which is what makes room. */
+static bool only_changes(const struct meta_change *ch)
+{
+	return ch->verb == META_PUT && ch->blob == NULL && ch->if_content != 0 &&
+	       (ch->rec.has & META_HAS_CONTENT) != 0 && ch->rec.content.id == ch->if_content;
+}
+
 static bool only_deletes(const struct meta_call *c)
 {
 	for (unsigned i = 0; i < c->n; i++) {
-		if (c->changes[i].verb != META_DEL && c->changes[i].verb != META_INTENT_DEL)
+		const struct meta_change *ch = &c->changes[i];
+
+		if (ch->verb != META_DEL && ch->verb != META_INTENT_DEL && !only_changes(ch))
 			return false;
 	}
 	return true;
@@ -116,7 +126,7 @@ static enum outcome one_failed(const struct group *gr, struct meta_call *c, int 
 	return OUT_AGAIN;
 }
 
-static enum outcome commit(const struct group *gr, MDB_txn *txn)
+static enum outcome commit(const struct group *gr, const struct db_txn *t)
 {
 	struct db *db = gr->db;
 	uint64_t next = db->next_dir;
@@ -125,12 +135,14 @@ static enum outcome commit(const struct group *gr, MDB_txn *txn)
 	if (err == 0 && !epoch_mine(db->epoch))
 		err = -ESTALE;
 	if (err == 0 && next != db->next_written)
-		err = db_err(db_write_next(db, txn));
+		err = db_err(db_write_next(db, t->txn));
+	if (err == 0 && memcmp(&t->tally, &db->tally, sizeof(t->tally)) != 0)
+		err = db_err(db_write_tally(db, t->txn, &t->tally));
 	if (err != 0) {
-		mdb_txn_abort(txn);
+		mdb_txn_abort(t->txn);
 	} else {
 		size_t before = db->gate.last;
-		int rc = db_gate_commit(db, txn);
+		int rc = db_gate_commit(db, t->txn);
 
 		err = db_err(rc);
 		gr->rep->commits += db->gate.last != before;
@@ -139,6 +151,7 @@ static enum outcome commit(const struct group *gr, MDB_txn *txn)
 	}
 	if (err == 0) {
 		db->next_written = next;
+		db->tally = t->tally;
 		(void)FAULT("meta.committed");
 		settle(gr, 0);
 		return OUT_DONE;
@@ -164,7 +177,7 @@ static enum outcome commit(const struct group *gr, MDB_txn *txn)
 /* All that take part, in one LMDB transaction. */
 static enum outcome attempt(struct group *gr)
 {
-	struct db_txn t = { .db = gr->db, .et = &gr->rep->et };
+	struct db_txn t = { .db = gr->db, .et = &gr->rep->et, .tally = gr->db->tally };
 	struct meta_call *c;
 	int rc, err;
 
@@ -184,7 +197,7 @@ static enum outcome attempt(struct group *gr)
 		err = db_apply(&t, c);
 		if (err == 0)
 			continue;
-		if (t.wrote || (err != -ENOTDIR && err != -ENOTEMPTY)) {
+		if (t.wrote || (err != -ENOTDIR && err != -ENOTEMPTY && err != -EEXIST)) {
 			mdb_txn_abort(t.txn);
 			return one_failed(gr, c, err);
 		}
@@ -196,7 +209,7 @@ static enum outcome attempt(struct group *gr)
 		gr->no_sweep = true;
 		return OUT_AGAIN;
 	}
-	return commit(gr, t.txn);
+	return commit(gr, &t);
 }
 
 void db_write(struct db *db, struct meta_calls *calls, struct db_report *rep)
@@ -222,6 +235,7 @@ void db_write(struct db *db, struct meta_calls *calls, struct db_report *rep)
 		if (db->map > map)
 			db_shrink(db);
 		db_usage(db, &rep->records, &rep->bytes);
+		rep->tally = db->tally;
 	}
 	/* What could not be swept is tried again with the next transaction. */
 	rep->garbage_left = db->garbage_left && rep->commits > 0;

@@ -3,17 +3,24 @@
  * The embedded back end between its files.  embedded.c is the loop's side; the rest
  * runs in pool threads and knows no loop:
  *
- *	embedded_env.c	the files: lock, format, opening, the map's size
+ *	embedded_env.c	the files: lock, opening, the map's size
+ *	embedded_format.c the tables, and what older formats lack of them
  *	embedded_gate.c	readers beside the one writer
  *	embedded_rows.c	rows, directories, the way to a path
- *	embedded_read.c	get, scan, intents
+ *	embedded_index.c what is kept beside the rows, and the path of a row
+ *	embedded_read.c	get, scan, intents, content, queue, settings
  *	embedded_write.c the verbs
  *	embedded_group.c many transactions in one commit
  *
- * Tables: "meta" (format, next directory id), "tree" (records.h), "intents" (id ->
+ * Tables: "meta" (format, next directory id, tally), "tree" (records.h), "intents" (id ->
  * version byte and blob), "garbage" (ids of directories that nobody names any more;
  * what is in them is deleted in pieces by later commits, so that deleting a directory
- * is one row whatever is below it).
+ * is one row whatever is below it), and since format 2 "parents", "content", "queue",
+ * "blobs" and "settings" (records.h).
+ *
+ * What is beside a row goes with the row, so also that of rows which wait in the
+ * garbage.  Who reads the queue or asks for content finds that their way to the top is
+ * cut off.
  */
 #ifndef META_EMBEDDED_PRIV_H
 #define META_EMBEDDED_PRIV_H
@@ -25,7 +32,8 @@
 #include "meta/records.h"
 
 #define DB_READERS 4u
-#define DB_FORMAT 1u
+#define DB_FORMAT 2u
+#define DB_TABLES 9u
 #define DB_INTENT_VERSION 1
 
 /* --- The gate.  LMDB's own table of readers goes by pid and is a shared write map
@@ -58,12 +66,13 @@ struct db {
 	int lock_fd;
 	const struct epoch *epoch;
 	MDB_env *env;
-	MDB_dbi meta, tree, intents, garbage;
+	MDB_dbi meta, tree, intents, garbage, parents, content, queue, blobs, settings;
 	struct db_gate gate;
 	/* the writer's */
 	uint64_t map, limit;   /* bytes: now, at most */
 	uint64_t next_dir;     /* the next id to give out */
 	uint64_t next_written; /* what the store says of it */
+	struct meta_tally tally; /* what the store says */
 	bool garbage_left;
 };
 
@@ -77,8 +86,16 @@ void db_close(struct db **db);
 int db_grow(struct db *db, uint64_t most);
 /* Takes it back to the limit, as far as it is not in use. */
 void db_shrink(struct db *db);
-/* Puts next_dir into the store; LMDB's code. */
+
+/* Makes the tables of a new store, in a transaction; LMDB's code. */
+int db_format_new(struct db *db, MDB_txn *txn);
+/* Opens the tables of the store at `path` and reads what the writer has in memory; one of
+ * an older format becomes one of this.  et has words for every error. */
+int db_format_open(struct db *db, const char *path, struct errtext *et);
+/* Put these into the store; LMDB's code. */
 int db_write_next(struct db *db, MDB_txn *txn);
+int db_write_tally(struct db *db, MDB_txn *txn, const struct meta_tally *ta);
+
 /* Rows of the tree, and bytes that rows take. */
 void db_usage(struct db *db, uint64_t *records, uint64_t *bytes);
 
@@ -125,12 +142,18 @@ struct db_txn {
 	struct errtext *et;
 	const char *path;  /* the one being worked on, for words */
 	bool wrote;	   /* since it was last set to false */
+	struct meta_tally tally; /* of a writer: with what it has done so far */
 };
 
 /* -ENOENT: no row. */
 int db_row_get(struct db_txn *t, const struct db_step *at, struct meta_row *row);
-int db_row_put(struct db_txn *t, const struct db_step *at, const struct meta_row *row);
-int db_row_del(struct db_txn *t, const struct db_step *at);
+/* was: the row that is there now, NULL: none.  -EEXIST: its content is another's. */
+int db_row_put(struct db_txn *t, const struct db_step *at, const struct meta_row *was,
+    const struct meta_row *row);
+int db_row_del(struct db_txn *t, const struct db_step *at, const struct meta_row *was);
+/* `row` is at `from`, but for its `move`; nothing is at `to`. */
+int db_row_move(struct db_txn *t, const struct db_step *from, const struct db_step *to,
+    const struct meta_row *row);
 /* Decodes, with words if that fails. */
 int db_row_decode(struct db_txn *t, const MDB_val *key, const MDB_val *val, struct meta_row *row);
 /* The way to `path`; make: directories that lack are made.  -ENOENT: one lacks,
@@ -138,6 +161,25 @@ int db_row_decode(struct db_txn *t, const MDB_val *key, const MDB_val *val, stru
 int db_walk(struct db_txn *t, const char *path, bool make, struct db_way *way);
 /* 1 if the directory has no entry, 0 if it has. */
 int db_dir_empty(struct db_txn *t, uint64_t dir);
+
+/* --- Beside the rows.  The row of `key` was this and is to be that; NULL: none. */
+int db_index(struct db_txn *t, const MDB_val *key, const struct meta_row *was,
+    const struct meta_row *row);
+/* The row comes under this key. */
+int db_index_move(struct db_txn *t, const MDB_val *key, const struct meta_row *row);
+/* The key of the directory's row, to buf: its length, -ENOENT, or another error. */
+int db_parent(struct db_txn *t, uint64_t dir, unsigned char buf[META_KEY_MAX]);
+/* The path of a row, in buf; what a rename of a directory made too long has one, too, but
+ * no request can name it.  -ENOENT: there is none, the row is garbage. */
+#define DB_PATH_SIZE (4 * META_PATH_MAX)
+int db_path_of(struct db_txn *t, const MDB_val *key, char buf[DB_PATH_SIZE], const char **path);
+/* Whose content it is: the key (its bytes in buf) and the row.  -ENOENT: nobody's. */
+int db_content_find(struct db_txn *t, uint64_t id, unsigned char buf[META_KEY_MAX],
+    MDB_val *key, struct meta_row *row);
+/* The bytes behind `head` bytes that begin with the version that this build knows.
+ * -ENOENT: none. */
+int db_blob(struct db_txn *t, MDB_dbi dbi, uint64_t id, unsigned version, size_t head,
+    MDB_val *val);
 
 void db_read_call(struct db_txn *t, struct meta_call *c);
 /* One transaction's changes: 0 or what is wrong with it. */
@@ -150,6 +192,7 @@ struct db_report {
 	struct errtext et; /* the last failure; "" if none */
 	unsigned commits;
 	uint64_t records, bytes;
+	struct meta_tally tally;
 	bool garbage_left, broken;
 };
 void db_read(struct db *db, struct meta_calls *calls, struct db_report *rep);

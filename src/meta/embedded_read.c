@@ -128,7 +128,7 @@ static int scan_range(
 		struct meta_row row;
 
 		err = db_row_decode(t, &key, &val, &row);
-		if (err == 0 && row.rec.kind != META_PASS) {
+		if (err == 0 && (row.rec.kind != META_PASS || c->pass)) {
 			*more = g->count == c->max;
 			if (*more)
 				break;
@@ -141,31 +141,38 @@ static int scan_range(
 	return err != 0 || rc == MDB_NOTFOUND ? err : db_err(rc);
 }
 
-static int scan(struct db_txn *t, struct meta_call *c)
+/* The call gets what was gathered, if err is 0. */
+static int take_entries(struct meta_call *c, struct gather *g, int err, bool more)
 {
-	struct gather g = { .count = 0 };
-	uint64_t dir;
-	const char *name;
-	bool more = false;
-	int err = scan_dir(t, c->path, &dir);
+	const char *name = g->arena;
 
-	if (err == 0)
-		err = scan_range(t, c, dir, &g, &more);
 	if (err != 0) {
-		free(g.items);
-		free(g.arena);
-		return err == -ENOENT ? 0 : err;
+		free(g->items);
+		free(g->arena);
+		return err;
 	}
-	c->entries = g.items;
-	c->arena = g.arena;
-	c->count = g.count;
+	c->entries = g->items;
+	c->arena = g->arena;
+	c->count = g->count;
 	c->more = more;
-	name = c->arena;
 	for (size_t i = 0; i < c->count; i++) {
 		c->entries[i].name = name;
 		name += strlen(name) + 1;
 	}
 	return 0;
+}
+
+static int scan(struct db_txn *t, struct meta_call *c)
+{
+	struct gather g = { .count = 0 };
+	bool more = false;
+	uint64_t dir;
+	int err = scan_dir(t, c->path, &dir);
+
+	if (err == 0)
+		err = scan_range(t, c, dir, &g, &more);
+	err = take_entries(c, &g, err, more);
+	return err == -ENOENT ? 0 : err;
 }
 
 /* --- Intents */
@@ -236,9 +243,133 @@ static int intents(struct db_txn *t, struct meta_call *c)
 	return 0;
 }
 
+/* --- Content */
+
+/* A copy of the bytes and a 0 byte behind it. */
+static int copy_blob(struct meta_call *c, const MDB_val *val, size_t head)
+{
+	c->blob_len = val->mv_size - head;
+	c->blob = malloc(c->blob_len + 1);
+	if (c->blob == NULL)
+		return -ENOMEM;
+	memcpy(c->blob, (const char *)val->mv_data + head, c->blob_len);
+	((char *)c->blob)[c->blob_len] = '\0';
+	return 0;
+}
+
+static int content(struct db_txn *t, struct meta_call *c)
+{
+	unsigned char buf[META_KEY_MAX];
+	char pbuf[DB_PATH_SIZE];
+	struct meta_row row;
+	const char *path;
+	MDB_val key, val;
+	int err = db_content_find(t, c->id, buf, &key, &row);
+
+	if (err == 0)
+		err = db_path_of(t, &key, pbuf, &path);
+	if (err != 0)
+		return err;
+	c->rec = row.rec;
+	c->arena = strdup(path);
+	if (c->arena == NULL)
+		return -ENOMEM;
+	err = db_blob(t, t->db->blobs, c->id, META_BLOB_VERSION, META_BLOB_HEAD, &val);
+	if (err == 0)
+		err = copy_blob(c, &val, META_BLOB_HEAD);
+	return err == -ENOENT ? 0 : err;
+}
+
+static int setting(struct db_txn *t, struct meta_call *c)
+{
+	MDB_val val;
+	int err = db_blob(
+	    t, t->db->settings, c->id, META_SETTING_VERSION, META_SETTING_HEAD, &val);
+
+	if (err != 0)
+		return err;
+	c->version = meta_get_be64((const unsigned char *)val.mv_data + 1);
+	return copy_blob(c, &val, META_SETTING_HEAD);
+}
+
+/* --- The queue */
+
+static int queue_add(struct db_txn *t, const struct meta_call *c, uint64_t id, struct gather *g,
+    bool *more)
+{
+	unsigned char buf[META_KEY_MAX];
+	char pbuf[DB_PATH_SIZE];
+	struct meta_entry *e;
+	struct meta_row row;
+	const char *path;
+	size_t len;
+	MDB_val key;
+	int err = db_content_find(t, id, buf, &key, &row);
+
+	if (err == 0)
+		err = db_path_of(t, &key, pbuf, &path);
+	/* Garbage; or damage, of which there are words, and which must not stop the others. */
+	if (err == -ENOENT || err == -EIO)
+		return 0;
+	if (err != 0)
+		return err;
+	*more = g->count == c->max;
+	if (*more)
+		return 0;
+	len = strlen(path) + 1;
+	err = gather(g, sizeof(*e), len);
+	if (err != 0)
+		return err;
+	e = (struct meta_entry *)g->items + g->count++;
+	e->rec = row.rec;
+	memcpy((char *)g->arena + g->used, path, len);
+	g->used += len;
+	return 0;
+}
+
+static int queue_range(struct db_txn *t, const struct meta_call *c, struct gather *g, bool *more)
+{
+	unsigned char after[META_QUEUE_KEY];
+	MDB_val key = db_val(after, sizeof(after)), val;
+	MDB_cursor *cur;
+	int rc = mdb_cursor_open(t->txn, t->db->queue, &cur), err = 0;
+
+	if (rc != 0)
+		return db_err(rc);
+	meta_put_be64(after, c->after_ns);
+	meta_put_be64(after + 8, c->after_id);
+	rc = mdb_cursor_get(cur, &key, &val, MDB_SET_RANGE);
+	if (rc == 0 && key.mv_size == sizeof(after) && memcmp(key.mv_data, after, sizeof(after)) == 0)
+		rc = mdb_cursor_get(cur, &key, &val, MDB_NEXT);
+	while (rc == 0 && err == 0 && !*more) {
+		const unsigned char *p = key.mv_data;
+
+		if (key.mv_size != META_QUEUE_KEY)
+			err = errtext_set(t->et, -EIO, "metadata store %s: its queue is damaged",
+			    t->db->dir);
+		else if (meta_get_be64(p) > c->until_ns)
+			break;
+		else
+			err = queue_add(t, c, meta_get_be64(p + 8), g, more);
+		if (err == 0)
+			rc = mdb_cursor_get(cur, &key, &val, MDB_NEXT);
+	}
+	mdb_cursor_close(cur);
+	return err != 0 || rc == MDB_NOTFOUND ? err : db_err(rc);
+}
+
+static int queue(struct db_txn *t, struct meta_call *c)
+{
+	struct gather g = { .count = 0 };
+	bool more = false;
+	int err = queue_range(t, c, &g, &more);
+
+	return take_entries(c, &g, err, more);
+}
+
 void db_read_call(struct db_txn *t, struct meta_call *c)
 {
-	t->path = c->path;
+	t->path = c->path != NULL ? c->path : "";
 	switch (c->op) {
 	case META_OP_GET:
 		c->err = get(t, c);
@@ -248,6 +379,15 @@ void db_read_call(struct db_txn *t, struct meta_call *c)
 		break;
 	case META_OP_INTENTS:
 		c->err = intents(t, c);
+		break;
+	case META_OP_CONTENT:
+		c->err = content(t, c);
+		break;
+	case META_OP_QUEUE:
+		c->err = queue(t, c);
+		break;
+	case META_OP_SETTING:
+		c->err = setting(t, c);
 		break;
 	case META_OP_TXN:
 		c->err = -EINVAL;

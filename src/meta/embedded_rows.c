@@ -61,23 +61,48 @@ int db_row_get(struct db_txn *t, const struct db_step *at, struct meta_row *row)
 	return rc != 0 ? failed(t, rc) : db_row_decode(t, &key, &val, row);
 }
 
-int db_row_put(struct db_txn *t, const struct db_step *at, const struct meta_row *row)
+static int tree_put(struct db_txn *t, MDB_val *key, const struct meta_row *row)
 {
-	unsigned char kbuf[META_KEY_MAX], vbuf[META_ROW_MAX];
-	MDB_val key = db_val(kbuf, meta_key_encode(kbuf, at->dir, at->name, at->len));
-	MDB_val val = db_val(vbuf, meta_row_encode(row, vbuf));
+	unsigned char buf[META_ROW_MAX];
+	MDB_val val = db_val(buf, meta_row_encode(row, buf));
 
 	t->wrote = true;
-	return failed(t, mdb_put(t->txn, t->db->tree, &key, &val, 0));
+	return failed(t, mdb_put(t->txn, t->db->tree, key, &val, 0));
 }
 
-int db_row_del(struct db_txn *t, const struct db_step *at)
+int db_row_put(struct db_txn *t, const struct db_step *at, const struct meta_row *was,
+    const struct meta_row *row)
 {
 	unsigned char buf[META_KEY_MAX];
 	MDB_val key = db_val(buf, meta_key_encode(buf, at->dir, at->name, at->len));
+	int err = db_index(t, &key, was, row);
 
+	return err != 0 ? err : tree_put(t, &key, row);
+}
+
+int db_row_del(struct db_txn *t, const struct db_step *at, const struct meta_row *was)
+{
+	unsigned char buf[META_KEY_MAX];
+	MDB_val key = db_val(buf, meta_key_encode(buf, at->dir, at->name, at->len));
+	int err = db_index(t, &key, was, NULL);
+
+	if (err != 0)
+		return err;
 	t->wrote = true;
 	return failed(t, mdb_del(t->txn, t->db->tree, &key, NULL));
+}
+
+int db_row_move(struct db_txn *t, const struct db_step *from, const struct db_step *to,
+    const struct meta_row *row)
+{
+	unsigned char fbuf[META_KEY_MAX], tbuf[META_KEY_MAX];
+	MDB_val old = db_val(fbuf, meta_key_encode(fbuf, from->dir, from->name, from->len));
+	MDB_val key = db_val(tbuf, meta_key_encode(tbuf, to->dir, to->name, to->len));
+	int err = db_index_move(t, &key, row);
+
+	if (err == 0)
+		err = tree_put(t, &key, row);
+	return err != 0 ? err : failed(t, mdb_del(t->txn, t->db->tree, &old, NULL));
 }
 
 int db_dir_empty(struct db_txn *t, uint64_t dir)
@@ -102,20 +127,23 @@ int db_dir_empty(struct db_txn *t, uint64_t dir)
 /* The id of the directory that a step of the way leads into. */
 static int enter(struct db_txn *t, const struct db_step *at, bool make, uint64_t *dir)
 {
-	struct meta_row row = { .rec.kind = META_PASS };
-	int err = db_row_get(t, at, &row);
+	struct meta_row was, row = { .rec.kind = META_PASS };
+	int err = db_row_get(t, at, &was);
+	bool had = err == 0;
 
 	if (err == -ENOENT && make)
 		err = 0;
 	if (err != 0)
 		return err;
+	if (had)
+		row = was;
 	if (row.rec.kind == META_FILE)
 		return -ENOTDIR;
 	if (row.dir == META_DIR_NONE) {
 		if (!make)
 			return -ENOENT;
 		row.dir = t->db->next_dir++;
-		err = db_row_put(t, at, &row);
+		err = db_row_put(t, at, had ? &was : NULL, &row);
 	}
 	*dir = row.dir;
 	return err;

@@ -48,7 +48,7 @@ static int prune(struct db_txn *t, const struct db_way *way)
 		err = db_row_get(t, &way->step[i - 1], &row);
 		if (err != 0 || row.rec.kind != META_PASS)
 			return err;
-		err = db_row_del(t, &way->step[i - 1]);
+		err = db_row_del(t, &way->step[i - 1], &row);
 		if (err != 0)
 			return err;
 	}
@@ -70,23 +70,88 @@ static int find(struct db_txn *t, const char *path, struct db_way *way, struct m
 	return err == -ENOTDIR ? -ENOENT : err;
 }
 
+static bool same_row(const struct meta_row *a, const struct meta_row *b)
+{
+	unsigned char abuf[META_ROW_MAX], bbuf[META_ROW_MAX];
+	size_t len = meta_row_encode(a, abuf);
+
+	return meta_row_encode(b, bbuf) == len && memcmp(abuf, bbuf, len) == 0;
+}
+
+/* The condition of a META_PUT or META_DEL.  1: go on, 0: it has been done before. */
+static int guard(const struct meta_change *ch, const struct meta_row *row)
+{
+	const struct meta_content *has = row != NULL ? meta_content_of(&row->rec) : NULL;
+	const struct meta_content *ct = meta_content_of(&ch->rec);
+	struct meta_row done;
+
+	if (ch->if_content == 0 || (has != NULL && has->id == ch->if_content))
+		return 1;
+	if (ch->verb == META_DEL)
+		return row == NULL || row->rec.kind == META_PASS ? 0 : -EEXIST;
+	if (row == NULL || row->rec.kind == META_PASS)
+		return -EEXIST;
+	/* Nobody else ever puts this content. */
+	if (ct != NULL)
+		return has != NULL && has->id == ct->id ? 0 : -EEXIST;
+	done = *row;
+	done.rec = ch->rec;
+	return same_row(&done, row) ? 0 : -EEXIST;
+}
+
+static int blob_put(struct db_txn *t, MDB_dbi dbi, uint64_t id, const unsigned char *head,
+    size_t head_len, const struct meta_change *ch)
+{
+	unsigned char buf[8], *to;
+	MDB_val key = db_val(buf, sizeof(buf)), val;
+	int rc;
+
+	meta_put_be64(buf, id);
+	rc = mdb_get(t->txn, dbi, &key, &val);
+	if (rc == 0 && val.mv_size == head_len + ch->blob_len) {
+		to = val.mv_data;
+		if (memcmp(to, head, head_len) == 0 &&
+		    (ch->blob_len == 0 || memcmp(to + head_len, ch->blob, ch->blob_len) == 0))
+			return 0;
+	}
+	t->wrote = true;
+	val = db_val(NULL, head_len + ch->blob_len);
+	rc = mdb_put(t->txn, dbi, &key, &val, MDB_RESERVE);
+	if (rc != 0)
+		return fail_with(t, "blob", rc);
+	to = val.mv_data;
+	memcpy(to, head, head_len);
+	if (ch->blob_len > 0)
+		memcpy(to + head_len, ch->blob, ch->blob_len);
+	return 0;
+}
+
+static int put_bytes(struct db_txn *t, const struct meta_change *ch)
+{
+	static const unsigned char head[META_BLOB_HEAD] = { META_BLOB_VERSION };
+
+	if (ch->blob == NULL || ch->rec.content.state == META_STATE_PERSISTED)
+		return 0;
+	return blob_put(t, t->db->blobs, ch->rec.content.id, head, sizeof(head), ch);
+}
+
 static int put(struct db_txn *t, const struct meta_change *ch)
 {
 	struct meta_row old, row;
 	struct db_way way;
-	unsigned char a[META_ROW_MAX], b[META_ROW_MAX];
-	size_t len;
-	int err = db_walk(t, ch->path, true, &way);
+	int err = db_walk(t, ch->path, ch->if_content == 0, &way), go;
 	bool had;
 
-	if (err != 0)
-		return err;
-	err = db_row_get(t, target(&way), &old);
+	if (err == 0)
+		err = db_row_get(t, target(&way), &old);
 	had = err == 0;
-	if (err == -ENOENT)
-		memset(&old, 0, sizeof(old));
-	else if (err != 0)
+	if (err != 0 && err != -ENOENT)
 		return err;
+	go = guard(ch, had ? &old : NULL);
+	if (go <= 0)
+		return go;
+	if (!had)
+		memset(&old, 0, sizeof(old));
 	row = old;
 	row.rec = ch->rec;
 	if (ch->rec.kind == META_FILE && old.dir != META_DIR_NONE) {
@@ -96,10 +161,11 @@ static int put(struct db_txn *t, const struct meta_change *ch)
 			return empty < 0 ? empty : -ENOTEMPTY;
 		row.dir = META_DIR_NONE;
 	}
-	len = meta_row_encode(&row, a);
-	if (had && meta_row_encode(&old, b) == len && memcmp(a, b, len) == 0)
-		return 0;
-	return db_row_put(t, target(&way), &row);
+	if (!had || !same_row(&row, &old))
+		err = db_row_put(t, target(&way), had ? &old : NULL, &row);
+	else
+		err = 0;
+	return err != 0 ? err : put_bytes(t, ch);
 }
 
 static int drop(struct db_txn *t, const struct db_way *way, const struct meta_row *row)
@@ -107,7 +173,7 @@ static int drop(struct db_txn *t, const struct db_way *way, const struct meta_ro
 	int err = discard(t, row->dir);
 
 	if (err == 0)
-		err = db_row_del(t, target(way));
+		err = db_row_del(t, target(way), row);
 	return err != 0 ? err : prune(t, way);
 }
 
@@ -115,11 +181,12 @@ static int del(struct db_txn *t, const struct meta_change *ch)
 {
 	struct meta_row row;
 	struct db_way way;
-	int err = find(t, ch->path, &way, &row);
+	int err = find(t, ch->path, &way, &row), go;
 
 	if (err != 0)
 		return err == -ENOENT ? 0 : err;
-	return drop(t, &way, &row);
+	go = guard(ch, &row);
+	return go > 0 ? drop(t, &way, &row) : go;
 }
 
 /* What the row that came by this move bears, so that its repetition is known. */
@@ -163,39 +230,20 @@ static int move(struct db_txn *t, const struct meta_change *ch)
 		return 0;
 	if (err == 0)
 		err = discard(t, gone.dir);
+	if (err == 0)
+		err = db_row_del(t, target(&to), &gone);
 	if (err != 0 && err != -ENOENT)
 		return err;
 	row.move = move_id(ch);
-	err = db_row_put(t, target(&to), &row);
-	if (err == 0)
-		err = db_row_del(t, target(&from));
+	err = db_row_move(t, target(&from), target(&to), &row);
 	return err != 0 ? err : prune(t, &from);
 }
 
 static int intent_put(struct db_txn *t, const struct meta_change *ch)
 {
-	unsigned char id[8], *to;
-	MDB_val key = db_val(id, sizeof(id)), val;
-	int rc;
+	static const unsigned char head[INTENT_HEAD] = { DB_INTENT_VERSION };
 
-	meta_put_be64(id, ch->id);
-	rc = mdb_get(t->txn, t->db->intents, &key, &val);
-	if (rc == 0 && val.mv_size == INTENT_HEAD + ch->blob_len) {
-		to = val.mv_data;
-		if (to[0] == DB_INTENT_VERSION &&
-		    (ch->blob_len == 0 || memcmp(to + INTENT_HEAD, ch->blob, ch->blob_len) == 0))
-			return 0;
-	}
-	t->wrote = true;
-	val = db_val(NULL, INTENT_HEAD + ch->blob_len);
-	rc = mdb_put(t->txn, t->db->intents, &key, &val, MDB_RESERVE);
-	if (rc != 0)
-		return fail_with(t, "intent", rc);
-	to = val.mv_data;
-	to[0] = DB_INTENT_VERSION;
-	if (ch->blob_len > 0)
-		memcpy(to + INTENT_HEAD, ch->blob, ch->blob_len);
-	return 0;
+	return blob_put(t, t->db->intents, ch->id, head, sizeof(head), ch);
 }
 
 static int intent_del(struct db_txn *t, const struct meta_change *ch)
@@ -212,6 +260,33 @@ static int intent_del(struct db_txn *t, const struct meta_change *ch)
 	return fail_with(t, "intent", rc);
 }
 
+/* Is it this setting already, put from the same version? */
+static bool same_setting(const MDB_val *val, const struct meta_change *ch)
+{
+	return val->mv_size == META_SETTING_HEAD + ch->blob_len &&
+	       (ch->blob_len == 0 || memcmp((const char *)val->mv_data + META_SETTING_HEAD, ch->blob,
+					 ch->blob_len) == 0);
+}
+
+static int setting_put(struct db_txn *t, const struct meta_change *ch)
+{
+	unsigned char head[META_SETTING_HEAD] = { META_SETTING_VERSION };
+	uint64_t now = 0;
+	MDB_val val;
+	int err = db_blob(t, t->db->settings, ch->id, META_SETTING_VERSION, META_SETTING_HEAD, &val);
+
+	if (err == 0)
+		now = meta_get_be64((const unsigned char *)val.mv_data + 1);
+	else if (err != -ENOENT)
+		return err;
+	if (err == 0 && now == ch->if_version + 1 && same_setting(&val, ch))
+		return 0;
+	if (now != ch->if_version)
+		return -EEXIST;
+	meta_put_be64(head + 1, now + 1);
+	return blob_put(t, t->db->settings, ch->id, head, sizeof(head), ch);
+}
+
 int db_apply(struct db_txn *t, const struct meta_call *c)
 {
 	static int (*const verbs[])(struct db_txn *t, const struct meta_change *ch) = {
@@ -220,6 +295,7 @@ int db_apply(struct db_txn *t, const struct meta_call *c)
 		[META_MOVE] = move,
 		[META_INTENT_PUT] = intent_put,
 		[META_INTENT_DEL] = intent_del,
+		[META_SETTING_PUT] = setting_put,
 	};
 	int err = 0;
 
@@ -229,6 +305,22 @@ int db_apply(struct db_txn *t, const struct meta_call *c)
 }
 
 /* --- Sweeping */
+
+/* What hangs on a row of a deleted directory.  One that cannot be read cannot say: that
+ * stays, unnamed. */
+static int sweep_row(struct db_txn *t, const MDB_val *at, const MDB_val *val)
+{
+	unsigned char buf[META_KEY_MAX];
+	MDB_val key = db_val(buf, at->mv_size);
+	struct meta_row row;
+	int err;
+
+	if (db_row_decode(t, at, val, &row) != 0)
+		return 0;
+	memcpy(buf, at->mv_data, at->mv_size);
+	err = discard(t, row.dir);
+	return err != 0 ? err : db_index(t, &key, &row, NULL);
+}
 
 /* Deletes the rows of one directory; 1: all of them, 0: `max` were used up. */
 static int sweep_dir(struct db_txn *t, uint64_t dir, unsigned *max)
@@ -244,14 +336,10 @@ static int sweep_dir(struct db_txn *t, uint64_t dir, unsigned *max)
 		return fail_with(t, "sweep", rc);
 	rc = mdb_cursor_get(cur, &key, &val, MDB_SET_RANGE);
 	while (rc == 0 && err == 0 && key.mv_size >= 8 && meta_get_be64(key.mv_data) == dir) {
-		struct meta_row row;
-
 		if (*max == 0)
 			break;
 		(*max)--;
-		/* One that cannot be read cannot say what hangs on it: that stays, unnamed. */
-		if (db_row_decode(t, &key, &val, &row) == 0)
-			err = discard(t, row.dir);
+		err = sweep_row(t, &key, &val);
 		if (err == 0)
 			err = fail_with(t, "sweep", mdb_cursor_del(cur, 0));
 		t->wrote = true;

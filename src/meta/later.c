@@ -30,6 +30,7 @@
 
 /* A row: format, verb, length of the record's row (1 byte each), that row, the path. */
 #define ROW_HEAD 3
+static_assert(META_ROW_MAX <= UINT8_MAX, "its length is one byte");
 #define ROW_MAX (ROW_HEAD + META_ROW_MAX + META_PATH_MAX)
 
 static struct later *find(struct meta *m, const char *path)
@@ -98,6 +99,8 @@ static int take(struct meta *m, uint64_t seq, const struct meta_change *ch)
 	l->seq = seq;
 	l->verb = ch->verb;
 	l->rec = ch->rec;
+	if (meta_content_of(&l->rec) == NULL)
+		memset(&l->rec.content, 0, sizeof(l->rec.content));
 	TAILQ_INSERT_TAIL(&m->laters, l, link);
 	return 0;
 }
@@ -203,6 +206,9 @@ bool later_takes(struct meta *m, const struct meta_change *changes, unsigned n)
 	for (unsigned i = 0; i < n; i++) {
 		if (changes[i].verb != META_PUT && changes[i].verb != META_DEL)
 			return false;
+		/* A row has no room for bytes, and only the store knows if a guard holds. */
+		if (changes[i].blob != NULL || changes[i].if_content != 0)
+			return false;
 	}
 	return true;
 }
@@ -236,11 +242,16 @@ int later_add(struct meta *m, const struct meta_change *changes, unsigned n)
 
 uint64_t later_before(struct meta *m, const struct meta_change *changes, unsigned n)
 {
-	bool names = false;
+	for (unsigned i = 0; i < n; i++) {
+		if (changes[i].path != NULL)
+			return later_all(m);
+	}
+	return 0;
+}
 
-	for (unsigned i = 0; i < n; i++)
-		names = names || changes[i].path != NULL;
-	if (!names || TAILQ_EMPTY(&m->laters))
+uint64_t later_all(struct meta *m)
+{
+	if (TAILQ_EMPTY(&m->laters))
 		return 0;
 	meta_flush(m);
 	return TAILQ_LAST(&m->laters, later_list)->seq;

@@ -78,7 +78,9 @@ void meta_open(struct meta *m);
 void meta_close(struct meta *m, void (*done)(void *arg), void *arg);
 
 /* What the store says of content that it accounts for (META_HAS_CONTENT), by
- * enum meta_state; kept with the rows, so it costs nothing to ask. */
+ * enum meta_state; kept with the rows, so it costs nothing to ask.  It has each answered
+ * transaction.  What is below a deleted directory counts until it is swept, which is
+ * at once for up to some 2,000 rows. */
 #define META_STATES 5
 struct meta_tally {
 	uint64_t files[META_STATES], bytes[META_STATES];
@@ -177,6 +179,7 @@ struct meta_scan {
 	struct meta_req req;
 	const char *path, *after, *last; /* in: must stay */
 	size_t max;			 /* in: 0: 1,000 */
+	bool pass;			 /* in: also META_PASS, which only lead to records below */
 	struct meta_entry *entries;	 /* out, until meta_scan_free() or the next scan */
 	size_t count;
 	bool more;
@@ -188,7 +191,8 @@ void meta_scan_free(struct meta_scan *rq);
 /* --- Transactions */
 enum meta_verb {
 	META_PUT,	  /* path, rec: the record is this from now on.  -ENOTDIR below a
-			   * file's record, -ENOTEMPTY for a file where records are below */
+			   * file's record, -ENOTEMPTY for a file where records are below,
+			   * -EEXIST if another record has this content */
 	META_DEL,	  /* path, not the top: it has none; with all below it.  None:
 			   * nothing to do */
 	META_MOVE,	  /* path -> to, with all below; what was at `to` goes.  None: what
@@ -208,13 +212,20 @@ struct meta_change {
 	uint64_t id; /* of an intent: unique in the store, meta_intent_id(); of a move: 0, or
 		      * what tells its repetition from another move of the same names */
 	const void *blob;	/* of an intent or a setting; of a META_PUT with content: the
-				 * bytes of a small file, which the store keeps until the
-				 * record is PERSISTED, has other content, or goes.  NULL: the
-				 * store has none, or keeps what it has of this content */
+				 * bytes of a small file, all of them (content.size), which the
+				 * store keeps until the record is PERSISTED, has another size
+				 * or other content, or goes.  NULL: the store has none, or
+				 * keeps what it has of this content */
 	size_t blob_len;
 	uint64_t if_content;	/* META_PUT, META_DEL: 0, or the record must be of this
-				 * content, else -EEXIST and nothing is changed */
-	uint64_t if_version;	/* META_SETTING_PUT */
+				 * content, else -EEXIST and nothing is changed.  What has been
+				 * done already is 0, and changes nothing: a PUT of content
+				 * other than if_content if the record is of that by now,
+				 * whatever else it says; of none, if the record is the same;
+				 * a DEL if there is no record.  (-EEXIST of a DEL: so it is
+				 * gone, and something else is there.) */
+	uint64_t if_version;	/* META_SETTING_PUT: 0: it was never put.  If it is
+				 * if_version + 1 and these bytes, that has been done: 0 */
 };
 struct meta_txn {
 	struct meta_req req;
@@ -222,7 +233,9 @@ struct meta_txn {
 	unsigned n;
 	/* in: META_PUT and META_DEL may be answered as soon as they outlive this process, if
 	 * not yet the machine: they are on the disk meta.sync.period later, and before any
-	 * transaction that comes after them.  Whoever reads sees them at once. */
+	 * transaction that comes after them.  Whoever reads sees them at once.  (The tally
+	 * counts what the store has; a change that it should count at once does not come
+	 * later.)  One with a blob or a guard waits for the disk all the same. */
 	bool later;
 };
 void meta_txn(struct meta *m, struct meta_txn *rq, void (*done)(struct meta_req *r, int err));
@@ -273,7 +286,10 @@ void meta_content_free(struct meta_content_get *rq);
 
 /* What is NOT_PERSISTED, by next_ns and then by id, and after them what is FAILED: rows
  * after (next_ns, id), at most `max`.  This is the persist queue: whoever takes from it
- * changes the records.  Zeroed before its first use, ends with meta_queue_free(). */
+ * changes the records.  A page costs the same however long the queue is.  A record that
+ * cannot be read is left out, with words in meta_status().  Changes that came `later` go
+ * to the disk first; so they do for meta_content_get().  Zeroed before its first use, ends
+ * with meta_queue_free(). */
 struct meta_queue {
 	struct meta_req req;
 	uint64_t after_ns, after_id; /* in: 0, 0: from the first; a FAILED one's next_ns counts

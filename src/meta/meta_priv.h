@@ -18,7 +18,15 @@ struct later_entry {
 	char name[META_NAME_MAX + 1];
 };
 
-enum meta_op { META_OP_GET, META_OP_SCAN, META_OP_INTENTS, META_OP_TXN };
+enum meta_op {
+	META_OP_GET,
+	META_OP_SCAN,
+	META_OP_INTENTS,
+	META_OP_CONTENT,
+	META_OP_QUEUE,
+	META_OP_SETTING,
+	META_OP_TXN
+};
 
 /* WAITING: the store is being opened.  GIVEN: the back end has it.  ENDED: its answer
  * is on the way. */
@@ -44,18 +52,24 @@ struct meta_call {
 	/* in: valid, and the call's own */
 	enum meta_op op;
 	const char *path, *after, *last; /* GET, SCAN */
-	size_t max;			 /* SCAN */
+	size_t max;			 /* SCAN, QUEUE */
+	bool pass;			 /* SCAN: META_PASS rows too */
+	uint64_t id;			 /* CONTENT, SETTING */
+	uint64_t after_ns, after_id, until_ns; /* QUEUE */
 	struct meta_change *changes;	 /* TXN */
 	unsigned n;
-	uint64_t mark; /* TXN: given when what waited up to here is in the store; 0: at once */
+	uint64_t mark; /* given when what waited up to here is in the store; 0: at once */
 	/* out */
 	int err;
-	struct meta_record rec;	    /* GET */
-	struct meta_entry *entries; /* SCAN: malloc'ed, the names in arena */
+	struct meta_record rec;	    /* GET, CONTENT */
+	struct meta_entry *entries; /* SCAN, QUEUE: malloc'ed, the names in arena */
 	struct meta_intent *intents; /* INTENTS: malloc'ed, the blobs in arena */
-	char *arena;
+	char *arena; /* CONTENT: the path */
 	size_t count;
 	bool more;
+	void *blob; /* CONTENT, SETTING: malloc'ed, and a 0 byte behind it; NULL: none */
+	size_t blob_len;
+	uint64_t version; /* SETTING */
 	/* SCAN: what waited when it began */
 	struct later_entry *over;
 	size_t nover;

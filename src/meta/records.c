@@ -6,7 +6,11 @@
 #include "base/units.h"
 
 #define HAS_ALL                                                                                    \
-	(META_HAS_MODE | META_HAS_UID | META_HAS_GID | META_HAS_MTIME | META_HAS_ATIME)
+	(META_HAS_MODE | META_HAS_UID | META_HAS_GID | META_HAS_MTIME | META_HAS_ATIME |           \
+	    META_HAS_CONTENT)
+
+#define FLAG_REWRITING 1
+#define FLAG_DOUBT 2
 
 enum {
 	AT_VERSION = 0,
@@ -21,6 +25,18 @@ enum {
 	AT_MTIME = 32,
 	AT_ATIME = 44,
 	AT_TEXT = 56,
+	/* with content */
+	AT_POLICY = 56,
+	AT_STATE = 57,
+	AT_FLAGS = 58,
+	AT_ID = 60,
+	AT_SIZE = 68,
+	AT_TAIL = 76,
+	AT_TRIES = 80,
+	AT_SINCE = 84,
+	AT_NEXT = 92,
+	AT_ERROR = 100,
+	AT_CONTENT_TEXT = 104,
 };
 
 static void put_be32(unsigned char *to, uint32_t v)
@@ -67,6 +83,13 @@ static bool time_ok(const struct timespec *ts)
 	return ts->tv_nsec >= 0 && ts->tv_nsec < (long)NS_PER_S;
 }
 
+static bool content_ok(const struct meta_content *ct)
+{
+	return ct->policy > META_POLICY_NO_CACHE && ct->policy <= META_POLICY_TRANSIENT &&
+	       ct->state > META_STATE_NONE && ct->state < META_STATES &&
+	       (ct->id & META_CONTENT_BIT) != 0;
+}
+
 int meta_record_check(const struct meta_record *rec)
 {
 	size_t len = strnlen(rec->version, sizeof(rec->version));
@@ -78,16 +101,51 @@ int meta_record_check(const struct meta_record *rec)
 	if (((rec->has & META_HAS_MTIME) != 0 && !time_ok(&rec->mtime)) ||
 	    ((rec->has & META_HAS_ATIME) != 0 && !time_ok(&rec->atime)))
 		return -EINVAL;
+	if ((rec->has & META_HAS_CONTENT) != 0 &&
+	    (rec->kind != META_FILE || !content_ok(&rec->content)))
+		return -EINVAL;
 	return 0;
+}
+
+static void put_content(unsigned char *buf, const struct meta_content *ct)
+{
+	buf[AT_POLICY] = ct->policy;
+	buf[AT_STATE] = ct->state;
+	buf[AT_FLAGS] = (unsigned char)((ct->rewriting ? FLAG_REWRITING : 0) |
+					(ct->doubt ? FLAG_DOUBT : 0));
+	meta_put_be64(buf + AT_ID, ct->id);
+	meta_put_be64(buf + AT_SIZE, ct->size);
+	put_be32(buf + AT_TAIL, ct->tail_crc);
+	put_be32(buf + AT_TRIES, ct->tries);
+	meta_put_be64(buf + AT_SINCE, ct->since_ns);
+	meta_put_be64(buf + AT_NEXT, ct->next_ns);
+	put_be32(buf + AT_ERROR, (uint32_t)ct->error);
+}
+
+static void get_content(struct meta_content *ct, const unsigned char *p)
+{
+	ct->policy = p[AT_POLICY];
+	ct->state = p[AT_STATE];
+	ct->rewriting = (p[AT_FLAGS] & FLAG_REWRITING) != 0;
+	ct->doubt = (p[AT_FLAGS] & FLAG_DOUBT) != 0;
+	ct->id = meta_get_be64(p + AT_ID);
+	ct->size = meta_get_be64(p + AT_SIZE);
+	ct->tail_crc = get_be32(p + AT_TAIL);
+	ct->tries = get_be32(p + AT_TRIES);
+	ct->since_ns = meta_get_be64(p + AT_SINCE);
+	ct->next_ns = meta_get_be64(p + AT_NEXT);
+	ct->error = (int32_t)get_be32(p + AT_ERROR);
 }
 
 size_t meta_row_encode(const struct meta_row *row, unsigned char *buf)
 {
 	const struct meta_record *rec = &row->rec;
+	const struct meta_content *ct = meta_content_of(rec);
 	size_t len = rec->kind == META_FILE ? strlen(rec->version) : 0;
+	size_t text = ct != NULL ? AT_CONTENT_TEXT : AT_TEXT;
 
-	memset(buf, 0, AT_TEXT);
-	buf[AT_VERSION] = META_ROW_VERSION;
+	memset(buf, 0, text);
+	buf[AT_VERSION] = ct != NULL ? META_ROW_VERSION_CONTENT : META_ROW_VERSION;
 	buf[AT_KIND] = (unsigned char)rec->kind;
 	buf[AT_TEXT_LEN] = (unsigned char)len;
 	meta_put_be64(buf + AT_DIR, row->dir);
@@ -105,8 +163,10 @@ size_t meta_row_encode(const struct meta_row *row, unsigned char *buf)
 		if (rec->has & META_HAS_ATIME)
 			put_time(buf + AT_ATIME, &rec->atime);
 	}
-	memcpy(buf + AT_TEXT, rec->version, len);
-	return AT_TEXT + len;
+	if (ct != NULL)
+		put_content(buf, ct);
+	memcpy(buf + text, rec->version, len);
+	return text + len;
 }
 
 /* What kind the row is decides what else it may say. */
@@ -132,13 +192,16 @@ int meta_row_decode(struct meta_row *row, const void *data, size_t len)
 	const unsigned char *p = data;
 	unsigned char again[META_ROW_MAX];
 	struct meta_record *rec = &row->rec;
+	size_t text = AT_TEXT;
 
 	memset(row, 0, sizeof(*row));
 	if (len == 0)
 		return -EIO;
-	if (p[AT_VERSION] != META_ROW_VERSION)
+	if (p[AT_VERSION] == META_ROW_VERSION_CONTENT)
+		text = AT_CONTENT_TEXT;
+	else if (p[AT_VERSION] != META_ROW_VERSION)
 		return -EPROTO;
-	if (len < AT_TEXT || len - AT_TEXT != p[AT_TEXT_LEN] ||
+	if (len < text || len - text != p[AT_TEXT_LEN] ||
 	    p[AT_TEXT_LEN] >= META_VERSION_MAX || p[AT_KIND] > META_DIR)
 		return -EIO;
 	rec->kind = (enum meta_kind)p[AT_KIND];
@@ -150,7 +213,9 @@ int meta_row_decode(struct meta_row *row, const void *data, size_t len)
 	rec->gid = get_be32(p + AT_GID);
 	rec->mtime = get_time(p + AT_MTIME);
 	rec->atime = get_time(p + AT_ATIME);
-	memcpy(rec->version, p + AT_TEXT, len - AT_TEXT);
+	if (text == AT_CONTENT_TEXT)
+		get_content(&rec->content, p);
+	memcpy(rec->version, p + text, len - text);
 	if (!kind_fits(row) || (rec->kind != META_PASS && meta_record_check(rec) != 0))
 		return -EIO;
 	/* One encoding only: this finds what is set and must not be. */
@@ -164,4 +229,60 @@ size_t meta_key_encode(unsigned char *buf, uint64_t dir, const char *name, size_
 	meta_put_be64(buf, dir);
 	memcpy(buf + 8, name, name_len);
 	return 8 + name_len;
+}
+
+/* --- What is kept beside the rows */
+
+const struct meta_content *meta_content_of(const struct meta_record *rec)
+{
+	return rec->kind == META_FILE && (rec->has & META_HAS_CONTENT) != 0 ? &rec->content : NULL;
+}
+
+bool meta_content_queued(const struct meta_content *ct)
+{
+	return ct->state == META_STATE_NOT_PERSISTED || ct->state == META_STATE_FAILED;
+}
+
+void meta_queue_key(unsigned char *buf, const struct meta_content *ct)
+{
+	meta_put_be64(buf, ct->state == META_STATE_FAILED ? UINT64_MAX : ct->next_ns);
+	meta_put_be64(buf + 8, ct->id);
+}
+
+void meta_tally_add(struct meta_tally *ta, const struct meta_content *ct)
+{
+	ta->files[ct->state]++;
+	ta->bytes[ct->state] += ct->size;
+}
+
+void meta_tally_sub(struct meta_tally *ta, const struct meta_content *ct)
+{
+	ta->files[ct->state]--;
+	ta->bytes[ct->state] -= ct->size;
+}
+
+void meta_tally_encode(const struct meta_tally *ta, unsigned char *buf)
+{
+	*buf++ = META_TALLY_VERSION;
+	for (unsigned i = 0; i < META_STATES; i++, buf += 16) {
+		meta_put_be64(buf, ta->files[i]);
+		meta_put_be64(buf + 8, ta->bytes[i]);
+	}
+}
+
+int meta_tally_decode(struct meta_tally *ta, const void *data, size_t len)
+{
+	const unsigned char *p = data;
+
+	if (len == 0)
+		return -EIO;
+	if (*p++ != META_TALLY_VERSION)
+		return -EPROTO;
+	if (len != META_TALLY_SIZE)
+		return -EIO;
+	for (unsigned i = 0; i < META_STATES; i++, p += 16) {
+		ta->files[i] = meta_get_be64(p);
+		ta->bytes[i] = meta_get_be64(p + 8);
+	}
+	return 0;
 }

@@ -1,18 +1,16 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * A request's life: checked and copied, given to the back end, answered once, or
- * aborted, or given up after meta.timeout.
+ * A request's life: given to the back end, answered once, or aborted, or given up after
+ * meta.timeout.  What each is, request_read.c and request_txn.c know.
  */
 #include <errno.h>
 #include <string.h>
 
 #include "base/options.h"
-#include "meta/records.h"
 #include "meta/store.h"
 
 #define REQ_MAGIC 0x3e7a7e90u
 #define REQ_NOMEM_MAGIC 0x3e7a7ea0u
-#define SCAN_MAX 1000
 
 /* --- Checks */
 
@@ -41,57 +39,6 @@ int meta_path_check(const char *path)
 	}
 }
 
-static bool below(const char *path, const char *top)
-{
-	size_t n = strlen(top);
-
-	return strncmp(path, top, n) == 0 && path[n] == '/';
-}
-
-static int move_check(const char *path, const char *to)
-{
-	int err = meta_path_check(path);
-
-	if (err == 0)
-		err = meta_path_check(to);
-	if (err != 0)
-		return err;
-	return *path == '\0' || *to == '\0' || below(path, to) || below(to, path) ? -EINVAL : 0;
-}
-
-static int change_check(const struct meta_change *ch)
-{
-	int err;
-
-	switch (ch->verb) {
-	case META_PUT:
-		err = meta_path_check(ch->path);
-		if (err == 0)
-			err = meta_record_check(&ch->rec);
-		return err != 0 || *ch->path != '\0' || ch->rec.kind == META_DIR ? err : -EINVAL;
-	case META_DEL:
-		return *ch->path != '\0' ? meta_path_check(ch->path) : -EINVAL;
-	case META_MOVE:
-		return move_check(ch->path, ch->to);
-	case META_INTENT_PUT:
-		return ch->id != 0 && ch->blob_len <= META_BLOB_MAX ? 0 : -EINVAL;
-	case META_INTENT_DEL:
-		return ch->id != 0 ? 0 : -EINVAL;
-	case META_SETTING_PUT:
-		break;
-	}
-	return -EINVAL;
-}
-
-static int txn_check(const struct meta_change *changes, unsigned n)
-{
-	int err = 0;
-
-	for (unsigned i = 0; err == 0 && i < n; i++)
-		err = change_check(&changes[i]);
-	return err;
-}
-
 /* --- The end */
 
 static void answer_nomem(struct deferred *d);
@@ -103,6 +50,7 @@ static void call_free(struct meta_call *c)
 	free(c->intents);
 	free(c->arena);
 	free(c->over);
+	free(c->blob);
 	FREE_OBJ(c);
 }
 
@@ -112,36 +60,6 @@ static void answer(struct meta *m, struct meta_req *rq, int err)
 	rq->priv = NULL;
 	m->running--;
 	rq->done(rq, err);
-}
-
-/* The results become the request's. */
-static void hand_out(struct meta_call *c)
-{
-	struct meta_get *get = container_of(c->rq, struct meta_get, req);
-	struct meta_scan *scan = container_of(c->rq, struct meta_scan, req);
-	struct meta_intents *all = container_of(c->rq, struct meta_intents, req);
-
-	switch (c->op) {
-	case META_OP_GET:
-		get->rec = c->rec;
-		return;
-	case META_OP_SCAN:
-		scan->entries = c->entries;
-		scan->count = c->count;
-		scan->more = c->more;
-		scan->arena = c->arena;
-		break;
-	case META_OP_INTENTS:
-		all->intents = c->intents;
-		all->count = c->count;
-		all->arena = c->arena;
-		break;
-	case META_OP_TXN:
-		return;
-	}
-	c->entries = NULL;
-	c->intents = NULL;
-	c->arena = NULL;
 }
 
 static void answer_call(struct deferred *d)
@@ -158,7 +76,7 @@ static void answer_call(struct deferred *d)
 	if (err == 0 && c->op == META_OP_SCAN)
 		err = later_merge(c);
 	if (err == 0)
-		hand_out(c);
+		request_hand_out(c);
 	call_free(c);
 	answer(m, rq, err);
 }
@@ -271,8 +189,7 @@ static void give(struct meta_call *c)
 	c->meta->be->ops->begin(c->meta->be, c);
 }
 
-/* With `extra` bytes behind it; NULL: answered already. */
-static struct meta_call *call_new(struct meta *m, struct meta_req *rq,
+struct meta_call *request_new(struct meta *m, struct meta_req *rq,
     void (*done)(struct meta_req *r, int err), enum meta_op op, size_t extra)
 {
 	struct meta_call *c;
@@ -297,8 +214,7 @@ static struct meta_call *call_new(struct meta *m, struct meta_req *rq,
 	return c;
 }
 
-/* err: what the checks said. */
-static void call_start(struct meta_call *c, int err)
+void request_start(struct meta_call *c, int err)
 {
 	struct meta *m = c->meta;
 
@@ -349,8 +265,7 @@ void request_recall(struct meta *m, int err)
 
 /* --- Copies */
 
-/* Appends s with its NUL; NULL stays NULL. */
-static const char *copy_text(char **at, const char *s)
+const char *request_text(char **at, const char *s)
 {
 	char *to = *at;
 	size_t n;
@@ -363,156 +278,7 @@ static const char *copy_text(char **at, const char *s)
 	return to;
 }
 
-static size_t text_size(const char *s)
+size_t request_text_size(const char *s)
 {
 	return s == NULL ? 0 : strlen(s) + 1;
-}
-
-void meta_get(struct meta *m, struct meta_get *rq, void (*done)(struct meta_req *r, int err))
-{
-	int err = meta_path_check(rq->path);
-	struct meta_call *c =
-	    call_new(m, &rq->req, done, META_OP_GET, err == 0 ? text_size(rq->path) : 0);
-	int waits = -EAGAIN;
-	char *at;
-
-	if (c == NULL)
-		return;
-	at = (char *)(c + 1);
-	if (err == 0) {
-		c->path = copy_text(&at, rq->path);
-		waits = later_get(m, rq->path, &c->rec);
-	}
-	if (waits != -EAGAIN)
-		meta_call_end(c, waits);
-	else
-		call_start(c, err);
-}
-
-void meta_scan_free(struct meta_scan *rq)
-{
-	free(rq->entries);
-	free(rq->arena);
-	rq->entries = NULL;
-	rq->arena = NULL;
-	rq->count = 0;
-	rq->more = false;
-}
-
-void meta_scan(struct meta *m, struct meta_scan *rq, void (*done)(struct meta_req *r, int err))
-{
-	int err = meta_path_check(rq->path);
-	struct meta_call *c;
-	char *at;
-
-	if (err == 0 && (text_size(rq->after) > META_NAME_MAX + 1 ||
-			    text_size(rq->last) > META_NAME_MAX + 1))
-		err = -ENAMETOOLONG;
-	meta_scan_free(rq);
-	c = call_new(m, &rq->req, done, META_OP_SCAN,
-	    err == 0 ? text_size(rq->path) + text_size(rq->after) + text_size(rq->last) : 0);
-	if (c == NULL)
-		return;
-	at = (char *)(c + 1);
-	if (err == 0) {
-		c->path = copy_text(&at, rq->path);
-		c->after = copy_text(&at, rq->after);
-		c->last = copy_text(&at, rq->last);
-		c->max = rq->max != 0 ? rq->max : SCAN_MAX;
-		err = later_note(m, c);
-	}
-	call_start(c, err);
-}
-
-void meta_intents_free(struct meta_intents *rq)
-{
-	free(rq->intents);
-	free(rq->arena);
-	rq->intents = NULL;
-	rq->arena = NULL;
-	rq->count = 0;
-}
-
-void meta_intents(
-    struct meta *m, struct meta_intents *rq, void (*done)(struct meta_req *r, int err))
-{
-	struct meta_call *c;
-
-	meta_intents_free(rq);
-	c = call_new(m, &rq->req, done, META_OP_INTENTS, 0);
-	if (c != NULL)
-		call_start(c, 0);
-}
-
-/* Only what the verb uses counts. */
-static bool has_path(const struct meta_change *ch)
-{
-	return ch->verb == META_PUT || ch->verb == META_DEL || ch->verb == META_MOVE;
-}
-
-static size_t change_size(const struct meta_change *ch)
-{
-	size_t n = sizeof(*ch);
-
-	n += has_path(ch) ? text_size(ch->path) : 0;
-	n += ch->verb == META_MOVE ? text_size(ch->to) : 0;
-	n += ch->verb == META_INTENT_PUT ? ch->blob_len : 0;
-	return n;
-}
-
-static void copy_change(struct meta_change *to, const struct meta_change *ch, char **at)
-{
-	*to = *ch;
-	to->path = has_path(ch) ? copy_text(at, ch->path) : NULL;
-	to->to = ch->verb == META_MOVE ? copy_text(at, ch->to) : NULL;
-	to->blob = NULL;
-	if (ch->verb == META_INTENT_PUT) {
-		to->blob = *at;
-		if (ch->blob_len > 0)
-			memcpy(*at, ch->blob, ch->blob_len);
-		*at += ch->blob_len;
-	}
-}
-
-void request_txn(struct meta *m, struct meta_txn *rq, uint64_t mark,
-    void (*done)(struct meta_req *r, int err))
-{
-	int err = txn_check(rq->changes, rq->n);
-	unsigned n = err == 0 ? rq->n : 0;
-	struct meta_call *c;
-	size_t size = 0;
-	char *at;
-
-	for (unsigned i = 0; i < n; i++)
-		size += change_size(&rq->changes[i]);
-	c = call_new(m, &rq->req, done, META_OP_TXN, size);
-	if (c == NULL)
-		return;
-	c->changes = (struct meta_change *)(c + 1);
-	c->n = n;
-	c->mark = mark;
-	at = (char *)(c->changes + n);
-	for (unsigned i = 0; i < n; i++)
-		copy_change(&c->changes[i], &rq->changes[i], &at);
-	call_start(c, err);
-}
-
-/* Answered from the next turn's deferred queue, behind the commit that keeps it. */
-static void txn_later(struct meta *m, struct meta_txn *rq, void (*done)(struct meta_req *r, int err))
-{
-	struct meta_call *c = call_new(m, &rq->req, done, META_OP_TXN, 0);
-
-	if (c != NULL)
-		meta_call_end(c, later_add(m, rq->changes, rq->n));
-}
-
-void meta_txn(struct meta *m, struct meta_txn *rq, void (*done)(struct meta_req *r, int err))
-{
-	CHECK_OBJ(m, META_MAGIC);
-	bool valid = txn_check(rq->changes, rq->n) == 0;
-
-	if (rq->later && valid && later_takes(m, rq->changes, rq->n))
-		txn_later(m, rq, done);
-	else
-		request_txn(m, rq, valid ? later_before(m, rq->changes, rq->n) : 0, done);
 }

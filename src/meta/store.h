@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* What meta.c (the store's life) and request.c (its requests') share. */
+/* What meta.c (the store's life) and request*.c (its requests') share. */
 #ifndef META_STORE_H
 #define META_STORE_H
 
@@ -69,6 +69,18 @@ void request_fail_waiting(struct meta *m, int err);
 /* Ends with err what the back end has and has not begun. */
 void request_recall(struct meta *m, int err);
 
+/* A call of the request, with `extra` bytes behind it; NULL: there is no memory, and the
+ * request will be answered so. */
+struct meta_call *request_new(struct meta *m, struct meta_req *rq,
+    void (*done)(struct meta_req *r, int err), enum meta_op op, size_t extra);
+/* err: what the checks said. */
+void request_start(struct meta_call *c, int err);
+/* Appends a copy with its NUL; NULL stays NULL, and takes no room. */
+const char *request_text(char **at, const char *s);
+size_t request_text_size(const char *s);
+/* The call's results become the request's. */
+void request_hand_out(struct meta_call *c);
+
 /* A transaction that waits for the disk, and before that for what waits up to `mark`. */
 void request_txn(struct meta *m, struct meta_txn *rq, uint64_t mark,
     void (*done)(struct meta_req *r, int err));
@@ -81,6 +93,8 @@ bool later_takes(struct meta *m, const struct meta_change *changes, unsigned n);
 int later_add(struct meta *m, const struct meta_change *changes, unsigned n);
 /* What has to be in the store before these: a mark for request_txn(), 0 if nothing. */
 uint64_t later_before(struct meta *m, const struct meta_change *changes, unsigned n);
+/* The same of all that waits now. */
+uint64_t later_all(struct meta *m);
 bool later_passed(const struct meta *m, uint64_t mark);
 /* What waits of a path: 0 and the record, -ENOENT (it will have none), -EAGAIN (ask the
  * store). */

@@ -205,6 +205,48 @@ int meta_rig_intents(struct meta_rig *g, struct meta_intents *all)
 	return wait_end(g, &end);
 }
 
+int meta_rig_queue(struct meta_rig *g, struct meta_queue *rq)
+{
+	struct meta_rig_end end = { .done = false };
+
+	rq->req.user = &end;
+	meta_queue(g->meta, rq, meta_rig_done);
+	return wait_end(g, &end);
+}
+
+int meta_rig_content_get(struct meta_rig *g, struct meta_content_get *rq)
+{
+	struct meta_rig_end end = { .done = false };
+
+	rq->req.user = &end;
+	meta_content_get(g->meta, rq, meta_rig_done);
+	return wait_end(g, &end);
+}
+
+int meta_rig_setting_get(struct meta_rig *g, struct meta_setting_get *rq)
+{
+	struct meta_rig_end end = { .done = false };
+
+	rq->req.user = &end;
+	meta_setting_get(g->meta, rq, meta_rig_done);
+	return wait_end(g, &end);
+}
+
+struct meta_change meta_rig_content(
+    const char *path, uint64_t no, enum meta_state state, uint64_t size)
+{
+	struct meta_change ch = meta_rig_file(path, 0600);
+
+	ch.rec.has |= META_HAS_CONTENT;
+	ch.rec.content = (struct meta_content){ .policy = META_POLICY_WRITE_BACK,
+		.state = (uint8_t)state,
+		.id = META_RIG_ID(no),
+		.size = size };
+	if (state == META_STATE_PERSISTED)
+		strcpy(ch.rec.version, "etag");
+	return ch;
+}
+
 struct meta_change meta_rig_file(const char *path, uint32_t mode)
 {
 	struct meta_change ch = { .verb = META_PUT,

@@ -50,6 +50,16 @@ int meta_rig_get(struct meta_rig *g, const char *path, struct meta_record *rec);
 int meta_rig_scan(struct meta_rig *g, struct meta_scan *scan);
 int meta_rig_intents(struct meta_rig *g, struct meta_intents *all);
 
+/* rq is zeroed or has been used; its inputs are set. */
+int meta_rig_queue(struct meta_rig *g, struct meta_queue *rq);
+int meta_rig_content_get(struct meta_rig *g, struct meta_content_get *rq);
+int meta_rig_setting_get(struct meta_rig *g, struct meta_setting_get *rq);
+
+/* A file with content `no` of that size. */
+struct meta_change meta_rig_content(
+    const char *path, uint64_t no, enum meta_state state, uint64_t size);
+#define META_RIG_ID(no) (META_CONTENT_BIT | (uint64_t)(no))
+
 struct meta_change meta_rig_file(const char *path, uint32_t mode);
 struct meta_change meta_rig_dir(const char *path, uint32_t mode);
 struct meta_change meta_rig_del(const char *path);

@@ -233,7 +233,7 @@ static void put_row(const char *table, const void *key, size_t klen, const void 
 
 	(void)snprintf(path, sizeof(path), "%s/meta.mdb", g.dir);
 	cr_assert_eq(mdb_env_create(&env), 0);
-	mdb_env_set_maxdbs(env, 8);
+	mdb_env_set_maxdbs(env, 16);
 	cr_assert_eq(mdb_env_open(env, path, MDB_NOSUBDIR | MDB_NOLOCK, 0600), 0);
 	cr_assert_eq(mdb_txn_begin(env, NULL, 0, &txn), 0);
 	cr_assert_eq(mdb_dbi_open(txn, table, 0, &dbi), 0);
@@ -257,13 +257,15 @@ static void overwrite(off_t len, const char *text)
 
 Test(meta_life, a_newer_format)
 {
-	static const unsigned char two[8] = { 0, 0, 0, 0, 0, 0, 0, 2 };
+	static const unsigned char three[8] = { 0, 0, 0, 0, 0, 0, 0, 3 }, none[8];
 
 	meta_rig_open(&g);
 	meta_rig_free(&g);
-	put_row("meta", "format", 6, two, 8);
-	refused("is of format 2, this build knows format 1");
-	put_row("meta", "format", 6, two, 3);
+	put_row("meta", "format", 6, three, 8);
+	refused("is of format 3, this build knows format 2");
+	put_row("meta", "format", 6, none, 8);
+	refused("is of format 0");
+	put_row("meta", "format", 6, three, 3);
 	refused("damaged");
 }
 

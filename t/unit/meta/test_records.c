@@ -23,7 +23,42 @@ static const struct meta_row rows[] = {
 	      .gid = 1,
 	      .atime = { .tv_sec = INT64_MIN, .tv_nsec = 0 },
 	      .version = "0123456789abcdef-\xff" } },
+	{ .rec = { .kind = META_FILE,
+	      .has = META_HAS_MODE | META_HAS_CONTENT,
+	      .mode = 0600,
+	      .version = "v",
+	      .content = { .policy = META_POLICY_TRANSIENT,
+		  .state = META_STATE_FAILED,
+		  .id = UINT64_MAX,
+		  .size = UINT64_C(1) << 50,
+		  .tail_crc = 0x89abcdef,
+		  .rewriting = true,
+		  .doubt = true,
+		  .since_ns = UINT64_C(0x1122334455667788),
+		  .next_ns = UINT64_MAX - 1,
+		  .tries = UINT32_MAX,
+		  .error = -28 } } },
+	{ .rec = { .kind = META_FILE,
+	      .has = META_HAS_CONTENT,
+	      .content = { .policy = META_POLICY_WRITE_BACK,
+		  .state = META_STATE_NOT_PERSISTED,
+		  .id = META_CONTENT_BIT } } },
 };
+
+static void same_content(const struct meta_content *a, const struct meta_content *b)
+{
+	cr_assert_eq(a->policy, b->policy);
+	cr_assert_eq(a->state, b->state);
+	cr_assert_eq(a->id, b->id);
+	cr_assert_eq(a->size, b->size);
+	cr_assert_eq(a->tail_crc, b->tail_crc);
+	cr_assert_eq(a->rewriting, b->rewriting);
+	cr_assert_eq(a->doubt, b->doubt);
+	cr_assert_eq(a->since_ns, b->since_ns);
+	cr_assert_eq(a->next_ns, b->next_ns);
+	cr_assert_eq(a->tries, b->tries);
+	cr_assert_eq(a->error, b->error);
+}
 
 Test(meta_records, come_back)
 {
@@ -44,6 +79,7 @@ Test(meta_records, come_back)
 		cr_assert_eq(row.rec.mtime.tv_nsec, rows[i].rec.mtime.tv_nsec);
 		cr_assert_eq(row.rec.atime.tv_sec, rows[i].rec.atime.tv_sec);
 		cr_assert_str_eq(row.rec.version, rows[i].rec.version);
+		same_content(&row.rec.content, &rows[i].rec.content);
 	}
 }
 
@@ -88,7 +124,7 @@ Test(meta_records, what_is_not_a_row)
 		memcpy(buf, good, len);
 		buf[len] = 0;
 		cr_assert_neq(meta_row_decode(&row, buf, len + 1), 0);
-		buf[0] = 2;
+		buf[0] = 3;
 		cr_assert_eq(meta_row_decode(&row, buf, len), -EPROTO);
 		cr_assert_eq(meta_row_decode(&row, buf, 1), -EPROTO);
 		/* Each byte, each value: refused, or it is what would be written. */
