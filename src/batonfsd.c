@@ -3,6 +3,9 @@
 #include "config.h"
 
 #include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -15,6 +18,7 @@
 #include "base/fault.h"
 #include "base/log.h"
 #include "base/obj.h"
+#include "base/units.h"
 #include "daemon.h"
 #include "mountpoint.h"
 #include "reactor/loop.h"
@@ -23,6 +27,9 @@
 #include "takeover/client.h"
 #include "takeover/recover.h"
 #include "ufs/ufs.h"
+
+/* Whoever is faster than us each time is served in the end. */
+#define BEGIN_TRIES 10
 
 /* Why we end: to the terminal we were started from, and to the log if that is
  * elsewhere. */
@@ -109,66 +116,133 @@ static enum daemon_exit check_storage(struct daemon *d, struct errtext *et)
 
 /* --- The three ways to begin */
 
-/* A daemon answers beside the takeover socket that is not there. */
-static bool served_for_good(struct daemon *d)
+/* Whether this start takes over from a live daemon.  A descriptor that was given is for
+ * the first daemon of a mount; a successor has it among its flags and not open. */
+static bool takes_over(const struct daemon *d)
 {
-	int fd;
-
-	if (mountpoint_use(d->args.mountpoint) != MOUNTPOINT_BATONFS)
-		return false;
-	fd = sock_connect(d->control_path, SOCK_STREAM);
-	if (fd >= 0)
-		close(fd);
-	return fd >= 0 && d->args.takeover != TAKEOVER_NEVER;
+	if (d->args.fuse_fd < 0)
+		return d->args.takeover != TAKEOVER_NEVER;
+	return d->args.takeover == TAKEOVER_REQUIRE || d->args.takeover == TAKEOVER_CHECK;
 }
 
-static enum daemon_exit begin_fresh(struct daemon *d, struct errtext *et)
+/* Until the other end of fd is closed, the mount point is mounted, or it is too late. */
+static enum daemon_exit outwait_control(
+    struct daemon *d, int fd, int mountinfo, uint64_t end, struct errtext *et)
 {
-	enum daemon_exit ex;
+	struct pollfd p[2] = {{.fd = fd, .events = POLLRDHUP}, {.fd = mountinfo, .events = POLLPRI}};
+	const struct clock *clk = loop_clock(d->loop);
+	uint64_t now;
 
-	if (d->args.fuse_fd >= 0 && mountpoint_check_fuse_fd(d->args.fuse_fd, et) != 0)
+	while ((p[0].revents & (POLLRDHUP | POLLHUP | POLLERR)) == 0) {
+		if (mountpoint_use(d->args.mountpoint) == MOUNTPOINT_BATONFS)
+			return errtext_set(et, DAEMON_EXIT_TAKEOVER,
+			    "mount point %s: busy: its daemon does not let itself be taken over "
+			    "(fuse.non.disruptive.migration.enabled = false): unmount first",
+			    d->args.mountpoint);
+		now = clk->monotonic(clk);
+		if (now >= end)
+			return errtext_set(et, DAEMON_EXIT_FAILURE,
+			    "mount point %s: the daemon before has not ended within %llu s",
+			    d->args.mountpoint,
+			    (unsigned long long)(daemon_end_limit(d->cfg) / NS_PER_S));
+		poll(p, 2, (int)MIN((end - now) / NS_PER_MS + 1, (uint64_t)INT_MAX));
+	}
+	return DAEMON_EXIT_OK;
+}
+
+/* A daemon with a control socket alone cannot be taken over.  If it serves the mount
+ * point, that is that; if it does not (any more, or yet), we wait for its end, which is
+ * when its socket is gone.  *again: it can be taken over, after all. */
+static enum daemon_exit outwait_untakeable(struct daemon *d, bool *again, struct errtext *et)
+{
+	const struct clock *clk = loop_clock(d->loop);
+	uint64_t end = clk->monotonic(clk) + daemon_end_limit(d->cfg);
+	enum daemon_exit ex = DAEMON_EXIT_OK;
+	int fd, mountinfo;
+
+	/* Says when something was mounted. */
+	mountinfo = open("/proc/self/mountinfo", O_RDONLY | O_CLOEXEC);
+	while (ex == DAEMON_EXIT_OK && (fd = sock_connect(d->control_path, SOCK_STREAM)) >= 0) {
+		ex = outwait_control(d, fd, mountinfo, end, et);
+		close(fd);
+	}
+	if (mountinfo >= 0)
+		close(mountinfo);
+	*again = ex == DAEMON_EXIT_TAKEOVER && !d->bound_takeover &&
+		 access(d->takeover_path, F_OK) == 0;
+	return ex;
+}
+
+/* *again: somebody else began to serve the mount point meanwhile. */
+static enum daemon_exit begin_fresh(struct daemon *d, bool *again, struct errtext *et)
+{
+	bool given = d->args.fuse_fd >= 0;
+	enum daemon_exit ex;
+	int err;
+
+	if (given && mountpoint_check_fuse_fd(d->args.fuse_fd, et) != 0)
 		return DAEMON_EXIT_USAGE;
-	if (d->args.fuse_fd < 0 && served_for_good(d))
-		return errtext_set(et, DAEMON_EXIT_TAKEOVER,
-		    "mount point %s: busy: its daemon does not let itself be taken over "
-		    "(fuse.non.disruptive.migration.enabled = false): unmount first",
-		    d->args.mountpoint);
-	if (d->args.fuse_fd < 0 && mountpoint_check_free(d->args.mountpoint, et) != 0)
+	if (!given && !takes_over(d) && mountpoint_check_free(d->args.mountpoint, et) != 0)
 		return DAEMON_EXIT_FAILURE;
+	err = daemon_bind_takeover(d, et);
+	*again = err == -EADDRINUSE;
+	if (err != 0)
+		return DAEMON_EXIT_FAILURE;
+	ex = takes_over(d) ? outwait_untakeable(d, again, et) : DAEMON_EXIT_OK;
+	if (ex != DAEMON_EXIT_OK)
+		return ex;
+	if (!given && mountpoint_check_free(d->args.mountpoint, et) != 0)
+		return DAEMON_EXIT_FAILURE;
+	if (daemon_bind_control(d, et) != 0)
+		return DAEMON_EXIT_FAILURE;
+	err = FAULT("daemon.begin");
+	if (err != 0)
+		return errtext_set(et, DAEMON_EXIT_FAILURE, "fault point daemon.begin: %s",
+		    strerror(-err));
 	ex = check_storage(d, et);
 	if (ex != DAEMON_EXIT_OK)
 		return ex;
-	if (d->args.fuse_fd < 0 && !mountpoint_is_empty(d->args.mountpoint))
+	if (!given && !mountpoint_is_empty(d->args.mountpoint))
 		daemon_warn(d, "%s is not empty: what lies there is hidden as long as this mount is",
 		    d->args.mountpoint);
 	return daemon_begin_fresh(d, et);
 }
 
+static enum daemon_exit begin_takeover(struct daemon *d, bool *none, struct errtext *et)
+{
+	int err = takeover_begin(d, et);
+
+	*none = err == -ENOENT && d->args.takeover == TAKEOVER_AUTO;
+	if (err == 0 || *none)
+		return DAEMON_EXIT_OK;
+	if (err == -ENOENT)
+		errtext_set(et, err, "%s: no daemon serves it that could be taken over",
+		    d->args.mountpoint);
+	return DAEMON_EXIT_TAKEOVER;
+}
+
 static enum daemon_exit begin(struct daemon *d, struct errtext *et)
 {
-	int err = recover_begin(d, et);
+	enum daemon_exit ex = DAEMON_EXIT_FAILURE;
+	bool again = true, none = true;
+	int err = recover_begin(d, et), tries;
 
-	if (err == 0)
-		return DAEMON_EXIT_OK;
 	if (err != -ENOENT)
-		return DAEMON_EXIT_FAILURE;
-	/* A descriptor that was given is for the first daemon of a mount; a successor
-	 * that is to take over has it among its flags and not open. */
-	if (d->args.fuse_fd < 0 ? d->args.takeover != TAKEOVER_NEVER
-				: d->args.takeover == TAKEOVER_REQUIRE ||
-				      d->args.takeover == TAKEOVER_CHECK) {
-		err = takeover_begin(d, et);
-		if (err == 0)
-			return DAEMON_EXIT_OK;
-		if (err != -ENOENT)
-			return DAEMON_EXIT_TAKEOVER;
-		if (d->args.takeover != TAKEOVER_AUTO) {
-			errtext_set(et, err, "%s: no daemon serves it that could be taken over",
-			    d->args.mountpoint);
-			return DAEMON_EXIT_TAKEOVER;
-		}
+		return err == 0 ? DAEMON_EXIT_OK : DAEMON_EXIT_FAILURE;
+	for (tries = 0; again && tries < BEGIN_TRIES; tries++) {
+		again = false;
+		if (takes_over(d))
+			ex = begin_takeover(d, &none, et);
+		/* What is mounted there has its own words. */
+		else if (d->args.fuse_fd < 0 &&
+			 mountpoint_use(d->args.mountpoint) == MOUNTPOINT_BATONFS)
+			ex = DAEMON_EXIT_OK;
+		else
+			ex = takeover_outwait(d, et) == 0 ? DAEMON_EXIT_OK : DAEMON_EXIT_FAILURE;
+		if (ex == DAEMON_EXIT_OK && none)
+			ex = begin_fresh(d, &again, et);
 	}
-	return begin_fresh(d, et);
+	return ex;
 }
 
 /* --- main */
@@ -231,7 +305,7 @@ int main(int argc, char **argv)
 	if (d == NULL)
 		return DAEMON_EXIT_FAILURE;
 	d->init_fd = d->state_fd = d->epoch.fd = -1;
-	d->adopt_ctl_fd = d->adopt_takeover_fd = d->staging_fd = -1;
+	d->adopt_ctl_fd = d->adopt_takeover_fd = d->staging_fd = d->gate_fd = -1;
 	err = load(&a, d, &et);
 	d->args = a.d;
 	if (err == 0 && getenv("BATONFS_FAULT") != NULL)

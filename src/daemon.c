@@ -10,6 +10,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -191,6 +192,8 @@ static void daemon_chan_ready(void *owner)
 	struct daemon *d = owner;
 
 	d->ready = true;
+	if (d->takeover != NULL)
+		takeover_server_ready(d->takeover);
 	if (d->ctl != NULL)
 		daemon_announce(d);
 }
@@ -523,8 +526,13 @@ void daemon_fini(struct daemon *d)
 	daemon_free_writing(d);
 	if (d->chan != NULL)
 		fuse_chan_free(&d->chan);
-	if (d->cache != NULL)
+	if (d->cache != NULL) {
+		/* The keeper lets its descriptor of the lock go when it comes to it; the
+		 * lock belongs to both. */
+		if (d->gate_fd >= 0 && cache_lock_fd(d->cache) >= 0)
+			flock(cache_lock_fd(d->cache), LOCK_UN);
 		cache_free(&d->cache);
+	}
 	while (d->nufs > 0)
 		ufs_free(&d->ufs[--d->nufs]);
 	if (d->http != NULL)
@@ -540,9 +548,7 @@ void daemon_fini(struct daemon *d)
 		close(d->init_fd);
 	if (d->state_fd >= 0)
 		close(d->state_fd);
-	if (d->adopt_ctl_fd >= 0)
-		close(d->adopt_ctl_fd);
-	if (d->adopt_takeover_fd >= 0)
-		close(d->adopt_takeover_fd);
+	(void)FAULT("daemon.end.sockets");
+	daemon_close_sockets(d);
 	daemon_free_paths(d);
 }

@@ -57,6 +57,7 @@ enum daemon_exit {
 enum daemon_takeover_mode { TAKEOVER_AUTO, TAKEOVER_REQUIRE, TAKEOVER_NEVER, TAKEOVER_CHECK };
 
 #define DAEMON_MAX_UFS 16
+#define DAEMON_MAX_WAITERS 8
 
 struct daemon_args {
 	char *mountpoint; /* absolute, symlinks resolved */
@@ -115,8 +116,9 @@ struct daemon {
 	uint64_t mount_id;   /* random, made with the mount; in state DB and init record */
 	int init_fd;	     /* memfd with struct daemon_init_record, kept by the keeper */
 	int state_fd;	     /* state_dir, also kept: its path may mean nothing elsewhere */
-	int adopt_ctl_fd;    /* listening sockets that came from the old daemon, else -1: */
-	int adopt_takeover_fd; /* daemon_serve() adopts them */
+	int adopt_ctl_fd;    /* listening sockets that came from the old daemon, or are new, */
+	int adopt_takeover_fd; /* else -1: daemon_serve() adopts them */
+	bool bound_control, bound_takeover; /* daemon_fini() removes their names */
 	struct counts *counts;
 	uint64_t started_wall_ns;
 	struct takeover_report report;
@@ -144,6 +146,10 @@ struct daemon {
 	bool kept;	   /* a keeper (or systemd) holds the descriptors */
 	bool handed_over;  /* a successor serves: exit without unmounting */
 	bool end_asked, end_unmount; /* by a signal, while a hand-over runs: after it */
+	/* the end of a mount: never closed, for the end of the process does that */
+	int gate_fd; /* a listening socket, so that who starts waits; or -1 */
+	int waiters[DAEMON_MAX_WAITERS]; /* clients that wait for our end */
+	unsigned nwaiters;
 	char warnings[1024]; /* start-up warnings for `status`, one a line */
 };
 
@@ -189,6 +195,25 @@ void daemon_write_dirs(const struct daemon *d, char *buf, size_t len);
  * the cache index, gives them to the fs.  The caller arms the channel.
  * 0 or negative errno. */
 int daemon_take_right(struct daemon *d, uint64_t from, bool create, struct errtext *et);
+/* --- daemon_sockets.c */
+/* Before a fresh mount, in this order: 0, -EADDRINUSE (a daemon has it) or another
+ * negative errno. */
+int daemon_bind_takeover(struct daemon *d, struct errtext *et);
+int daemon_bind_control(struct daemon *d, struct errtext *et);
+void daemon_unbind(struct daemon *d);
+/* Those that were bound or taken over, else new ones: d->ctl and d->takeover. */
+int daemon_serve_sockets(struct daemon *d, struct errtext *et);
+/* A daemon whose mount is gone ends within this. */
+uint64_t daemon_end_limit(const struct config *cfg);
+bool daemon_mount_gone(const struct daemon *d);
+/* Whoever has the other end of fd (which stays the caller's) sees its end when this
+ * process and its keeper have ended. */
+void daemon_keep_waiter(struct daemon *d, int fd);
+/* The mount is gone: the sockets stay until daemon_fini() has freed everything else. */
+void daemon_keep_gate(struct daemon *d);
+/* The end of daemon_fini(). */
+void daemon_close_sockets(struct daemon *d);
+
 /* Sockets, signals, watchdog; runs the loop until the end, telling the service
  * manager READY as soon as the mount serves.  Returns the exit code; et has words if
  * the service could not begin. */

@@ -343,53 +343,12 @@ static void daemon_clean(struct daemon *d)
 {
 	char path[4200];
 
+	(void)FAULT("daemon.end.clean");
 	daemon_unstore_fds();
 	notify_send("STOPPING=1", NULL, 0);
-	unlink(d->control_path);
-	unlink(d->takeover_path);
-	rmdir(d->run_dir);
 	snprintf(path, sizeof(path), "%s/data.mdb", d->state_dir);
 	unlink(path);
 	rmdir(d->state_dir);
-}
-
-/* Nobody may take over, and nobody is to go on after us: what came from a daemon that
- * allowed it is given up. */
-static void daemon_refuse_migration(struct daemon *d)
-{
-	if (d->adopt_takeover_fd >= 0) {
-		close(d->adopt_takeover_fd);
-		d->adopt_takeover_fd = -1;
-		unlink(d->takeover_path);
-	}
-	if (d->kept)
-		daemon_unstore_fds();
-	d->kept = false;
-}
-
-static int daemon_sockets(struct daemon *d, struct errtext *et)
-{
-	int err;
-
-	if (d->adopt_ctl_fd >= 0) {
-		err = ctl_adopt(&d->ctl, d, d->adopt_ctl_fd);
-		d->adopt_ctl_fd = -1;
-		if (err != 0)
-			errtext_set(et, err, "adopt the control socket: %s", strerror(-err));
-	} else
-		err = ctl_new(&d->ctl, d, et);
-	if (!d->cfg->migration_enabled)
-		daemon_refuse_migration(d);
-	if (err != 0 || !d->cfg->migration_enabled)
-		return err;
-	if (d->adopt_takeover_fd >= 0) {
-		err = takeover_server_adopt(&d->takeover, d, d->adopt_takeover_fd);
-		d->adopt_takeover_fd = -1;
-		if (err != 0)
-			errtext_set(et, err, "adopt the takeover socket: %s", strerror(-err));
-		return err;
-	}
-	return takeover_server_new(&d->takeover, d, et);
 }
 
 enum daemon_exit daemon_serve(struct daemon *d, struct errtext *et)
@@ -397,7 +356,7 @@ enum daemon_exit daemon_serve(struct daemon *d, struct errtext *et)
 	int code = DAEMON_EXIT_FAILURE, err;
 
 	d->started_wall_ns = loop_wall(d->loop);
-	err = daemon_sockets(d, et);
+	err = daemon_serve_sockets(d, et);
 	if (err != 0 && d->serving && !d->mounted) {
 		/* Others' mount, in use: without its sockets it is worth more than gone. */
 		daemon_warn(d, "%s: this daemon cannot be asked or replaced by `batonfs`, "
@@ -416,19 +375,25 @@ enum daemon_exit daemon_serve(struct daemon *d, struct errtext *et)
 		code = loop_run(d->loop);
 	} else if (d->mounted)
 		fuse_chan_unmount(d->args.mountpoint, true);
+	(void)FAULT("daemon.end.drain");
 	if (!daemon_drain(d)) {
 		/* A pool thread hangs in the kernel (a dead NFS server, say): the
 		 * process can end, its memory cannot be given back in order. */
 		log_warn("%s: ending with disk work still running", d->args.mountpoint);
-		if (!d->leaves_mount)
+		if (!d->leaves_mount) {
 			daemon_clean(d);
+			daemon_keep_gate(d);
+			daemon_unbind(d);
+		}
 		_exit(code);
 	}
 	timer_cancel(&d->watchdog);
 	loop_signal_fini(&d->sig_term);
 	loop_signal_fini(&d->sig_int);
 	loop_signal_fini(&d->sig_hup);
-	if (!d->leaves_mount)
+	if (!d->leaves_mount) {
 		daemon_clean(d);
+		daemon_keep_gate(d);
+	}
 	return (enum daemon_exit)code;
 }

@@ -244,6 +244,25 @@ static void take_out(struct json **v)
 	*v = m;
 }
 
+/* Nothing is said any more; the end of the connection is what we wait for. */
+static enum cli_exit wait_end(struct cli *c, struct wire *w)
+{
+	enum wire_end end;
+	size_t len;
+	char *line;
+
+	do
+		end = wire_line(c, w, &line, &len);
+	while (end == WIRE_LINE);
+	if (end == WIRE_CLOSED)
+		return CLI_OK;
+	if (end == WIRE_SILENT)
+		return cli_error(c, "unmounted, but the daemon has not ended yet: it may still be "
+				    "storing what was written, its log says so (--timeout waits "
+				    "longer)");
+	return cli_error(c, "%s: %s", c->path, strerror(errno));
+}
+
 /* One try.  Returns true if the daemon went away without a word. */
 static bool call_once(struct cli *c, struct cli_call *call, const char *text, size_t len,
     uint64_t wait_ns, struct json **result, enum cli_exit *ex)
@@ -270,6 +289,9 @@ static bool call_once(struct cli *c, struct cli_call *call, const char *text, si
 	while (rc == 0 && (end = wire_line(c, &w, &line, &len)) == WIRE_LINE)
 		if (!take_line(c, call, line, len, result, ex))
 			break;
+	if (*result != NULL && call->until_end &&
+	    !json_get_bool(json_get(*result, "result"), "mounted_elsewhere", false))
+		*ex = wait_end(c, &w);
 	if (rc == -ETIMEDOUT || (rc == 0 && end == WIRE_SILENT))
 		*ex = cli_error(c, "%s: the daemon does not answer", c->path);
 	else if (rc != 0 || end == WIRE_ERROR)

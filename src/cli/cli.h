@@ -76,6 +76,8 @@ struct cli_call {
 	/* The daemon's answer does not depend on how often it is asked: if it goes
 	 * away (a takeover) before it said anything, its successor is asked. */
 	bool repeatable;
+	/* After the result: until the daemon, and whoever keeps it, has ended. */
+	bool until_end;
 	enum cli_exit refused; /* the exit code if the daemon says no; 0: CLI_FAILURE */
 	/* Each row of progress; may be NULL.  Non-zero: stop with that exit code. */
 	int (*progress)(struct cli *c, void *arg, const struct json *row);

@@ -18,15 +18,21 @@ struct umount {
 	const char *mountpoint;
 };
 
-static void umount_say(struct ctl_cmd *cmd, const char *mountpoint)
+/* If we end, the connection lasts until then, and until the keeper's end, so that a client
+ * can wait for both. */
+static void umount_say(struct ctl_cmd *cmd, const char *mountpoint, bool ends)
 {
 	struct json_out *o = ctl_result_begin(cmd);
 
 	if (o != NULL) {
 		json_open_object(o);
 		json_add_text(o, "mountpoint", mountpoint);
+		if (!ends)
+			json_add_bool(o, "mounted_elsewhere", true);
 		json_close_object(o);
 	}
+	if (ends && cmd->conn != NULL)
+		daemon_keep_waiter(cmd->d, cmd->conn->fd);
 	ctl_result_send(cmd, &o);
 }
 
@@ -41,8 +47,9 @@ static void umount_done(struct pool_job *job)
 {
 	struct umount *um = container_of(job, struct umount, job);
 
+	/* Bind mounts, and copies in other mount namespaces, are still served. */
 	if (job->result == 0)
-		umount_say(um->cmd, um->mountpoint);
+		umount_say(um->cmd, um->mountpoint, daemon_mount_gone(um->cmd->d));
 	else if (job->result == -EBUSY)
 		ctl_fail(um->cmd, -EBUSY,
 		    "%s: in use (`fuser -vm %s` says by whom); --force unmounts it all the same",
@@ -59,7 +66,7 @@ void ctl_umount(struct ctl_cmd *cmd)
 	struct umount *um;
 
 	if (json_get_bool(cmd->rq.args, "force", false)) {
-		umount_say(cmd, d->args.mountpoint);
+		umount_say(cmd, d->args.mountpoint, true);
 		daemon_exit(d, true, DAEMON_EXIT_OK);
 		return;
 	}

@@ -115,5 +115,7 @@ int fuse_chan_reply_data(struct fuse_chan *ch, fuse_req_t req, struct iovec *iov
 /* umount2(2), or fusermount3 -u for users; lazy: detach although busy.
  * 0, -EBUSY, or negative errno. */
 int fuse_chan_unmount(const char *mountpoint, bool lazy);
+/* The file system of this descriptor has been unmounted everywhere, or aborted. */
+bool fuse_chan_fd_gone(int fd);
 
 #endif

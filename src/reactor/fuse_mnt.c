@@ -2,6 +2,7 @@
 /* The mount point, as opposed to the session: its device, its end. */
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <spawn.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -101,6 +102,13 @@ static int run_fusermount(const char *mountpoint, bool lazy)
 		if (errno != EINTR)
 			return -errno;
 	return WIFEXITED(status) && WEXITSTATUS(status) == 0 ? 0 : -EBUSY;
+}
+
+bool fuse_chan_fd_gone(int fd)
+{
+	struct pollfd p = {.fd = fd, .events = POLLIN};
+
+	return poll(&p, 1, 0) > 0 && (p.revents & (POLLERR | POLLNVAL)) != 0;
 }
 
 int fuse_chan_unmount(const char *mountpoint, bool lazy)

@@ -16,6 +16,7 @@
 #include "base/paths.h"
 
 #define BACKLOG 128
+#define LISTEN_TRIES 8
 
 union fd_control {
 	char buf[CMSG_SPACE(SOCK_MAX_FDS * sizeof(int))];
@@ -164,7 +165,7 @@ static int listen_words(struct errtext *et, int err, const char *path)
 	}
 }
 
-int sock_listen(const char *path, int type, struct errtext *et)
+static int listen_once(const char *path, int type)
 {
 	char dir[PATH_MAX];
 	struct place pl;
@@ -176,15 +177,25 @@ int sock_listen(const char *path, int type, struct errtext *et)
 	if (rc == 0)
 		rc = place_open(&pl, path);
 	if (rc != 0)
-		return listen_words(et, rc, path);
+		return rc;
 	/* Without the lock a second starter could take our name, bound but not yet
-	 * listening, for a stale one. */
-	if (flock(pl.dirfd, LOCK_EX | LOCK_NB) != 0)
-		rc = errno == EWOULDBLOCK ? -EADDRINUSE : -errno;
+	 * listening, for a stale one.  Nobody has it for longer than these lines take. */
+	while (rc == 0 && flock(pl.dirfd, LOCK_EX) != 0)
+		rc = errno == EINTR ? 0 : -errno;
 	if (rc == 0)
 		rc = clear_stale(&pl, type);
 	fd = rc == 0 ? bind_listen(&pl, type) : rc;
 	place_close(&pl);
+	return fd;
+}
+
+int sock_listen(const char *path, int type, struct errtext *et)
+{
+	int fd = -ENOENT, tries;
+
+	/* Who had the directory before may be removing it just now. */
+	for (tries = 0; tries < LISTEN_TRIES && fd == -ENOENT; tries++)
+		fd = listen_once(path, type);
 	return fd < 0 ? listen_words(et, fd, path) : fd;
 }
 

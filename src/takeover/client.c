@@ -5,11 +5,13 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/fault.h"
@@ -32,6 +34,9 @@
 #define ANSWER_LIMIT (15 * NS_PER_S)
 /* If the old daemon does not say how long its window is. */
 #define WINDOW_DEFAULT (15 * NS_PER_S)
+/* Who answers by closing the connection has ended just then; not again and again. */
+#define RETRY_LIMIT (30 * NS_PER_S)
+#define RETRY_PAUSE (5 * NS_PER_MS)
 
 struct offer {
 	struct daemon *d;
@@ -48,6 +53,8 @@ struct offer {
 	uint64_t stopped_at;
 	struct held_list held;
 	bool dead; /* the old daemon died before it could say COMMIT */
+	bool ask;  /* whether it is there, and would hand over; nothing is taken */
+	bool answered; /* by STATE */
 };
 
 static uint64_t monotonic_now(void)
@@ -96,9 +103,16 @@ static ssize_t offer_wait(struct offer *o, uint64_t limit_ns, int *fds, int *nfd
 
 static int offer_refused(struct offer *o, struct errtext *et)
 {
+	uint64_t code = 0;
 	char words[600];
 
 	rec_get_text(&o->in, REC_WORDS, words, sizeof(words));
+	rec_get_u64(&o->in, REC_ERRNO, &code);
+	rec_get_u64(&o->in, REC_WINDOW, &o->window);
+	if (code == ESHUTDOWN)
+		return errtext_set(et, -ESHUTDOWN, "%s: its daemon is ending: nothing is left to "
+						   "take over",
+		    o->d->args.mountpoint);
 	return errtext_set(et, -ECONNREFUSED, "%s: the running daemon refused the takeover: %s",
 	    o->d->args.mountpoint, words);
 }
@@ -154,7 +168,6 @@ static int offer_give_up(struct offer *o, int err, const char *words)
 static int offer_hello(struct offer *o, struct errtext *et)
 {
 	struct daemon *d = o->d;
-	bool check = d->args.takeover == TAKEOVER_CHECK;
 	unsigned char kind = REC_FD_CACHE_DIR;
 	char keeper[IDENTITY_MAX], dirs[DAEMON_WRITE_DIRS_MAX];
 	int dir = -1, err;
@@ -165,7 +178,7 @@ static int offer_hello(struct offer *o, struct errtext *et)
 	rec_put_u64(&o->out, REC_NEEDS, REC_CAPS_OF_OLD);
 	rec_put_text(&o->out, REC_BUILD, PACKAGE_VERSION);
 	rec_put_u64(&o->out, REC_PID, (uint64_t)getpid());
-	rec_put_u64(&o->out, REC_FLAGS, check ? REC_FLAG_CHECK_ONLY : 0);
+	rec_put_u64(&o->out, REC_FLAGS, o->ask ? REC_FLAG_CHECK_ONLY : 0);
 	rec_put_u64(&o->out, REC_NAMESPACE, fs_namespace_digest(d->fs));
 	rec_put_text(&o->out, REC_KEEPER, keeper);
 	daemon_write_dirs(d, dirs, sizeof(dirs));
@@ -181,8 +194,8 @@ static int offer_hello(struct offer *o, struct errtext *et)
 	err = offer_send(o, &dir, dir >= 0 ? 1 : 0);
 	if (dir >= 0)
 		close(dir);
-	/* -EPIPE: it closed at once; what it said first is still to be read. */
-	if (err != 0 && err != -EPIPE)
+	/* -EPIPE or -ECONNRESET: it closed at once; what it said first is still to be read. */
+	if (err != 0 && err != -EPIPE && err != -ECONNRESET)
 		return errtext_set(et, err, "%s: send HELLO: %s", d->takeover_path, strerror(-err));
 	return 0;
 }
@@ -216,7 +229,7 @@ static int offer_state(struct offer *o, struct errtext *et)
 		    &o->init.reply_len);
 	if (err == 0 && (o->init.req_len == 0 || o->init.reply_len == 0))
 		err = -EBADMSG;
-	if (err == 0 && o->d->args.takeover != TAKEOVER_CHECK &&
+	if (err == 0 && !o->ask &&
 	    (o->fds[REC_FD_FUSE] < 0 || o->fds[REC_FD_EPOCH] < 0 || o->fds[REC_FD_COUNTS] < 0 ||
 		o->fds[REC_FD_STATE_DIR] < 0))
 		err = -EBADMSG;
@@ -491,6 +504,15 @@ static int offer_connect(struct offer *o, struct errtext *et)
 	return 0;
 }
 
+/* A daemon that is only starting answers when it serves, but it may have to wait for its
+ * storage first.  Ours started us: it is there, or hangs. */
+static uint64_t state_limit(const struct daemon *d)
+{
+	uint64_t storage = d->cfg->ufs_timeout * MAX(d->nufs, 1u);
+
+	return getenv("BATONFS_STDERR_FD") != NULL ? ANSWER_LIMIT : 2 * ANSWER_LIMIT + storage;
+}
+
 static int offer_agree(struct offer *o, struct errtext *et)
 {
 	int err = FAULT("takeover.new.hello");
@@ -499,32 +521,70 @@ static int offer_agree(struct offer *o, struct errtext *et)
 		return errtext_set(et, err, "fault point takeover.new.hello: %s", strerror(-err));
 	err = offer_hello(o, et);
 	if (err == 0)
-		err = offer_expect(o, MSG_STATE, "STATE", ANSWER_LIMIT, et);
-	if (err == -EPIPE)
-		err = -ECONNREFUSED;
+		err = offer_expect(o, MSG_STATE, "STATE", state_limit(o->d), et);
 	if (err != 0)
 		return err;
+	o->answered = true;
 	err = FAULT("takeover.new.state");
 	if (err != 0)
 		errtext_set(et, err, "fault point takeover.new.state: %s", strerror(-err));
 	else
 		err = offer_state(o, et);
-	if (err == 0)
-		err = o->d->args.takeover == TAKEOVER_CHECK ? offer_try_init(o, et)
-							    : offer_adopt(o, et);
+	if (err == 0 && !o->ask)
+		err = offer_adopt(o, et);
+	else if (err == 0 && o->d->args.takeover == TAKEOVER_CHECK)
+		err = offer_try_init(o, et);
 	return err == 0 ? 0 : offer_give_up(o, err, et->s);
 }
 
-static int offer_run(struct offer *o, struct errtext *et)
+/* The daemon that said that it is ending: 0 when it has ended. */
+static int offer_outwait(struct offer *o, struct errtext *et)
+{
+	struct pollfd p = {.fd = o->fds[REC_FD_PROCESS], .events = POLLIN};
+	uint64_t end = monotonic_now() + o->window, now;
+	int n = 0;
+
+	/* Older daemons do not pass it. */
+	if (p.fd < 0)
+		return errtext_set(et, -EBUSY, "%s: the daemon before is ending; try again",
+		    o->d->args.mountpoint);
+	log_info("%s: the daemon before is ending: waiting for it", o->d->args.mountpoint);
+	while (n == 0 && (now = monotonic_now()) < end) {
+		n = poll(&p, 1, (int)MIN((end - now) / NS_PER_MS + 1, (uint64_t)INT_MAX));
+		if (n < 0 && errno == EINTR)
+			n = 0;
+	}
+	if (n > 0)
+		return 0;
+	return errtext_set(et, n < 0 ? -errno : -ETIMEDOUT,
+	    "%s: the daemon before did not end within %llu s: it stores what was written, or "
+	    "waits for a disk that does not answer (its log says which)",
+	    o->d->args.mountpoint, (unsigned long long)(o->window / NS_PER_S));
+}
+
+/* Up to STATE.  -EAGAIN: who was asked has ended since, after we waited for it (then
+ * *outwaited); look again. */
+static int offer_ask(struct offer *o, bool patient, bool *outwaited, struct errtext *et)
+{
+	int err = offer_connect(o, et);
+
+	*outwaited = false;
+	if (err == 0)
+		err = offer_agree(o, et);
+	if (o->answered || !patient)
+		return err == -EPIPE ? -ECONNREFUSED : err;
+	if (err != -ESHUTDOWN)
+		return err == -EPIPE ? -EAGAIN : err;
+	err = offer_outwait(o, et);
+	*outwaited = err == 0;
+	return err == 0 ? -EAGAIN : err;
+}
+
+static int offer_take(struct offer *o, struct errtext *et)
 {
 	struct daemon *d = o->d;
 	int err;
 
-	err = offer_connect(o, et);
-	if (err == 0)
-		err = offer_agree(o, et);
-	if (err != 0 || d->args.takeover == TAKEOVER_CHECK)
-		return err;
 	err = offer_ready(o, et);
 	if (err != 0)
 		return offer_give_up(o, err, et->s);
@@ -544,24 +604,81 @@ static int offer_run(struct offer *o, struct errtext *et)
 	return 0;
 }
 
-int takeover_begin(struct daemon *d, struct errtext *et)
+static void offer_init(struct offer *o, struct daemon *d, bool ask)
 {
-	struct offer *o = calloc(1, sizeof(*o));
-	int i, err;
+	int i;
 
-	CHECK_OBJ(d, DAEMON_MAGIC);
-	if (o == NULL)
-		return errtext_set(et, -ENOMEM, "take over: %s", strerror(ENOMEM));
+	memset(o, 0, sizeof(*o));
 	o->d = d;
+	o->ask = ask;
 	o->sock = -1;
 	STAILQ_INIT(&o->held);
 	for (i = 0; i < REC_FD_KINDS; i++)
 		o->fds[i] = -1;
-	err = offer_run(o, et);
+}
+
+static void offer_fini(struct offer *o)
+{
 	held_free(&o->held);
 	rec_close_fds(o->fds);
 	if (o->sock >= 0)
 		close(o->sock);
+}
+
+/* Asks until somebody answers who lives, or nobody is there (-ENOENT). */
+static int offer_find(struct offer *o, bool ask, bool patient, struct errtext *et)
+{
+	const struct timespec pause = {.tv_nsec = RETRY_PAUSE};
+	uint64_t end = monotonic_now() + RETRY_LIMIT;
+	struct daemon *d = o->d;
+	bool outwaited;
+	int err;
+
+	for (;;) {
+		err = offer_ask(o, patient, &outwaited, et);
+		if (outwaited)
+			end = monotonic_now() + RETRY_LIMIT;
+		if (err != -EAGAIN || o->answered || monotonic_now() >= end)
+			return err == -EAGAIN ? -ECONNREFUSED : err;
+		/* What takes connections only to drop them shall not keep us busy. */
+		if (!outwaited)
+			nanosleep(&pause, NULL);
+		offer_fini(o);
+		offer_init(o, d, ask);
+	}
+}
+
+int takeover_begin(struct daemon *d, struct errtext *et)
+{
+	struct offer *o = malloc(sizeof(*o));
+	int err;
+
+	CHECK_OBJ(d, DAEMON_MAGIC);
+	if (o == NULL)
+		return errtext_set(et, -ENOMEM, "take over: %s", strerror(ENOMEM));
+	offer_init(o, d, d->args.takeover == TAKEOVER_CHECK);
+	err = offer_find(o, o->ask, d->args.takeover == TAKEOVER_AUTO, et);
+	if (err == 0 && !o->ask)
+		err = offer_take(o, et);
+	offer_fini(o);
 	free(o);
 	return err;
+}
+
+int takeover_outwait(struct daemon *d, struct errtext *et)
+{
+	struct offer *o = malloc(sizeof(*o));
+	int err;
+
+	CHECK_OBJ(d, DAEMON_MAGIC);
+	if (o == NULL)
+		return errtext_set(et, -ENOMEM, "look for another daemon: %s", strerror(ENOMEM));
+	offer_init(o, d, true);
+	err = offer_find(o, true, true, et);
+	if (err == 0 || err == -ECONNREFUSED)
+		err = errtext_set(
+		    et, -EBUSY, "%s: busy: another daemon serves it", d->args.mountpoint);
+	offer_fini(o);
+	free(o);
+	return err == -ENOENT ? 0 : err;
 }

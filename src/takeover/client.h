@@ -13,7 +13,11 @@ struct daemon;
 
 /* After daemon_prepare().  0: this daemon has the right, its channel is armed.
  * -ENOENT: no live daemon for this mount point.  Others: the old daemon goes on
- * serving, et says why (exit code 5). */
+ * serving, et says why (exit code 5).  One that is starting is waited for; so is, with
+ * --takeover=auto, the end of one that is ending, else that is -ESHUTDOWN. */
 int takeover_begin(struct daemon *d, struct errtext *et);
+/* For who will not take over: waits until a daemon of this mount point that is ending
+ * has ended.  0: there is none (any more); -EBUSY: there is one that lives. */
+int takeover_outwait(struct daemon *d, struct errtext *et);
 
 #endif

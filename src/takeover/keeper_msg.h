@@ -7,7 +7,7 @@
 #include <sys/types.h>
 
 struct keeper_msg {
-	bool ready, stopping, watchdog, fdstore, fdremove;
+	bool ready, stopping, watchdog, fdstore, fdremove, waiter;
 	pid_t mainpid;                              /* 0: not in it */
 	const char *fdname, *status, *argv, *limit; /* into the text; NULL: not in it */
 };

@@ -24,6 +24,10 @@ static void hear_fds(struct keeper *k, const struct keeper_msg *m, int *fds, int
 	int i, err;
 
 	for (i = 0; i < nfds; i++) {
+		if (m->waiter && k->nwaiters < KEEPER_WAITERS) {
+			k->waiters[k->nwaiters++] = fds[i];
+			continue;
+		}
 		if (!m->fdstore) {
 			close(fds[i]);
 			continue;

@@ -14,6 +14,7 @@
 #include "takeover/keeper_store.h"
 
 #define KEEPER_MSG_MAX (128 * 1024)
+#define KEEPER_WAITERS 16
 
 struct keeper {
 	struct loop *loop;
@@ -36,6 +37,10 @@ struct keeper {
 	struct timer watchdog, restart_timer, quit_timer;
 	struct restart restart;
 	struct store store;
+	/* whoever waits for our end, with that of the daemon, has the other ends: never
+	 * closed, for the end of the process does that */
+	int waiters[KEEPER_WAITERS];
+	unsigned nwaiters;
 	struct loop_signal term, intr, hup, chld;
 	char msg[KEEPER_MSG_MAX];
 };

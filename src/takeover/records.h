@@ -45,7 +45,7 @@ enum rec_tag {
 	REC_INIT_REPLY,   /* raw */
 	REC_MOUNT_ID,     /* u64 */
 	REC_EPOCH,        /* u64: the writer's own value */
-	REC_WINDOW,       /* u64: ns the reader should wait for COMMIT at most */
+	REC_WINDOW,       /* u64: ns the reader should wait at most, for COMMIT or our end */
 	REC_STOPPED_AT,   /* u64: CLOCK_MONOTONIC ns when the writer stopped reading */
 	REC_COUNT,        /* u64: requests in the memfd */
 	REC_WRITE_DIRS,   /* text: which directories it writes to; "" if it is read-only */
@@ -74,6 +74,7 @@ enum rec_fd {
 	REC_FD_TAKEOVER,
 	REC_FD_INIT,
 	REC_FD_HELD,
+	REC_FD_PROCESS, /* REFUSE: a pidfd of the writer, whose end is worth waiting for */
 	REC_FD_KINDS
 };
 

@@ -4,7 +4,6 @@
 #include "takeover/recover.h"
 
 #include <errno.h>
-#include <poll.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -91,14 +90,6 @@ static int kept_collect(int kept[KEPT_MAX])
 	for (k = 0; k < KEPT_MAX && kept[k] < 0; k++)
 		;
 	return n < 0 ? n : k == KEPT_MAX ? -ENOENT : 0;
-}
-
-/* After an unmount or an abort the descriptor says so. */
-static bool mount_gone(int fuse_fd)
-{
-	struct pollfd p = {.fd = fuse_fd, .events = POLLIN};
-
-	return poll(&p, 1, 0) > 0 && (p.revents & (POLLERR | POLLNVAL)) != 0;
 }
 
 static int read_record(struct daemon *d, int fd, struct daemon_init_record *rec, struct errtext *et)
@@ -221,7 +212,7 @@ int recover_begin(struct daemon *d, struct errtext *et)
 	if (err != 0)
 		return err == -ENOENT ? err
 				      : errtext_set(et, err, "LISTEN_FDS: %s", strerror(-err));
-	if (kept[KEPT_FUSE] >= 0 && mount_gone(kept[KEPT_FUSE])) {
+	if (kept[KEPT_FUSE] >= 0 && fuse_chan_fd_gone(kept[KEPT_FUSE])) {
 		kept_close(kept);
 		daemon_unstore_fds();
 		return errtext_set(et, -ENOTCONN, "%s: the mount that the keeper held is gone",

@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "base/log.h"
@@ -161,16 +162,31 @@ static int handoff_new(struct takeover_server *ts, int sock, pid_t pid)
 
 /* --- the listening socket */
 
-static void server_refuse(int sock, int err, const char *words)
+void server_refuse(const struct takeover_server *ts, int sock, int err, const char *words)
 {
+	unsigned char kind = REC_FD_PROCESS;
 	struct rec_out out;
 	struct iovec iov;
+	int pidfd = -1;
 
 	rec_begin(&out, MSG_REFUSE);
 	rec_put_u64(&out, REC_ERRNO, (uint64_t)-err);
 	rec_put_text(&out, REC_WORDS, words);
+	if (err == -ESHUTDOWN) {
+		rec_put_u64(&out, REC_WINDOW, daemon_end_limit(ts->d->cfg));
+		pidfd = (int)syscall(SYS_pidfd_open, getpid(), 0);
+	}
+	if (pidfd >= 0)
+		rec_put(&out, REC_FDS, &kind, 1);
 	iov = (struct iovec){.iov_base = out.buf, .iov_len = rec_len(&out)};
-	sock_send(sock, &iov, 1, NULL, 0);
+	sock_send(sock, &iov, 1, &pidfd, pidfd >= 0 ? 1 : 0);
+	if (pidfd >= 0)
+		close(pidfd);
+}
+
+bool server_ending(const struct takeover_server *ts)
+{
+	return !ts->d->serving || ts->d->ending || daemon_mount_gone(ts->d);
 }
 
 static void server_accept(struct loop_fd *lf, unsigned what)
@@ -193,11 +209,12 @@ static void server_accept(struct loop_fd *lf, unsigned what)
 		close(sock);
 		return;
 	}
-	if (ts->handoff != NULL || !ts->d->serving || ts->d->ending) {
-		server_refuse(sock, -EBUSY,
-		    ts->handoff != NULL
-			? "another daemon is taking this mount over at the moment; try again"
-			: "this daemon does not serve the mount (any more)");
+	if (server_ending(ts))
+		server_refuse(ts, sock, -ESHUTDOWN, "this daemon is ending");
+	else if (ts->handoff != NULL)
+		server_refuse(ts, sock, -EBUSY,
+		    "another daemon is taking this mount over at the moment; try again");
+	if (server_ending(ts) || ts->handoff != NULL) {
 		close(sock);
 		return;
 	}
@@ -227,7 +244,8 @@ int takeover_server_adopt(struct takeover_server **out, struct daemon *d, int li
 		err = loop_fd_init(&ts->lf, d->loop, listen_fd, server_accept);
 	if (err == 0) {
 		ts->listening = true;
-		err = loop_fd_want(&ts->lf, LOOP_READ);
+		/* Who comes before INIT is answered waits for its turn. */
+		err = loop_fd_want(&ts->lf, d->ready ? LOOP_READ : 0);
 	}
 	if (err != 0) {
 		takeover_server_free(&ts);
@@ -250,6 +268,12 @@ int takeover_server_new(struct takeover_server **out, struct daemon *d, struct e
 	return err == 0 ? 0
 			: errtext_set(
 			      et, err, "takeover socket %s: %s", d->takeover_path, strerror(-err));
+}
+
+void takeover_server_ready(struct takeover_server *ts)
+{
+	if (ts->handoff == NULL && loop_fd_want(&ts->lf, LOOP_READ) != 0)
+		log_error("%s: cannot be watched: no upgrade will work", ts->d->takeover_path);
 }
 
 int takeover_server_fd(const struct takeover_server *ts)

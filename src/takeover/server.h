@@ -19,6 +19,8 @@ int takeover_server_new(struct takeover_server **out, struct daemon *d, struct e
 /* Takes a listening socket over instead (the descriptor came in STATE). */
 int takeover_server_adopt(struct takeover_server **out, struct daemon *d, int listen_fd);
 void takeover_server_free(struct takeover_server **ts);
+/* INIT has been answered: successors may come. */
+void takeover_server_ready(struct takeover_server *ts);
 int takeover_server_fd(const struct takeover_server *ts); /* listening */
 /* A successor has been offered the mount: this daemon cannot just end now. */
 bool takeover_server_busy(const struct takeover_server *ts);

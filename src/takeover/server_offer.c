@@ -50,7 +50,9 @@ bool handoff_hello_ok(struct handoff *s)
 	s->check_only = (flags & REC_FLAG_CHECK_ONLY) != 0;
 	s->has_keeper = theirs[0] != '\0';
 	s->same_keeper = s->has_keeper && strcmp(keeper, theirs) == 0;
-	if ((needs & ~REC_CAPS_OURS) != 0)
+	if (server_ending(s->ts))
+		handoff_say(s, "this daemon is ending");
+	else if ((needs & ~REC_CAPS_OURS) != 0)
 		handoff_say(s,
 		    "the new daemon (%s) needs what this one (%s) cannot do "
 		    "(capabilities %#llx)",
@@ -77,8 +79,6 @@ bool handoff_hello_ok(struct handoff *s)
 		    "the running daemon is a systemd service and pid %d is not part of "
 		    "it: use `batonfs upgrade` or `systemctl restart`",
 		    (int)s->pid);
-	else if (!d->ready)
-		handoff_say(s, "the mount has only just begun; try again");
 	return s->words[0] == '\0';
 }
 

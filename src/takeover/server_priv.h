@@ -76,6 +76,9 @@ struct takeover_server {
 };
 
 /* --- server.c */
+/* err -ESHUTDOWN: with what the other end needs to wait for our end. */
+void server_refuse(const struct takeover_server *ts, int sock, int err, const char *words);
+bool server_ending(const struct takeover_server *ts);
 void handoff_wake(struct handoff *s);
 /* The message was used: its descriptors are closed, the next may come. */
 void handoff_next_msg(struct handoff *s);

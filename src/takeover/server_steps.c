@@ -474,12 +474,9 @@ static enum task_next s_rollback(struct task *t)
 	struct errtext et;
 	int err = 0;
 
-	if (!s->eof) {
-		rec_begin(&s->out, MSG_REFUSE);
-		rec_put_u64(&s->out, REC_ERRNO, ECANCELED);
-		rec_put_text(&s->out, REC_WORDS, s->words);
-		handoff_send(s, NULL, 0);
-	}
+	if (!s->eof)
+		server_refuse(s->ts, s->sock, server_ending(s->ts) ? -ESHUTDOWN : -ECANCELED,
+		    s->words);
 	/* Raising the epoch again makes sure that nothing begun can be finished by
 	 * the successor that failed. */
 	if (s->closed)
@@ -491,7 +488,7 @@ static enum task_next s_rollback(struct task *t)
 	cache_index_unsettle(d->cache);
 	if (s->stopped)
 		handoff_resume_service(s);
-	if (!s->check_only)
+	if (!s->check_only && !server_ending(s->ts))
 		handoff_report_failure(s);
 	return task_goto(t, S_END);
 }

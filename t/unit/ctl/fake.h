@@ -36,6 +36,8 @@ struct fake {
 	int exits; /* calls of daemon_exit() */
 	bool exit_unmounts;
 	int umount_err, umounts;
+	bool mounted_elsewhere;
+	unsigned waiters; /* calls of daemon_keep_waiter() */
 
 	int spawn_err; /* takeover_spawn() fails at once */
 	unsigned spawned;

@@ -443,9 +443,15 @@ Test(ctl_commands, umount)
 	fake_say("{\"command\":\"umount\",\"args\":{\"force\":false}}\n");
 	fake_line(2, "{\"result\":{\"mountpoint\":\"/mnt/test\"}}");
 	cr_assert_eq(fake.umounts, 2);
+	cr_assert_eq(fake.waiters, 1, "the client can wait for our end");
 	cr_assert_eq(fake.exits, 0, "the kernel says when the mount is gone");
+	fake.mounted_elsewhere = true;
+	fake_say("{\"command\":\"umount\"}\n");
+	fake_line(3, "{\"result\":{\"mountpoint\":\"/mnt/test\",\"mounted_elsewhere\":true}}");
+	cr_assert_eq(fake.waiters, 1, "that may be long in coming");
 	fake_say("{\"command\":\"umount\",\"args\":{\"force\":true}}\n");
-	fake_line_has(3, "result");
+	fake_line_has(4, "result");
+	cr_assert_eq(fake.waiters, 2);
 	cr_assert_eq(fake.exits, 1);
 	cr_assert(fake.exit_unmounts);
 }

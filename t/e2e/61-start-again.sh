@@ -1,0 +1,154 @@
+#!/bin/bash
+# SPDX-License-Identifier: BSD-2-Clause
+# The end of a mount and a new beginning at the same place, with nothing waited for in
+# between: who starts meets a daemon that is ending, or starting, and waits for it.
+. "${BATONFS_SRC:-.}/t/e2e/lib.sh"
+
+ROUNDS=${ROUNDS:-20}
+mkdir "$T/src" "$T/cache"
+echo hello >"$T/src/hello"
+MOUNT=(batonfsd -u "/=file://$T/src" -s "worker.page.store.dir=$T/cache")
+RUN=/run/batonfs/$(systemd_escape "$M")
+STATE=/dev/shm/batonfs/$(systemd_escape "$M")
+
+gone() {
+	! mounted && [ -z "$(ours)" ]
+}
+
+pids() { # of daemons and keepers of this test
+	local p
+	for p in $(ours); do
+		case $(cat "/proc/$p/comm" 2>/dev/null) in batonfs*) echo "$p" ;; esac
+	done
+}
+
+serves() {
+	[ "$(cat "$M/hello")" = hello ]
+}
+
+state_kept() { # the serving daemon's state is where a crash will look for it
+	local p
+	serves || return 1
+	p=$(daemon_pid)
+	kill -9 "$p"
+	wait_until 30 "a daemon after the crash" other_than "$p"
+	serves
+}
+
+other_than() { # another daemon than pid $1 serves
+	local p
+	p=$(daemon_pid) && [ -n "$p" ] && [ "$p" != "$1" ]
+}
+
+# --- the client waits for the end of the daemon and of its keeper
+"${MOUNT[@]}" "$M"
+BEFORE=$(pids)
+[ "$(echo "$BEFORE" | wc -l)" = 2 ] || die "not a daemon and a keeper: $BEFORE"
+batonfs -m "$M" umount
+expect "umount is followed by rmdir" rmdir "$M"
+mkdir "$M"
+expect "nothing is left of the sockets" not test -e "$RUN"
+expect "nor of the state" not test -e "$STATE"
+wait_until 30 "daemon and keeper are reaped" gone
+BATONFS_FAULT=daemon.end.sockets=sleep:700ms "${MOUNT[@]}" "$M"
+began=$(date +%s%N)
+batonfs -m "$M" umount
+expect "umount returns when a slow daemon has ended" test $(($(date +%s%N) - began)) -ge 700000000
+for flag in "" --force "--drain 5s"; do
+	"${MOUNT[@]}" "$M"
+	# shellcheck disable=SC2086
+	batonfs -m "$M" umount $flag
+	"${MOUNT[@]}" "$M" || die "umount $flag, start: $?"
+	serves || die "umount $flag, start: does not serve"
+	batonfs -m "$M" umount
+done
+ok "umount with --force, with --drain and without, then a start"
+BATONFS_FAULT=daemon.end.sockets=sleep:3s "${MOUNT[@]}" "$M"
+expect_exit 1 "has not ended yet" "the client's patience has an end" batonfs -m "$M" --timeout 1s umount
+"${MOUNT[@]}" "$M"
+expect "whose rest the next start waits for" serves
+batonfs -m "$M" umount
+
+# --- a file system that is mounted elsewhere, too
+mkdir "$T/bind"
+"${MOUNT[@]}" "$M"
+mount --bind "$M" "$T/bind"
+expect_exit 1 "mounted elsewhere too" "a bind mount that is left is named" batonfs -m "$M" umount
+expect "and served" grep -q hello "$T/bind/hello"
+umount "$T/bind"
+wait_until 30 "everything is gone" gone
+
+# --- nobody waits: neither umount(8) nor who starts
+"${MOUNT[@]}" "$M"
+for n in $(seq "$ROUNDS"); do
+	batonfs -m "$M" umount || die "round $n: umount"
+	"${MOUNT[@]}" "$M" || die "round $n: start after batonfs umount: $?"
+	serves || die "round $n: does not serve"
+	umount "$M"
+	"${MOUNT[@]}" "$M" || die "round $n: start after umount(8): $?"
+	serves || die "round $n: does not serve"
+done
+expect "$ROUNDS times umount and start, at once" state_kept
+umount "$M"
+for point in drain clean sockets; do
+	# For each of them: its daemon ends slowly, the next one begins meanwhile.
+	BATONFS_FAULT=daemon.end.$point=sleep:500ms "${MOUNT[@]}" "$M" || die "$point: start: $?"
+	umount "$M"
+	BATONFS_FAULT=daemon.end.$point=sleep:500ms "${MOUNT[@]}" "$M" || die "$point: start again: $?"
+	expect "a start meets a daemon that ends slowly at '$point', and outlives it" state_kept
+	umount "$M"
+done
+BATONFS_FAULT=daemon.end.drain=sleep:1s "${MOUNT[@]}" "$M"
+umount "$M"
+expect_exit 5 "is ending" "--takeover=require says so" "${MOUNT[@]}" -f --takeover=require "$M"
+"${MOUNT[@]}" --takeover=never "$M"
+expect "--takeover=never waits, too" serves
+expect_exit 1 "busy" "and never takes over" "${MOUNT[@]}" -f --takeover=never "$M"
+BATONFS_FAULT=daemon.end.clean=kill "${MOUNT[@]}" --takeover=require "$M"
+umount "$M"
+"${MOUNT[@]}" "$M"
+expect "a start meets a daemon that dies while it ends" state_kept
+umount "$M"
+UNTAKEABLE=(-s fuse.non.disruptive.migration.enabled=false)
+for point in drain clean sockets; do
+	BATONFS_FAULT=daemon.end.$point=sleep:500ms "${MOUNT[@]}" "${UNTAKEABLE[@]}" "$M"
+	umount "$M"
+	"${MOUNT[@]}" "$M" || die "untakeable, $point: start again: $?"
+	serves || die "untakeable, $point: does not serve"
+	umount "$M"
+done
+ok "so it is with a daemon that does not let itself be taken over"
+
+# --- two at once: one mounts, the other takes over
+wait_until 30 "everything is gone" gone
+BATONFS_FAULT=daemon.begin=sleep:1s "${MOUNT[@]}" "$M" &
+first=$!
+wait_until 30 "the first one begins" test -S "$RUN/takeover"
+"${MOUNT[@]}" --takeover=require "$M"
+expect "a start waits for one that has begun, and takes over" serves
+wait "$first" || die "the first one ended with $?"
+expect "so that there is one mount" test "$(grep -c " $M fuse.batonfs " /proc/self/mounts)" = 1
+expect "which was taken over" test "$(batonfs -m "$M" --json status | jq -r .last_takeover.kind)" = takeover
+batonfs -m "$M" umount
+BATONFS_FAULT=daemon.begin=sleep:1min "${MOUNT[@]}" -f "$M" 2>>"$LOG" &
+first=$!
+wait_until 30 "the first one begins" test -S "$RUN/takeover"
+"${MOUNT[@]}" "$M" &
+second=$!
+kill -9 "$first"
+wait "$second" || die "the second one ended with $?"
+expect "if the first one dies, the second one mounts" serves
+wait "$first" 2>/dev/null && die "the first one did not die"
+starters=""
+for n in 1 2 3 4; do
+	"${MOUNT[@]}" "$M" 2>"$T/err.$n" &
+	starters="$starters $!"
+done
+good=0
+for n in $starters; do
+	! wait "$n" || good=$((good + 1))
+done
+expect "of many at once at least one gets through ($good)" test "$good" -ge 1
+expect "and there is still one mount" test "$(grep -c " $M fuse.batonfs " /proc/self/mounts)" = 1
+expect "that serves" serves
+batonfs -m "$M" umount
