@@ -9,11 +9,11 @@
 #define CHECKSUM_PIECE ((size_t)1 << 30)
 
 /* ISA-L neither presets nor inverts, so both are done here, as the standard has it. */
-uint32_t checksum_crc32c(const void *buf, size_t len)
+uint32_t checksum_crc32c_more(uint32_t crc, const void *buf, size_t len)
 {
 	const unsigned char *p = buf;
-	uint32_t crc = 0xffffffffu;
 
+	crc = ~crc;
 	while (len > 0) {
 		size_t n = MIN(len, CHECKSUM_PIECE);
 
@@ -23,6 +23,11 @@ uint32_t checksum_crc32c(const void *buf, size_t len)
 		len -= n;
 	}
 	return ~crc;
+}
+
+uint32_t checksum_crc32c(const void *buf, size_t len)
+{
+	return checksum_crc32c_more(0, buf, len);
 }
 
 void checksum_blocks(const void *buf, size_t len, uint32_t *sums)

@@ -9,6 +9,8 @@
 #define CHECKSUM_BLOCK 4096u
 
 uint32_t checksum_crc32c(const void *buf, size_t len);
+/* crc: of what comes before buf (0: nothing does). */
+uint32_t checksum_crc32c_more(uint32_t crc, const void *buf, size_t len);
 
 /* One sum a CHECKSUM_BLOCK of buf; the last block may be short. */
 void checksum_blocks(const void *buf, size_t len, uint32_t *sums);

@@ -56,6 +56,7 @@ int staging_new(struct staging **out, const struct staging_env *env, const char 
 	TAILQ_INIT(&st->ready);
 	LIST_INIT(&st->files);
 	STAILQ_INIT(&st->gone);
+	LIST_INIT(&st->scans);
 	st->dir = strdup(dir);
 	if (st->dir == NULL) {
 		staging_free(&st);
@@ -75,6 +76,7 @@ void staging_free(struct staging **stp)
 	assert(LIST_EMPTY(&st->files) && TAILQ_EMPTY(&st->ready) && TAILQ_EMPTY(&st->commit));
 	staging_set_db(st, NULL);
 	sweep_leave(st);
+	scan_leave_all(st);
 	gone_run(st, false);
 	loop_undefer(st->env.loop, &st->committed_run);
 	loop_undefer(st->env.loop, &st->ready_run);
@@ -120,6 +122,8 @@ void staging_status(const struct staging *st, struct staging_status *out)
 	out->files = st->nfiles;
 	out->bytes = st->bytes;
 	out->dirty = st->dirty;
+	out->durable = st->pinned;
+	out->mismatches = st->mismatches;
 }
 
 void staged_error(struct staging *st, const struct staged *sf, const char *what, int err)
@@ -146,7 +150,9 @@ struct staged *sf_new(struct staging *st, uint64_t id, struct blob *base)
 	sf->epoch = st->env.epoch;
 	sf->loop = st->env.loop;
 	sf->pool = st->env.pool;
-	sf->fd = -1;
+	sf->fd = sf->sum_fd = -1;
+	sf->durable = durable_id(id);
+	sf->dirs_safe = st->dirs_safe;
 	sf->gen = 1;
 	sf->cut = UINT64_MAX;
 	map_init(&sf->map);
@@ -156,7 +162,7 @@ struct staged *sf_new(struct staging *st, uint64_t id, struct blob *base)
 	sf->st = st;
 	LIST_INSERT_HEAD(&st->files, sf, link);
 	st->nfiles++;
-	if (base != NULL) {
+	if (base != NULL && !sf->durable) {
 		sf->base = cache_blob_ref(base);
 		sf->size = sf->limit = cache_blob_size(base);
 	}
@@ -166,14 +172,19 @@ struct staged *sf_new(struct staging *st, uint64_t id, struct blob *base)
 		return NULL;
 	}
 	snprintf(sf->path, len, "%s/%llx", st->dir, (unsigned long long)id);
+	if (sf->durable && asprintf(&sf->sum_path, "%s" STAGED_SUMS, sf->path) < 0) {
+		sf->sum_path = NULL;
+		staged_close(&sf);
+	}
 	return sf;
 }
 
 void sf_free(struct staged *sf)
 {
-	if (sf->fd >= 0)
-		close(sf->fd);
+	sums_close(sf);
 	map_free(&sf->map);
+	free(sf->inl);
+	free(sf->sum_path);
 	free(sf->path);
 	FREE_OBJ(sf);
 }
@@ -195,6 +206,17 @@ int staged_create(struct staging *st, uint64_t id, struct blob *base, struct sta
 	return err;
 }
 
+int sf_load(struct staged *sf)
+{
+	int err = staged_rows_load(sf);
+
+	sf->told = sf->size;
+	/* By whom its files were made, and whether their names are safe, is not known. */
+	sf->new_name = sf->durable;
+	sf->prep = sf->durable ? PREP_RECOVER : PREP_NONE;
+	return err;
+}
+
 int staged_open(struct staging *st, uint64_t id, struct blob *base, struct staged **out)
 {
 	struct staged *sf;
@@ -205,7 +227,7 @@ int staged_open(struct staging *st, uint64_t id, struct blob *base, struct stage
 	sf = sf_new(st, id, base);
 	if (sf == NULL)
 		return -ENOMEM;
-	err = staged_rows_load(sf);
+	err = sf_load(sf);
 	if (err != 0)
 		staged_close(&sf);
 	*out = sf;
@@ -232,6 +254,8 @@ void staged_close(struct staged **sfp)
 	sf->st->nfiles--;
 	sf->st->bytes -= sf->bytes;
 	sf->st->dirty -= sf->dirty_bytes + sf->sending_bytes;
+	if (sf->durable)
+		sf->st->pinned -= sf->dirty_bytes + sf->sending_bytes;
 	sf->st = NULL;
 	if (!sf->running)
 		sf_free(sf); /* else at the end of what is in the pool */
@@ -245,7 +269,7 @@ int staged_delete(struct staged **sfp)
 
 	CHECK_OBJ(sf, STAGED_MAGIC);
 	assert(sf->nio == 0);
-	g = gone_new(sf);
+	g = gone_new(sf->epoch, sf->path, sf->durable);
 	err = g == NULL ? -ENOMEM : prune_add(sf->st, sf->id);
 	if (err == 0)
 		err = staged_rows_delete(sf);
@@ -286,6 +310,8 @@ bool staged_dirty(const struct staged *sf)
 void staged_set_base(struct staged *sf, struct blob *base)
 {
 	CHECK_OBJ(sf, STAGED_MAGIC);
+	if (sf->durable) /* it is complete */
+		base = NULL;
 	if (base != NULL)
 		cache_blob_ref(base);
 	fill_stop_reading(sf);
@@ -352,7 +378,7 @@ int staged_uploaded(struct staged *sf, struct blob *base, uint64_t size)
 	int err;
 
 	/* What was cut off meanwhile is in the base and must not return. */
-	sf->limit = MIN(size, sf->cut);
+	sf->limit = sf->durable ? 0 : MIN(size, sf->cut);
 	sf->clean = sf->sending;
 	err = staged_rows_head(sf);
 	if (err != 0) {
@@ -361,6 +387,8 @@ int staged_uploaded(struct staged *sf, struct blob *base, uint64_t size)
 		return err;
 	}
 	sf->st->dirty -= sf->sending_bytes;
+	if (sf->durable)
+		sf->st->pinned -= sf->sending_bytes;
 	sf->sending_bytes = 0;
 	staged_set_base(sf, base);
 	return 0;

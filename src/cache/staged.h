@@ -42,6 +42,7 @@
 
 #include "base/queue.h"
 #include "cache/cache.h"
+#include "reactor/loop.h"
 #include "reactor/pool.h"
 
 struct staging;
@@ -63,8 +64,8 @@ void staging_free(struct staging **st); /* no staged file may be in memory */
 /* NULL: detached; then only staged_close() may be called of what touches rows. */
 void staging_set_db(struct staging *st, struct statedb *db);
 /* Removes, in the pool, files that have no row (a mount that ended, a crash between
- * the two); durable ones never.  Once, after staging_set_db(); keep[] are numbers that somebody else
- * accounts for. */
+ * the two); durable ones never.  Once, after staging_set_db(); keep[] are numbers that
+ * somebody else accounts for. */
 void staging_sweep(struct staging *st, const uint64_t *keep, size_t nkeep);
 
 struct staging_status {
@@ -126,6 +127,8 @@ struct staged_io {
 	/* out of a read, until staged_read_release(): memory that cannot fault */
 	struct iovec iov;
 	size_t got; /* less than asked for only at the end of the file */
+	uint32_t crc; /* staged_pread() of a durable file, in: CRC32C of the bytes before
+		       * these, out: with these */
 	/* private: set when it begins */
 	struct cache *cache;
 	void *priv, *mem; /* a buffer of the arena; the caller's memory */
@@ -175,8 +178,12 @@ struct staged_durable {
  * callback: later writes may have come since, and are not counted). */
 void staged_durable(const struct staged *sf, struct staged_durable *out);
 /* Was anything below the size that staged_durable() told last written again, zeroed or
- * cut off since? */
+ * cut off since?  (Or about to be: it says so from the moment that the request's turn has
+ * come.  After staged_open() all that is there counts as told.) */
 bool staged_rewritten(const struct staged *sf);
+/* Would a write, zero or truncate at `off` be the first of that kind?  Its bytes may reach
+ * the disk before it is answered: a record that must know is written before it begins. */
+bool staged_rewrites(const struct staged *sf, uint64_t off);
 /* The file of a record, which lies in the directory (its rows, if there are any of an
  * earlier daemon, are as good).  inl: the bytes of a small one as the record keeps them,
  * or NULL; copied; the file is made from them if it is not there or shorter, as after a
@@ -198,16 +205,18 @@ struct staging_scan {
 	void *user;
 	uint64_t *ids; /* out */
 	size_t n;
-	/* private */
-	struct staging *st;
-	struct pool_job job;
+	/* private: zeroed before its first use */
+	struct scan_job *job;
+	struct loop *loop;
+	struct deferred run;
 };
 void staging_scan(struct staging *st, struct staging_scan *sc);
 /* Its done is not called; ids are freed when the pool is through. */
 void staging_scan_abort(struct staging_scan *sc);
 /* Bytes of unpersisted content that is not in memory: with those in memory they may take
- * up to worker.page.store.pinned.file.capacity.limit.ratio of worker.page.store.size; a write to a durable
- * file that would go past it is -ENOSPC. */
+ * up to worker.page.store.pinned.file.capacity.limit.ratio of worker.page.store.size; a
+ * write to a durable file that would go past it is -ENOSPC.  (Parking and restoring move
+ * a file's bytes from one to the other until this is called again.) */
 void staging_parked(struct staging *st, uint64_t bytes);
 
 #endif

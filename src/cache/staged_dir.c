@@ -19,17 +19,22 @@ struct gone {
 	STAILQ_ENTRY(gone) link;
 	struct pool_job job;
 	const struct epoch *epoch;
-	char path[];
+	bool durable;
+	size_t len;
+	char path[]; /* and room for the suffix */
 };
 
-struct gone *gone_new(const struct staged *sf)
+struct gone *gone_new(const struct epoch *epoch, const char *path, bool durable)
 {
-	struct gone *g = calloc(1, sizeof(*g) + strlen(sf->path) + 1);
+	size_t len = strlen(path);
+	struct gone *g = calloc(1, sizeof(*g) + len + sizeof(STAGED_SUMS));
 
 	if (g == NULL)
 		return NULL;
-	g->epoch = sf->epoch;
-	memcpy(g->path, sf->path, strlen(sf->path) + 1);
+	g->epoch = epoch;
+	g->durable = durable;
+	g->len = len;
+	memcpy(g->path, path, len);
 	return g;
 }
 
@@ -38,13 +43,24 @@ void gone_add(struct staging *st, struct gone *g)
 	STAILQ_INSERT_TAIL(&st->gone, g, link);
 }
 
+static void remove_one(const char *path)
+{
+	if (unlink(path) != 0 && errno != ENOENT)
+		log_warn("staged file %s: remove: %s", path, strerror(errno));
+}
+
 static void gone_work(struct pool_job *job)
 {
 	struct gone *g = container_of(job, struct gone, job);
 
 	/* A successor may know it still. */
-	if (epoch_mine(g->epoch) && unlink(g->path) != 0 && errno != ENOENT)
-		log_warn("staged file %s: remove: %s", g->path, strerror(errno));
+	if (!epoch_mine(g->epoch))
+		return;
+	remove_one(g->path);
+	if (!g->durable)
+		return;
+	memcpy(g->path + g->len, STAGED_SUMS, sizeof(STAGED_SUMS));
+	remove_one(g->path);
 }
 
 static void gone_done(struct pool_job *job)
@@ -167,7 +183,8 @@ static int keep_rows(struct sweep *sw, struct statedb *db)
 	return err == -ENOENT ? 0 : err;
 }
 
-/* A staged file that nobody keeps: its name is the number in hex. */
+/* A staged file that nobody keeps: its name is the number in hex.  Durable ones are kept by
+ * records that we do not see. */
 static bool is_stray(const struct sweep *sw, const char *name)
 {
 	char again[20], *end;
@@ -178,7 +195,7 @@ static bool is_stray(const struct sweep *sw, const char *name)
 	if (errno != 0 || *end != '\0')
 		return false;
 	snprintf(again, sizeof(again), "%llx", (unsigned long long)id);
-	return strcmp(again, name) == 0 &&
+	return strcmp(again, name) == 0 && !durable_id(id) &&
 	       (sw->n == 0 ||
 		   bsearch(&id, sw->keep, sw->n, sizeof(id), by_number) == NULL);
 }

@@ -9,6 +9,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/checksum.h"
+#include "base/fault.h"
 #include "cache/staged_priv.h"
 
 int file_make_dirs(const char *dir)
@@ -34,37 +36,49 @@ int file_make_dirs(const char *dir)
 	return err;
 }
 
-static char *dir_of(const struct staged *sf)
+static char *dir_of(const char *path)
 {
-	return strndup(sf->path, (size_t)(strrchr(sf->path, '/') - sf->path));
+	return strndup(path, (size_t)(strrchr(path, '/') - path));
 }
 
-/* create: where nothing is in it yet. */
-static int file_open(struct staged *sf, bool create)
+int file_open_path(const char *path, bool create)
 {
-	int flags = O_RDWR | O_CLOEXEC | O_NOFOLLOW, err;
+	int flags = O_RDWR | O_CLOEXEC | O_NOFOLLOW | (create ? O_CREAT : 0), err;
+	int fd = open(path, flags, 0600);
 	char *dir;
 
-	if (sf->fd >= 0)
-		return 0;
-	create = create && sf->map.n == 0;
-	sf->fd = open(sf->path, flags | (create ? O_CREAT : 0), 0600);
-	if (sf->fd < 0 && errno == ENOENT && create) {
-		dir = dir_of(sf);
+	if (fd < 0 && errno == ENOENT && create) {
+		dir = dir_of(path);
 		err = dir == NULL ? -ENOMEM : file_make_dirs(dir);
 		free(dir);
 		if (err != 0)
 			return err;
-		sf->fd = open(sf->path, flags | O_CREAT, 0600);
+		fd = open(path, flags, 0600);
 	}
-	if (sf->fd < 0)
-		return errno == ENOENT && sf->map.n > 0 ? -EIO : -errno;
+	return fd < 0 ? -errno : fd;
+}
+
+int staged_file_open(struct staged *sf, bool create)
+{
+	int fd;
+
+	if (sf->fd >= 0)
+		return 0;
+	if (sf->durable)
+		return sums_open(sf, create);
+	create = create && sf->map.n == 0;
+	fd = file_open_path(sf->path, create);
+	if (fd < 0)
+		return fd == -ENOENT && sf->map.n > 0 ? -EIO : fd;
+	sf->fd = fd;
 	sf->new_name |= create;
 	return 0;
 }
 
-static int write_all(int fd, const unsigned char *p, size_t len, uint64_t off)
+int file_write(int fd, const void *data, size_t len, uint64_t off)
 {
+	const unsigned char *p = data;
+
 	while (len > 0) {
 		ssize_t n = pwrite(fd, p, len, (off_t)off);
 
@@ -79,8 +93,8 @@ static int write_all(int fd, const unsigned char *p, size_t len, uint64_t off)
 	return 0;
 }
 
-/* What a failed write left where nothing is said to be: the space is worth having. */
-static void give_back(struct staged *sf, uint64_t off, uint64_t end)
+/* The space is worth having. */
+void file_give_back(struct staged *sf, uint64_t off, uint64_t end)
 {
 	uint64_t from, to;
 
@@ -92,16 +106,47 @@ static void give_back(struct staged *sf, uint64_t off, uint64_t end)
 	}
 }
 
-static int work_write(struct staged_io *io)
+/* A change of a durable file failed under way. */
+static void undo(struct staged *sf, uint64_t off, uint64_t end)
 {
+	int err;
+
+	file_give_back(sf, off, end);
+	err = sums_redo(sf, off, end);
+	if (err != 0 && sf->broken == 0)
+		sf->broken = err;
+}
+
+static int durable_write(struct staged_io *io)
+{
+	uint64_t end = io->off + io->len;
 	struct staged *sf = io->sf;
-	int err = file_open(sf, true);
+	int err = sums_begin(sf, io->off, end);
 
 	if (err != 0)
 		return err;
-	err = write_all(sf->fd, io->data, io->len, io->off);
+	err = sums_data(sf, io->off, io->len, io->data);
+	if (err == 0)
+		err = FAULT("staged.write.data");
+	if (err == 0)
+		err = file_write(sf->fd, io->data, io->len, io->off);
 	if (err != 0)
-		give_back(sf, io->off, io->off + io->len);
+		undo(sf, io->off, end);
+	return err;
+}
+
+static int work_write(struct staged_io *io)
+{
+	struct staged *sf = io->sf;
+	int err = staged_file_open(sf, true);
+
+	if (err != 0)
+		return err;
+	if (sf->durable)
+		return durable_write(io);
+	err = file_write(sf->fd, io->data, io->len, io->off);
+	if (err != 0)
+		file_give_back(sf, io->off, io->off + io->len);
 	return err;
 }
 
@@ -111,7 +156,7 @@ static int work_chunk(struct staged_io *io)
 	const struct chunk *ch = container_of(io, struct chunk, io);
 	struct staged *sf = io->sf;
 	uint64_t at = io->off, end = at + io->len, from, to;
-	int err = file_open(sf, true);
+	int err = staged_file_open(sf, true);
 
 	for (; err == 0; at = to) {
 		uint64_t pos = ch->read.off;
@@ -124,42 +169,58 @@ static int work_chunk(struct staged_io *io)
 			uint64_t a = MAX(from, pos), b = MIN(to, pos + v->iov_len);
 
 			if (a < b)
-				err = write_all(sf->fd,
+				err = file_write(sf->fd,
 				    (const unsigned char *)v->iov_base + (a - pos), b - a, a);
 			pos += v->iov_len;
 		}
 	}
 	if (err != 0 && sf->fd >= 0)
-		give_back(sf, io->off, end);
+		file_give_back(sf, io->off, end);
 	return err;
 }
 
 /* Zeros are a hole, in a file that reaches so far: a file that is shorter than its map
  * has lost something. */
-static int work_zero(struct staged_io *io)
+static int zero(struct staged *sf, uint64_t off, uint64_t end)
 {
-	uint64_t end = io->off + io->len;
-	struct staged *sf = io->sf;
 	struct stat st;
-	int err;
 
-	if (io->keep_size)
-		end = MIN(end, sf->size);
-	err = file_open(sf, true);
-	if (err != 0)
-		return err;
-	if (fallocate(sf->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)io->off,
-		(off_t)(end - io->off)) != 0 || fstat(sf->fd, &st) != 0)
+	if (fallocate(sf->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)off,
+		(off_t)(end - off)) != 0 || fstat(sf->fd, &st) != 0)
 		return -errno;
 	if ((uint64_t)st.st_size < end && ftruncate(sf->fd, (off_t)end) != 0)
 		return -errno;
 	return 0;
 }
 
+static int work_zero(struct staged_io *io)
+{
+	uint64_t end = io->off + io->len;
+	struct staged *sf = io->sf;
+	int err;
+
+	if (io->keep_size)
+		end = MIN(end, sf->size);
+	err = staged_file_open(sf, true);
+	if (err != 0)
+		return err;
+	if (!sf->durable)
+		return zero(sf, io->off, end);
+	err = sums_begin(sf, io->off, end);
+	if (err != 0)
+		return err;
+	err = sums_zero(sf, io->off, end);
+	if (err == 0)
+		err = zero(sf, io->off, end);
+	if (err != 0)
+		undo(sf, io->off, end);
+	return err;
+}
+
 static int work_allocate(struct staged_io *io)
 {
 	struct staged *sf = io->sf;
-	int err = file_open(sf, true), rc;
+	int err = staged_file_open(sf, true), rc;
 
 	if (err != 0)
 		return err;
@@ -173,29 +234,48 @@ static int work_truncate(struct staged_io *io)
 {
 	struct staged *sf = io->sf;
 	struct stat st;
-	int err = file_open(sf, false);
+	int err = staged_file_open(sf, false);
 
 	if (err != 0)
 		return err == -ENOENT ? 0 : err;
 	if (fstat(sf->fd, &st) != 0)
 		return -errno;
-	if ((uint64_t)st.st_size > io->off && ftruncate(sf->fd, (off_t)io->off) != 0)
-		return -errno;
-	return 0;
+	if ((uint64_t)st.st_size <= io->off)
+		return 0;
+	if (sf->durable)
+		err = sums_cut(sf, io->off);
+	if (err == 0 && ftruncate(sf->fd, (off_t)io->off) != 0)
+		err = -errno;
+	/* What was to be gone may be there again, should the file grow. */
+	if (err != 0 && sf->durable && sf->broken == 0)
+		sf->broken = err;
+	return err;
 }
 
-static int sync_dir(struct staged *sf)
+static int sync_one_dir(const char *dir)
 {
-	char *dir = dir_of(sf);
-	int fd, err = 0;
+	int fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC), err = 0;
 
-	if (dir == NULL)
-		return -ENOMEM;
-	fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (fd < 0 || fsync(fd) != 0)
 		err = -errno;
 	if (fd >= 0)
 		close(fd);
+	return err;
+}
+
+int file_sync_dir(struct staged *sf)
+{
+	char *dir = dir_of(sf->path), *slash;
+	int err = dir == NULL ? -ENOMEM : sync_one_dir(dir);
+
+	/* Those above it may be as new, or not ours to open. */
+	while (err == 0 && !sf->dirs_safe && (slash = strrchr(dir, '/')) != NULL && dir[1] != '\0') {
+		slash[slash == dir] = '\0';
+		err = sync_one_dir(dir);
+		if (err == -EACCES || err == -EPERM)
+			err = 0;
+	}
+	sf->dirs_safe |= err == 0;
 	free(dir);
 	return err;
 }
@@ -204,16 +284,18 @@ static int work_sync(struct staged *sf)
 {
 	int err;
 
+	if (sf->durable)
+		return sums_sync(sf);
 	if (sf->fd < 0 && sf->map.n == 0)
 		return 0;
 	/* By whom it was made, and whether that is safe, is not known after a restart. */
 	if (sf->fd < 0)
 		sf->new_name = true;
-	err = file_open(sf, false);
+	err = staged_file_open(sf, false);
 	if (err == 0 && fdatasync(sf->fd) != 0)
 		err = -errno;
 	if (err == 0 && sf->new_name)
-		err = sync_dir(sf);
+		err = file_sync_dir(sf);
 	if (err == 0)
 		sf->new_name = false;
 	return err;
@@ -260,18 +342,34 @@ int staged_file_read(const struct staged *sf, uint64_t off, size_t len, void *me
 	return err;
 }
 
+static int read_durable(struct staged_io *io, void *mem)
+{
+	struct staged *sf = io->sf;
+	bool upload = io->kind == IO_PREAD;
+	int err = 0;
+
+	if (upload || sf->verify)
+		err = sums_check(sf, io->off, io->got, mem);
+	if (err == 0 && upload)
+		io->crc = checksum_crc32c_more(io->crc, mem, io->got);
+	return err;
+}
+
 static int work_read(struct staged_io *io)
 {
 	struct arena_buf *buf = io->priv;
 	struct staged *sf = io->sf;
-	int err = io->got == 0 ? 0 : file_open(sf, false);
+	void *mem;
+	int err = io->got == 0 ? 0 : staged_file_open(sf, false);
 
 	/* Nothing has been written yet: it may not have been made. */
 	if (err == -ENOENT && sf->map.n == 0)
 		err = 0;
 	if (err != 0 || io->got == 0)
 		return err;
-	return staged_file_read(sf, io->off, io->got, io->kind == IO_PREAD ? io->mem : buf->mem, 0);
+	mem = io->kind == IO_PREAD ? io->mem : buf->mem;
+	err = staged_file_read(sf, io->off, io->got, mem, 0);
+	return err == 0 && sf->durable ? read_durable(io, mem) : err;
 }
 
 void staged_file_work(struct pool_job *job)

@@ -143,7 +143,8 @@ static int chunk_apply(struct staged *sf, const struct chunk *ch)
 static void last_chunk(struct staged *sf)
 {
 	/* Should it have been deleted just before, this may have made it. */
-	struct gone *g = sf->deleted && sf->map.n == 0 ? gone_new(sf) : NULL;
+	struct gone *g = sf->deleted && sf->map.n == 0 ? gone_new(sf->epoch, sf->path, false)
+							 : NULL;
 
 	if (g != NULL)
 		gone_submit(sf->pool, g);

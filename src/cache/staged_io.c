@@ -178,6 +178,8 @@ static void job_done(struct pool_job *job)
 	struct staged *sf = sf_of(io);
 	int err = job->result;
 
+	if (sf->durable)
+		err = durable_ended(io, err);
 	if (err != 0 && sf->st != NULL)
 		staged_error(sf->st, sf, verbs[io->kind], err);
 	else if (sf->st != NULL && io->kind == IO_WRITE)
@@ -213,6 +215,7 @@ static int truncate_rows(struct staged_io *io)
 
 	if (io->off >= sf->size)
 		return grow(sf, io->off);
+	durable_changes(sf, io->off);
 	err = ext_cut(sf, io->off);
 	if (err != 0)
 		return err;
@@ -281,7 +284,10 @@ static enum turn begin(struct staged_io *io)
 		}
 		/* fall through */
 	case IO_WRITE:
+	case IO_ALLOCATE:
 		io->err = map_reserve(&io->sf->map);
+		if (io->err == 0 && io->sf->durable)
+			io->err = durable_reserve(io);
 		return io->err == 0 ? TURN_POOL : TURN_DONE;
 	default:
 		return TURN_POOL;
@@ -291,7 +297,7 @@ static enum turn begin(struct staged_io *io)
 /* A file of an earlier mount may have the name, and is about to be removed. */
 static bool held_by_sweep(const struct staged *sf, const struct staged_io *io)
 {
-	return sf->st->sweep != NULL && sf->fd < 0 && sf->map.n == 0 &&
+	return sf->st->sweep != NULL && !sf->durable && sf->fd < 0 && sf->map.n == 0 &&
 	       (io->kind == IO_WRITE || io->kind == IO_ZERO || io->kind == IO_ALLOCATE ||
 		   io->kind == IO_CHUNK);
 }

@@ -6,7 +6,8 @@
  *	staged_rows.c	rows, both together
  *	staged_io.c	requests, one by one	staged_read.c	reads
  *	staged_fill.c	bytes of the base	staged_file.c	what the pool does
- *	staged_dir.c	files that go
+ *	staged_dir.c	files that go		staged_durable.c durable files
+ *	staged_sums.c	their checksums		staged_scan.c	which there are
  *
  * Requests of one file that touch the local file form a queue; the first is the one
  * that runs.  Only the end of that one changes the list of extents, so what runs in the
@@ -29,6 +30,7 @@
 #include "reactor/statedb.h"
 
 #define EXT_HEIGHT 12
+#define STAGED_SUMS ".sum"
 
 /* One node of a skip list. */
 struct ext {
@@ -91,8 +93,13 @@ struct staging {
 	uint64_t *prune;	  /* ids whose heads are gone and whose extents are left */
 	size_t nprune, prune_cap;
 	struct sweep *sweep;	  /* runs: files must not be made */
+	LIST_HEAD(, scan_job) scans;
 	unsigned nfiles;
 	uint64_t bytes, dirty;
+	/* of durable files: not in the storage, about to be written, not in memory */
+	uint64_t pinned, reserved, parked;
+	uint64_t mismatches;
+	bool dirs_safe; /* the directory's own name is on the disk */
 	char error[256];
 };
 
@@ -132,7 +139,24 @@ struct staged {
 	TAILQ_ENTRY(staged) commit_link;
 	int fd;	      /* the pool's while one runs */
 	bool new_name; /* the directory is to be synced */
+	bool dirs_safe;
 	bool deleted;
+
+	/* A durable one.  The pool's while a request runs: sum_fd to syncing. */
+	bool durable;
+	char *sum_path;
+	int sum_fd;
+	enum { PREP_NONE, PREP_RECOVER, PREP_RESTORE } prep; /* to be done when it is opened */
+	unsigned char *inl; /* all of it, for PREP_RESTORE, or NULL */
+	size_t inl_len;
+	bool verify;	  /* reads compare sums */
+	bool rewriting;	  /* and mend them */
+	int broken;	  /* what can never be made safe any more */
+	uint64_t bad_off; /* of the last -EBADMSG */
+	struct staged_durable syncing;
+	struct staged_durable safe;
+	uint64_t told; /* below it nothing may change unseen */
+	bool rewritten;
 };
 
 /* --- staged_map.c.  The list alone. */
@@ -172,6 +196,7 @@ int staged_rows_stray(struct statedb *db, uint64_t id, uint64_t *stray);
 void staged_error(struct staging *st, const struct staged *sf, const char *what, int err);
 struct staged *sf_new(struct staging *st, uint64_t id, struct blob *base);
 void sf_free(struct staged *sf);
+int sf_load(struct staged *sf); /* from its rows */
 /* Next part of [off, end) that is not in the file: *from == end: none. */
 void sf_gap(const struct staged *sf, uint64_t off, uint64_t end, uint64_t *from, uint64_t *to);
 
@@ -202,13 +227,52 @@ void fill_end_all(struct staged *sf);	   /* no request runs any more */
 /* --- staged_file.c.  In the pool. */
 void staged_file_work(struct pool_job *job);
 int file_make_dirs(const char *dir);
+int file_open_path(const char *path, bool create); /* a descriptor or negative errno */
+/* create: where nothing is in it yet. */
+int staged_file_open(struct staged *sf, bool create);
+int file_write(int fd, const void *data, size_t len, uint64_t off);
+/* What a failed write left in [off, end) where nothing is said to be goes. */
+void file_give_back(struct staged *sf, uint64_t off, uint64_t end);
+int file_sync_dir(struct staged *sf);
 /* Bytes of [off, off+len) that are there, zeros elsewhere; flags: RWF_NOWAIT. */
 int staged_file_read(const struct staged *sf, uint64_t off, size_t len, void *mem, int flags);
+
+/* --- staged_sums.c.  In the pool; of a durable file that is open, but for the first. */
+int sums_open(struct staged *sf, bool create); /* the file, too */
+void sums_close(struct staged *sf);
+/* [off, off+len) as it was read into `mem`: 0 or -EBADMSG. */
+int sums_check(struct staged *sf, uint64_t off, size_t len, void *mem);
+/* [off, end) is about to be changed: before any of the next ones. */
+int sums_begin(struct staged *sf, uint64_t off, uint64_t end);
+int sums_data(struct staged *sf, uint64_t off, size_t len, const void *data);
+int sums_zero(struct staged *sf, uint64_t off, uint64_t end);
+int sums_cut(struct staged *sf, uint64_t size); /* the map has been cut already */
+/* Anew from the bytes, after a change that failed. */
+int sums_redo(struct staged *sf, uint64_t off, uint64_t end);
+/* Opens it if need be; sets `syncing`. */
+int sums_sync(struct staged *sf);
+
+/* --- staged_durable.c */
+/* Does the id belong to one? */
+static inline bool durable_id(uint64_t id)
+{
+	return (id & STAGED_DURABLE_BIT) != 0;
+}
+/* Room for what the request will add: 0 or -ENOSPC; held until durable_ended(). */
+int durable_reserve(struct staged_io *io);
+/* The pool is through with it: the error that it has now. */
+int durable_ended(struct staged_io *io, int err);
+/* [off, ...) will not be any more what it was. */
+void durable_changes(struct staged *sf, uint64_t off);
+
+/* --- staged_scan.c */
+struct scan_job;
+void scan_leave_all(struct staging *st);
 
 /* --- staged_dir.c */
 /* After this turn's commit: unlinks the file. */
 struct gone;
-struct gone *gone_new(const struct staged *sf);
+struct gone *gone_new(const struct epoch *epoch, const char *path, bool durable);
 void gone_add(struct staging *st, struct gone *g);
 void gone_submit(struct pool *pl, struct gone *g);
 void gone_run(struct staging *st, bool lost);

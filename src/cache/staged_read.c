@@ -56,7 +56,7 @@ bool staged_read_try(struct staged_io *io)
 	io->got = clip(io);
 	if (io->got == 0)
 		return TAILQ_EMPTY(&sf->queue);
-	if (!TAILQ_EMPTY(&sf->queue) || missing(io, io->got) ||
+	if (!TAILQ_EMPTY(&sf->queue) || sf->verify || missing(io, io->got) ||
 	    !TAILQ_EMPTY(&io->cache->mem_wait))
 		goto later;
 	io->priv = arena_get(io->cache->arena, kind_of(io));

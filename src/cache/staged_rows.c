@@ -22,6 +22,16 @@ struct head_row {
 	uint8_t format, pad[7];
 	uint64_t size, limit, clean, changed;
 };
+/* Of a durable file. */
+struct durable_row {
+	struct head_row head;
+	uint64_t safe_size;
+	uint32_t safe_tail;
+	uint8_t flags, pad[3];
+};
+#define ROW_VERIFY 1u
+#define ROW_REWRITING 2u
+#define ROW_BROKEN 4u
 struct ext_row {
 	uint8_t format, pad[7];
 	uint64_t end, gen;
@@ -29,7 +39,8 @@ struct ext_row {
 struct ext_key {
 	uint64_t id, start; /* big-endian */
 };
-_Static_assert(sizeof(struct head_row) == 40 && sizeof(struct ext_row) == 24 &&
+_Static_assert(sizeof(struct head_row) == 40 && sizeof(struct durable_row) == 56 &&
+	       sizeof(struct ext_row) == 24 &&
 	       sizeof(struct ext_key) == 16, "rows outlive the program that wrote them");
 
 static struct ext_key key_of(const struct staged *sf, uint64_t start)
@@ -58,13 +69,19 @@ static int row_del(struct staged *sf, uint64_t start)
 static int head_put(struct staged *sf)
 {
 	uint64_t id = htobe64(sf->id);
-	struct head_row row = {.format = ROW_FORMAT,
-	    .size = sf->size,
-	    .limit = sf->limit,
-	    .clean = sf->clean,
-	    .changed = sf->changed};
+	struct durable_row row = {.head = {.format = ROW_FORMAT,
+				      .size = sf->size,
+				      .limit = sf->limit,
+				      .clean = sf->clean,
+				      .changed = sf->changed},
+	    .safe_size = sf->safe.size,
+	    .safe_tail = sf->safe.tail_crc};
 
-	return statedb_put(sf->st->db, STATEDB_STAGED, &id, sizeof(id), &row, sizeof(row));
+	row.flags = (uint8_t)((sf->verify ? ROW_VERIFY : 0) |
+			      (sf->rewriting ? ROW_REWRITING : 0) |
+			      (sf->broken != 0 ? ROW_BROKEN : 0));
+	return statedb_put(sf->st->db, STATEDB_STAGED, &id, sizeof(id), &row,
+	    sf->durable ? sizeof(row) : sizeof(row.head));
 }
 
 /* The first extent's row at or after `start`: -ENOENT. */
@@ -248,29 +265,44 @@ static int load_one(struct staged *sf, uint64_t start, uint64_t end, uint64_t ge
 	return 0;
 }
 
+static int load_head(struct staged *sf)
+{
+	uint64_t id = htobe64(sf->id);
+	struct durable_row row = {.flags = 0};
+	const struct head_row *head = &row.head;
+	struct statedb_val v;
+	int err = statedb_get(sf->st->db, STATEDB_STAGED, &id, sizeof(id), &v);
+
+	if (err != 0)
+		return err;
+	if (v.len != (sf->durable ? sizeof(row) : sizeof(*head)))
+		return -EPROTO;
+	memcpy(&row, v.data, v.len);
+	if (head->format != ROW_FORMAT || head->size > INT64_MAX)
+		return -EPROTO;
+	sf->size = head->size;
+	sf->limit = head->limit;
+	sf->clean = sf->sending = head->clean;
+	sf->changed = head->changed;
+	sf->gen = MAX(head->clean, head->changed);
+	sf->safe = (struct staged_durable){.size = row.safe_size, .tail_crc = row.safe_tail};
+	sf->verify = (row.flags & ROW_VERIFY) != 0;
+	sf->rewriting = (row.flags & ROW_REWRITING) != 0;
+	sf->broken = (row.flags & ROW_BROKEN) != 0 ? -EIO : 0;
+	return 0;
+}
+
 int staged_rows_load(struct staged *sf)
 {
-	uint64_t id = htobe64(sf->id), at = 0, start;
-	struct statedb_val v;
-	struct head_row head;
+	uint64_t at = 0, start;
 	struct ext_row row;
 	int err;
 
 	if (sf->st->db == NULL)
 		return -ESTALE;
-	err = statedb_get(sf->st->db, STATEDB_STAGED, &id, sizeof(id), &v);
+	err = load_head(sf);
 	if (err != 0)
 		return err;
-	if (v.len != sizeof(head))
-		return -EPROTO;
-	memcpy(&head, v.data, sizeof(head));
-	if (head.format != ROW_FORMAT || head.size > INT64_MAX)
-		return -EPROTO;
-	sf->size = head.size;
-	sf->limit = head.limit;
-	sf->clean = sf->sending = head.clean;
-	sf->changed = head.changed;
-	sf->gen = MAX(head.clean, head.changed);
 	while ((err = row_seek(sf, at, &start, &row)) == 0) {
 		err = load_one(sf, start, row.end, row.gen);
 		if (err != 0)
@@ -309,6 +341,8 @@ void ext_account(struct staged *sf, const struct ext *x, uint64_t start, uint64_
 	if (kind == STAGED_CLEAN)
 		return;
 	sf->st->dirty += n;
+	if (sf->durable)
+		sf->st->pinned += n;
 	if (kind == STAGED_DIRTY)
 		sf->dirty_bytes += n;
 	else

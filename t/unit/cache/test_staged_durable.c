@@ -1,0 +1,551 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <criterion/criterion.h>
+
+#include "../../lib/nth_fault.h"
+#include "base/checksum.h"
+#include "base/fault.h"
+#include "staged_rig.h"
+
+#define ID (STAGED_DURABLE_BIT | 0x1234)
+#define MOST (256 * 1024)
+
+static struct staged_rig s;
+static struct staged *sf;
+static unsigned char data[MOST], model[MOST], mem[MOST];
+
+static void setup(void)
+{
+	srig_init(&s);
+	for (size_t i = 0; i < MOST; i++)
+		data[i] = (unsigned char)(1 + i % 251);
+	memset(model, 0, sizeof(model));
+	sf = srig_create(&s, ID, NULL);
+}
+
+static void teardown(void)
+{
+	cr_assert_eq(fault_init("", &(struct errtext){0}), 0);
+	if (sf != NULL)
+		staged_close(&sf);
+	srig_fini(&s);
+}
+
+TestSuite(staged_durable, .init = setup, .fini = teardown);
+
+static void path_of(char *buf, size_t len, bool sums)
+{
+	snprintf(buf, len, "%s/%llx%s", s.dir, (unsigned long long)ID, sums ? STAGED_SUMS : "");
+}
+
+static bool there(bool sums)
+{
+	char path[160];
+
+	path_of(path, sizeof(path), sums);
+	return access(path, F_OK) == 0;
+}
+
+static int write_at(uint64_t off, uint64_t len)
+{
+	int err = srig_do(&s, sf, staged_write, off, len, data);
+
+	if (err == 0)
+		memcpy(model + off, data, len);
+	return err;
+}
+
+static int verb(srig_verb v, uint64_t off, uint64_t len)
+{
+	return srig_do(&s, sf, v, off, len, NULL);
+}
+
+struct pread {
+	struct staged_io io;
+	bool done;
+	int err;
+};
+
+static void pread_done(struct staged_io *io, int err)
+{
+	struct pread *p = container_of(io, struct pread, io);
+
+	p->done = true;
+	p->err = err;
+}
+
+static bool is_done(void *arg)
+{
+	return ((struct pread *)arg)->done;
+}
+
+/* As an upload reads: all of it, and its checksum. */
+static int upload_read(uint32_t *crc)
+{
+	struct pread p = {.io = {.sf = sf, .len = MOST, .done = pread_done}};
+
+	staged_pread(&p.io, mem);
+	cr_assert(rig_until(&s.g, is_done, &p));
+	if (crc != NULL)
+		*crc = p.io.crc;
+	if (p.err == 0 && p.io.got != staged_size(sf))
+		return -ERANGE;
+	return p.err;
+}
+
+static void is_model(void)
+{
+	uint64_t size = staged_size(sf);
+	uint32_t crc = 0;
+	int err = upload_read(&crc);
+
+	cr_assert_eq(err, 0, "error %d", err);
+	cr_assert_eq(memcmp(mem, model, size), 0);
+	cr_assert_eq(crc, checksum_crc32c(model, size));
+}
+
+static struct staged_durable synced(void)
+{
+	struct staged_durable d;
+
+	cr_assert_eq(verb(staged_sync, 0, 0), 0);
+	staged_durable(sf, &d);
+	return d;
+}
+
+/* As after a power loss: the files and what the record says. */
+static void restore(const struct staged_durable *d, const void *inl, bool rewriting)
+{
+	if (sf != NULL)
+		cr_assert_eq(staged_park(&sf), 0);
+	srig_commit(&s);
+	cr_assert_eq(staged_restore(s.st, ID, d, inl, inl != NULL ? d->size : 0, rewriting, &sf),
+	    0);
+}
+
+static void flip(bool sums, off_t at)
+{
+	char path[160];
+	unsigned char c;
+	int fd;
+
+	path_of(path, sizeof(path), sums);
+	fd = open(path, O_RDWR | O_CLOEXEC);
+	cr_assert_geq(fd, 0);
+	cr_assert_eq(pread(fd, &c, 1, at), 1);
+	c ^= 0x20;
+	cr_assert_eq(pwrite(fd, &c, 1, at), 1);
+	close(fd);
+}
+
+static void fault(const char *spec)
+{
+	struct errtext et;
+
+	cr_assert_eq(fault_init(spec, &et), 0, "%s", et.s);
+}
+
+static uint64_t mismatches(void)
+{
+	struct staging_status st;
+
+	staging_status(s.st, &st);
+	return st.mismatches;
+}
+
+Test(staged_durable, what_is_read_for_an_upload_is_what_was_written)
+{
+	const uint64_t places[] = {0, 4096, 100, 5000, 8191, 12288, 70000, 65536, 3, 120000};
+
+	for (size_t i = 0; i < ARRAY_LEN(places); i++) {
+		cr_assert_eq(write_at(places[i], 1 + i * 1999), 0);
+		is_model();
+	}
+	cr_assert_eq(srig_zero(&s, sf, 5000, 30000, true), 0);
+	memset(model + 5000, 0, 30000);
+	is_model();
+	cr_assert_eq(srig_zero(&s, sf, 70001, 17, false), 0);
+	memset(model + 70001, 0, 17);
+	is_model();
+	cr_assert_eq(verb(staged_truncate, 66001, 0), 0);
+	memset(model + 66001, 0, MOST - 66001);
+	is_model();
+	cr_assert_eq(verb(staged_truncate, 90000, 0), 0);
+	is_model();
+	cr_assert_eq(verb(staged_allocate, 80000, 50000), 0);
+	is_model();
+	cr_assert_eq(write_at(130001, 9), 0);
+	is_model();
+	cr_assert_eq(mismatches(), 0);
+}
+
+Test(staged_durable, a_synced_file_is_there_again)
+{
+	struct staged_durable d;
+	static const size_t sizes[] = {0, 1, 4095, 4096, 4097, 100000};
+
+	for (size_t i = 0; i < ARRAY_LEN(sizes); i++) {
+		cr_assert_eq(verb(staged_truncate, 0, 0), 0);
+		memset(model, 0, sizeof(model));
+		if (sizes[i] > 0)
+			cr_assert_eq(write_at(0, sizes[i]), 0);
+		d = synced();
+		cr_assert_eq(d.size, sizes[i]);
+		cr_assert_eq(d.tail_crc != 0, sizes[i] % 4096 != 0);
+		restore(&d, NULL, false);
+		cr_assert_eq(staged_size(sf), sizes[i]);
+		cr_assert(staged_dirty(sf));
+		is_model();
+		cr_assert_eq(srig_check(&s, sf, 0, model, sizes[i]), 0);
+		staged_close(&sf);
+		srig_restart(&s);
+		sf = srig_open(&s, ID, NULL);
+		is_model();
+	}
+}
+
+Test(staged_durable, what_was_appended_later_does_not_harm)
+{
+	struct staged_durable d;
+
+	cr_assert_eq(write_at(0, 10000), 0);
+	d = synced();
+	cr_assert(!staged_rewrites(sf, 10000));
+	cr_assert_eq(srig_do(&s, sf, staged_write, 10000, 9000, data), 0);
+	cr_assert(!staged_rewritten(sf));
+	restore(&d, NULL, false);
+	cr_assert_eq(staged_size(sf), 10000);
+	is_model();
+	cr_assert_eq(srig_check(&s, sf, 8000, model + 8000, 2000), 0);
+}
+
+Test(staged_durable, rewriting_is_told)
+{
+	cr_assert_eq(write_at(0, 10000), 0);
+	cr_assert(!staged_rewritten(sf));
+	synced();
+	cr_assert(staged_rewrites(sf, 9999));
+	cr_assert_eq(write_at(9999, 1), 0);
+	cr_assert(staged_rewritten(sf));
+	synced();
+	cr_assert(!staged_rewritten(sf));
+	cr_assert_eq(verb(staged_truncate, 9999, 0), 0);
+	cr_assert(staged_rewritten(sf));
+	synced();
+	cr_assert_eq(srig_zero(&s, sf, 20, 1, true), 0);
+	cr_assert(staged_rewritten(sf));
+	synced();
+	srig_commit(&s);
+	staged_close(&sf);
+	srig_restart(&s);
+	sf = srig_open(&s, ID, NULL);
+	cr_assert(!staged_rewritten(sf));
+	cr_assert(staged_rewrites(sf, 9000));
+}
+
+Test(staged_durable, a_half_rewritten_file_is_what_it_is)
+{
+	struct staged_durable d;
+
+	cr_assert_eq(write_at(0, 40000), 0);
+	d = synced();
+	flip(false, 5000);
+	flip(false, 39999);
+	model[5000] ^= 0x20;
+	model[39999] ^= 0x20;
+	restore(&d, NULL, true);
+	is_model();
+	cr_assert_eq(mismatches(), 0);
+	d = synced();
+	restore(&d, NULL, false);
+	is_model();
+}
+
+Test(staged_durable, a_changed_bit_is_found)
+{
+	static const struct {
+		bool sums;
+		off_t at;
+	} bits[] = {{false, 0}, {false, 20000}, {false, 39999}, {true, 64}, {true, 64 + 4 * 5}};
+	struct staged_durable d;
+	uint64_t n = 0;
+
+	cr_assert_eq(write_at(0, 40000), 0);
+	d = synced();
+	for (size_t i = 0; i < ARRAY_LEN(bits); i++) {
+		flip(bits[i].sums, bits[i].at);
+		cr_assert_eq(upload_read(NULL), -EBADMSG);
+		cr_assert_eq(mismatches(), ++n);
+		restore(&d, NULL, false);
+		cr_assert_eq(srig_do(&s, sf, staged_read, 0, 40000, NULL), -EBADMSG);
+		n++;
+		flip(bits[i].sums, bits[i].at);
+		restore(&d, NULL, false);
+		is_model();
+	}
+	cr_assert_eq(rig_counter(&s.g, CTR_STAGED_CHECKSUM_ERRORS), n);
+}
+
+Test(staged_durable, the_records_tail_sum_counts)
+{
+	struct staged_durable d;
+
+	cr_assert_eq(write_at(0, 10000), 0);
+	d = synced();
+	d.tail_crc ^= 4;
+	restore(&d, NULL, false);
+	cr_assert_eq(upload_read(NULL), -EBADMSG);
+	cr_assert_eq(srig_check(&s, sf, 0, model, 8192), 0);
+}
+
+Test(staged_durable, lost_files_say_so)
+{
+	struct staged_durable d;
+	char path[160];
+
+	cr_assert_eq(write_at(0, 10000), 0);
+	d = synced();
+	path_of(path, sizeof(path), false);
+	cr_assert_eq(truncate(path, 9999), 0);
+	restore(&d, NULL, false);
+	cr_assert_eq(upload_read(NULL), -EIO);
+	cr_assert_eq(unlink(path), 0);
+	restore(&d, NULL, false);
+	cr_assert_eq(upload_read(NULL), -EIO);
+	cr_assert(!there(false), "it was made again, empty");
+	d.size = 0;
+	d.tail_crc = 0;
+	restore(&d, NULL, false);
+	cr_assert_eq(upload_read(NULL), 0);
+}
+
+Test(staged_durable, bytes_of_the_record_make_it_again)
+{
+	static const size_t sizes[] = {1, 4096, 10000, 65536};
+	struct staged_durable d = {0};
+	char path[160];
+
+	for (size_t i = 0; i < ARRAY_LEN(sizes); i++) {
+		d.size = sizes[i];
+		memset(model, 0, sizeof(model));
+		memcpy(model, data, sizes[i]);
+		for (unsigned how = 0; how < 4; how++) {
+			if (sf != NULL)
+				cr_assert_eq(staged_park(&sf), 0);
+			path_of(path, sizeof(path), false);
+			if (how == 1)
+				cr_assert_eq(unlink(path), 0);
+			if (how == 2)
+				cr_assert_eq(truncate(path, (off_t)sizes[i] / 2), 0);
+			path_of(path, sizeof(path), true);
+			if (how == 3)
+				cr_assert_eq(truncate(path, 0), 0);
+			restore(&d, model, false);
+			is_model();
+		}
+	}
+}
+
+Test(staged_durable, parked_it_leaves_no_row)
+{
+	struct staged_durable d;
+
+	for (unsigned i = 0; i < 40; i++)
+		cr_assert_eq(write_at(i * 6000, 100), 0);
+	d = synced();
+	cr_assert_eq(staged_park(&sf), 0);
+	cr_assert_eq(statedb_count(s.db, STATEDB_STAGED), 0);
+	rig_settle(&s.g);
+	srig_commit(&s);
+	rig_settle(&s.g);
+	cr_assert_eq(srig_rows(&s), 0);
+	cr_assert(there(false) && there(true));
+	restore(&d, NULL, false);
+	is_model();
+	cr_assert_eq(srig_rows(&s), 1);
+	cr_assert_eq(staged_delete(&sf), 0);
+	srig_commit(&s);
+	rig_settle(&s.g);
+	cr_assert(!there(false) && !there(true));
+}
+
+/* --- Room */
+
+static struct staging_status status(void)
+{
+	struct staging_status st;
+
+	staging_status(s.st, &st);
+	return st;
+}
+
+Test(staged_durable, pinned_room_ends_and_comes_back)
+{
+	struct staged_durable d;
+
+	rig_set(&s.g, "worker.page.store.size", "64MiB");
+	rig_set(&s.g, "worker.page.store.pinned.file.capacity.limit.ratio", "0.5");
+	staging_parked(s.st, 32 * MIB - 20000);
+	cr_assert_eq(write_at(0, 16000), 0);
+	cr_assert_eq(status().durable, 16000);
+	cr_assert_eq(write_at(12000, 8001), -ENOSPC);
+	cr_assert_eq(verb(staged_allocate, 12000, 8001), -ENOSPC);
+	cr_assert_eq(write_at(12000, 8000), 0, "what is there counts once");
+	cr_assert_eq(write_at(0, 20000), 0);
+	cr_assert_eq(write_at(20000, 1), -ENOSPC);
+	is_model();
+	cr_assert_eq(verb(staged_truncate, 19999, 0), 0);
+	cr_assert_eq(write_at(30000, 1), 0);
+	d = synced();
+	cr_assert_eq(staged_park(&sf), 0);
+	cr_assert_eq(status().durable, 0);
+	sf = srig_create(&s, ID + 1, NULL);
+	cr_assert_eq(srig_do(&s, sf, staged_write, 0, 1, data), -ENOSPC);
+	staging_parked(s.st, 0);
+	cr_assert_eq(srig_do(&s, sf, staged_write, 0, 1, data), 0);
+	cr_assert_eq(staged_delete(&sf), 0);
+	cr_assert_eq(staged_restore(s.st, ID, &d, NULL, 0, false, &sf), 0);
+	cr_assert_eq(status().durable, d.size);
+	staged_sending(sf);
+	cr_assert_eq(status().durable, d.size);
+	cr_assert_eq(staged_uploaded(sf, NULL, d.size), 0);
+	cr_assert_eq(status().durable, 0);
+}
+
+/* --- Which there are */
+
+struct scan {
+	struct staging_scan sc;
+	bool done;
+	int err;
+};
+
+static void scan_done(struct staging_scan *sc, int err)
+{
+	struct scan *x = container_of(sc, struct scan, sc);
+
+	x->done = true;
+	x->err = err;
+}
+
+static bool scan_is_done(void *arg)
+{
+	return ((struct scan *)arg)->done;
+}
+
+static size_t scan(uint64_t age, uint64_t *first)
+{
+	struct scan x = {.sc = {.age_ns = age, .done = scan_done}};
+	size_t n;
+
+	staging_scan(s.st, &x.sc);
+	cr_assert(!x.done);
+	cr_assert(rig_until(&s.g, scan_is_done, &x));
+	cr_assert_eq(x.err, 0);
+	n = x.sc.n;
+	*first = n > 0 ? x.sc.ids[0] : 0;
+	free(x.sc.ids);
+	return n;
+}
+
+static void settle_clock(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_REALTIME, &now);
+	s.g.clock.wall_ns = ((uint64_t)now.tv_sec + 100) * NS_PER_S;
+}
+
+Test(staged_durable, a_scan_finds_what_nobody_has)
+{
+	struct staged *plain = srig_create(&s, 7, NULL);
+	uint64_t id;
+
+	settle_clock();
+	cr_assert_eq(scan(0, &id), 0);
+	cr_assert_eq(srig_do(&s, plain, staged_write, 0, 100, data), 0);
+	cr_assert_eq(write_at(0, 100), 0);
+	cr_assert_eq(scan(0, &id), 0, "it is in memory");
+	staged_close(&sf);
+	cr_assert_eq(scan(0, &id), 0, "it has rows");
+	sf = srig_open(&s, ID, NULL);
+	cr_assert_eq(staged_park(&sf), 0);
+	cr_assert_eq(scan(1000 * NS_PER_S, &id), 0, "it is young");
+	cr_assert_eq(scan(50 * NS_PER_S, &id), 1);
+	cr_assert_eq(id, ID);
+	staging_sweep(s.st, NULL, 0);
+	rig_settle(&s.g);
+	cr_assert(there(false) && there(true), "swept away");
+	staging_discard(s.st, ID);
+	rig_settle(&s.g);
+	cr_assert(!there(false) && !there(true));
+	cr_assert_eq(scan(0, &id), 0);
+	staged_close(&plain);
+}
+
+Test(staged_durable, a_scan_may_be_left)
+{
+	struct scan x = {.sc = {.done = scan_done}};
+
+	cr_assert_eq(write_at(0, 100), 0);
+	staging_scan(s.st, &x.sc);
+	staging_scan_abort(&x.sc);
+	staging_scan(s.st, &x.sc);
+	rig_settle(&s.g);
+	cr_assert(x.done);
+	free(x.sc.ids);
+	staging_scan_abort(&x.sc);
+}
+
+/* --- Faults */
+
+Test(staged_durable, what_a_sync_lost_stays_lost)
+{
+	static const char *const points[] = {"staged.sync.data=errno:5@1",
+	    "staged.sync.sums=errno:5@1", "staged.sync.dir=errno:5@1"};
+
+	for (size_t i = 0; i < ARRAY_LEN(points); i++) {
+		fault(points[i]);
+		cr_assert_eq(write_at(0, 100), 0);
+		cr_assert_eq(verb(staged_sync, 0, 0), -EIO);
+		cr_assert_eq(verb(staged_sync, 0, 0), -EIO);
+		cr_assert_eq(write_at(0, 100), 0);
+		cr_assert_eq(verb(staged_sync, 0, 0), -EIO);
+		is_model();
+		staged_close(&sf);
+		srig_restart(&s);
+		sf = srig_open(&s, ID, NULL);
+		cr_assert_eq(verb(staged_sync, 0, 0), -EIO);
+		is_model();
+		cr_assert_eq(staged_delete(&sf), 0);
+		srig_commit(&s);
+		rig_settle(&s.g);
+		sf = srig_create(&s, ID, NULL);
+	}
+}
+
+Test(staged_durable, a_write_that_fails_leaves_sums_that_agree)
+{
+	static const char *const points[] = {"staged.write.data=errno:28",
+	    "staged.sums.write=errno:28"};
+
+	cr_assert_eq(write_at(100, 20000), 0);
+	for (size_t i = 0; i < ARRAY_LEN(points); i++) {
+		fault(points[i]);
+		cr_assert_eq(srig_do(&s, sf, staged_write, 3000, 30000, data + 7), -ENOSPC);
+		cr_assert_eq(srig_zero(&s, sf, 3000, 30000, false), i == 0 ? 0 : -ENOSPC);
+		if (i == 0)
+			memset(model + 3000, 0, 30000);
+		fault("");
+		is_model();
+		cr_assert_eq(verb(staged_sync, 0, 0), 0);
+	}
+}
