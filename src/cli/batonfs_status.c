@@ -68,6 +68,23 @@ static void print_cache(const struct json *v)
 	    cli_size(json_get_u64(cache, "memory_limit_bytes", 0), all, sizeof(all)));
 }
 
+static void print_deletions(const struct json *w)
+{
+	uint64_t pending = json_get_u64(w, "deletions_pending", 0);
+	uint64_t refused = json_get_u64(w, "deletions_refused", 0);
+	const char *error = json_get_text(w, "deletions_error", "");
+	char names[40];
+
+	if (pending > 0)
+		row("Deletions", "%s not deleted in the storage yet",
+		    count(pending, "name", "names", names, sizeof(names)));
+	if (error[0] != '\0')
+		row("", "last error: %s", error);
+	if (refused > 0)
+		row("Warning", "%s deleted here came back: the storage did not delete it",
+		    count(refused, "name", "names", names, sizeof(names)));
+}
+
 static void print_writing(const struct json *v)
 {
 	const struct json *w = json_get(v, "writing"), *meta = json_get(v, "metadata");
@@ -94,6 +111,7 @@ static void print_writing(const struct json *v)
 	error = json_get_text(w, "error", "");
 	if (error[0] != '\0')
 		row("", "last error: %s", error);
+	print_deletions(w);
 	if (queue > 0)
 		row("Persist", "%s not in the storage yet",
 		    count(queue, "file", "files", files, sizeof(files)));

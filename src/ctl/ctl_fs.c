@@ -120,6 +120,8 @@ static enum task_next st_ask(struct task *t)
 
 	if (rc == 0)
 		rc = fs_resolve(st->cmd->d->fs, st->nspath, &u, &st->rq.path);
+	if (rc == 0 && fs_deleted(st->cmd->d->fs, st->nspath))
+		rc = -ENOENT;
 	if (rc != 0) {
 		task_fail(t, rc);
 		return task_goto(t, ST_ANSWER);

@@ -107,6 +107,8 @@ static enum task_next ls_stat(struct task *t)
 
 	if (rc == 0)
 		rc = fs_resolve(ls->cmd->d->fs, ls->nspath, &u, &ls->stat.path);
+	if (rc == 0 && fs_deleted(ls->cmd->d->fs, ls->nspath))
+		rc = -ENOENT;
 	if (rc != 0)
 		return ls_fail(ls, rc);
 	ls->stat.req.user = ls;
@@ -291,6 +293,10 @@ static int ls_entry(struct fs_ls *ls, size_t i)
 
 	if (rc != 0)
 		return rc;
+	if (fs_deleted(ls->cmd->d->fs, nspath)) {
+		free(nspath);
+		return 0;
+	}
 	ls_row(ls, &e);
 	if (ls->recursive && e.attr->kind == UFS_DIR)
 		return ls_push(ls, nspath);

@@ -82,6 +82,16 @@ static void put_metadata(struct json_out *o, const struct daemon *d)
 	json_close_object(o);
 }
 
+static void put_deletions(struct json_out *o, const struct daemon *d)
+{
+	struct fs_deletions del;
+
+	fs_deletions(d->fs, &del);
+	json_add_u64(o, "deletions_pending", del.pending);
+	json_add_u64(o, "deletions_refused", del.refused);
+	json_add_text(o, "deletions_error", del.error != 0 ? strerror(-del.error) : "");
+}
+
 static void put_writing(struct json_out *o, struct daemon *d)
 {
 	struct ctl_unpersisted left;
@@ -106,6 +116,7 @@ static void put_writing(struct json_out *o, struct daemon *d)
 	json_add_u64(o, "dirty_bytes", st.dirty);
 	json_add_text(o, "failed_example", left.failed > 0 ? left.first_failed : "");
 	json_add_text(o, "error", st.error);
+	put_deletions(o, d);
 	json_close_object(o);
 }
 

@@ -6,6 +6,7 @@
 
 #include "base/obj.h"
 #include "meta/meta.h"
+#include "ops/unlinked.h"
 
 #define RECORD_OWN (META_HAS_MODE | META_HAS_UID | META_HAS_GID)
 #define RECORD_TIMES (META_HAS_MTIME | META_HAS_ATIME)
@@ -112,6 +113,13 @@ static void record_done(struct meta_req *r, int err)
 	answered(g);
 }
 
+static void absent(struct deferred *d)
+{
+	struct attr_get *g = container_of(d, struct attr_get, run);
+
+	g->done(g, g->err);
+}
+
 void attr_get_start(struct fs *fs, struct attr_get *g, void (*done)(struct attr_get *g, int err))
 {
 	g->fs = fs;
@@ -120,6 +128,12 @@ void attr_get_start(struct fs *fs, struct attr_get *g, void (*done)(struct attr_
 	g->err = 0;
 	g->meta_err = -ENOENT;
 	g->have_record = false;
+	memset(&g->run, 0, sizeof(g->run));
+	if (unlinked_hides(fs, g->path)) {
+		g->err = -ENOENT;
+		loop_defer(fs->env.loop, &g->run, absent);
+		return;
+	}
 	g->stat.path = g->path;
 	g->stat.req.user = g;
 	if (fs->meta != NULL && !attr_native(fs, g->path)) {
@@ -133,6 +147,7 @@ void attr_get_start(struct fs *fs, struct attr_get *g, void (*done)(struct attr_
 
 void attr_get_abort(struct attr_get *g)
 {
+	loop_undefer(g->fs->env.loop, &g->run);
 	ufs_abort(&g->stat.req);
 	if (g->fs->meta != NULL)
 		meta_abort(&g->meta.req);

@@ -24,6 +24,7 @@ struct attr_get {
 	struct meta_get meta;
 	unsigned waits;
 	int err, meta_err;
+	struct deferred run;
 };
 void attr_get_start(struct fs *fs, struct attr_get *g, void (*done)(struct attr_get *g, int err));
 void attr_get_abort(struct attr_get *g);

@@ -2,9 +2,13 @@
 #include "ops/change.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "ops/session.h"
+#include "ops/unlinked.h"
+
+#define EMPTY_TRIES 8
 
 bool path_is_mount(const struct fs *fs, const char *path)
 {
@@ -141,19 +145,67 @@ static void empty_answer(struct deferred *d)
 	e->done(e, e->err);
 }
 
+static void empty_listed(struct ufs_req *r, int err);
+
+static void empty_list(struct dir_empty *e, struct ufs *ufs)
+{
+	e->list.req.user = e;
+	e->listing = true;
+	ufs_list(ufs, &e->list, empty_listed);
+}
+
+/* What is listed is there, -ENOTEMPTY, or gone here; -EAGAIN: it may have been deleted
+ * since. */
+static int empty_entry(const struct dir_empty *e, const struct ufs_entry *en)
+{
+	char path[UFS_PATH_MAX + UFS_NAME_MAX + 2];
+
+	snprintf(path, sizeof(path), "%s%s%s", e->path, *e->path != '\0' ? "/" : "", en->name);
+	if (unlinked_hides(e->fs, path))
+		return 0;
+	return fs_touched_since(e->fs, e->node, en->name, e->when) && e->tries < EMPTY_TRIES
+		   ? -EAGAIN
+		   : -ENOTEMPTY;
+}
+
+static int empty_page(const struct dir_empty *e)
+{
+	int err = e->list.hidden ? -ENOTEMPTY : 0;
+
+	for (size_t i = 0; i < e->list.count && err == 0; i++)
+		err = empty_entry(e, &e->list.entries[i]);
+	return err;
+}
+
 static void empty_listed(struct ufs_req *r, int err)
 {
 	struct dir_empty *e = r->user;
+	const char *path = e->list.path;
+	struct ufs *ufs = r->ufs;
 
 	e->listing = false;
-	if (err == 0 && (e->list.count > 0 || e->list.hidden))
-		err = -ENOTEMPTY;
+	if (err == 0)
+		err = empty_page(e);
 	if (err == 0 && e->list.more) {
-		e->listing = true;
-		ufs_list(r->ufs, &e->list, empty_listed);
+		if (e->list.count > 0) {
+			const struct ufs_entry *last = &e->list.entries[e->list.count - 1];
+
+			memcpy(e->after, last->name, last->name_len + 1);
+			e->list.after = e->after;
+			e->list.after_kind = last->attr.kind;
+		}
+		empty_list(e, ufs);
 		return;
 	}
 	ufs_list_free(&e->list);
+	if (err == -EAGAIN) {
+		memset(&e->list, 0, sizeof(e->list));
+		e->list.path = path;
+		e->tries++;
+		e->when = e->fs->changes;
+		empty_list(e, ufs);
+		return;
+	}
 	e->done(e, err);
 }
 
@@ -176,9 +228,9 @@ void dir_empty(struct fs *fs, struct dir_empty *e, void (*done)(struct dir_empty
 		return;
 	}
 	e->list.path = sub;
-	e->list.req.user = e;
-	e->listing = true;
-	ufs_list(ufs, &e->list, empty_listed);
+	e->tries = 0;
+	e->when = fs->changes;
+	empty_list(e, ufs);
 }
 
 void dir_empty_abort(struct dir_empty *e)

@@ -33,8 +33,8 @@ void name_look_again(
     struct fs *fs, struct name_look *l, void (*done)(struct name_look *l, int err));
 void name_look_abort(struct name_look *l);
 
-/* --- Is there something in a directory?  0: no; -ENOTEMPTY: yes, also if it is a key that
- * no path can name. */
+/* --- Is there something in a directory?  0: no, or only what is to be deleted
+ * (ops/unlinked.h); -ENOTEMPTY: yes, also if it is a key that no path can name. */
 struct dir_empty {
 	uint64_t node;	  /* in */
 	const char *path; /* in: stays */
@@ -44,6 +44,9 @@ struct dir_empty {
 	struct fs *fs;
 	struct ufs_list list;
 	bool listing;
+	unsigned tries;
+	uint64_t when;
+	char after[UFS_NAME_MAX + 1];
 	int err;
 	struct deferred run;
 };

@@ -64,7 +64,10 @@ static void cr_result(struct op_create *oc, int err)
 
 static void cr_locked_cb(struct pathlock *l)
 {
-	task_resume(&container_of(l, struct op_create, lock)->op.task);
+	struct op_create *oc = container_of(l, struct op_create, lock);
+
+	task_fail(&oc->op.task, l->err);
+	task_resume(&oc->op.task);
 }
 
 static void cr_leave_lock(struct task *t)

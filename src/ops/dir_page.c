@@ -14,6 +14,7 @@
 #include "ops/attr.h"
 #include "ops/dir_page.h"
 #include "ops/session.h"
+#include "ops/unlinked.h"
 #include "ufs/ufs_page.h"
 
 /* --- Names that change */
@@ -249,6 +250,28 @@ static int put_together(struct extras *x)
 	return 0;
 }
 
+/* What was taken away here, and the storage has still. */
+static int mark_unlinked(struct fs *fs, struct dir_page *pg)
+{
+	char path[UFS_PATH_MAX + UFS_NAME_MAX + 2];
+	const struct ufs_entry *en;
+	size_t i, len;
+	int err = 0;
+
+	if (unlinked_count(fs) == 0 || node_path(fs, pg->node, path) != 0)
+		return 0;
+	len = strlen(path);
+	if (len > 0)
+		path[len++] = '/';
+	for (i = 0; i < pg->list.count && err == 0; i++) {
+		en = &pg->list.entries[i];
+		memcpy(path + len, en->name, en->name_len + 1);
+		if (unlinked_hides(fs, path))
+			err = mark(pg, en->name, en->attr.kind, DIR_MARK_GONE);
+	}
+	return err;
+}
+
 int dir_page_settle(struct fs *fs, struct dir_page *pg)
 {
 	struct extras x = {.fs = fs, .pg = pg};
@@ -262,6 +285,8 @@ int dir_page_settle(struct fs *fs, struct dir_page *pg)
 	if (x.err == 0)
 		x.err = put_together(&x);
 	ufs_page_clear(&x.add);
+	if (x.err == 0)
+		x.err = mark_unlinked(fs, pg);
 	/* In the order in which they came: the last word counts. */
 	for (i = 0; i < pg->nchanged && x.err == 0; i++) {
 		c = pg->changed[i];

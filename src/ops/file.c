@@ -301,15 +301,6 @@ void file_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, struct fu
 
 /* --- The rest */
 
-/* A directory has nothing that is not in the storage. */
-void file_fsyncdir(fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_file_info *fi)
-{
-	(void)ino;
-	(void)datasync;
-	(void)fi;
-	fuse_reply_err(req, 0);
-}
-
 /* The next data, or hole, at or after off; the end of the file counts as a hole. */
 static uint64_t staged_seek(const struct staged *sf, uint64_t off, bool hole)
 {

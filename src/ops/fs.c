@@ -12,8 +12,9 @@
 #include "ops/op.h"
 #include "ops/requests.h"
 #include "ops/session.h"
+#include "ops/unlinked.h"
 
-#define STATE_FORMAT 2u /* 1: before there was writing; it has no rows that are not here */
+#define STATE_FORMAT 3u /* 1: without writing; 2: without names to be deleted.  Both: rows as here */
 #define FS_WRITE_SHARE 8 /* of memory.limit: requests with data that wait for the disk */
 #define ID_BATCH 1024u /* numbers reserved in one row of the database */
 
@@ -89,7 +90,9 @@ int fs_new(struct fs **out, const struct fs_env *env)
 	pathlocks_init(&fs->locks, env->loop);
 	fs_set_writing(fs, env->meta, env->staging, env->uploads);
 	fs_handover_init(fs);
-	err = config_parse_mode(cfg->dir_mode, &fs->dir_mode);
+	err = unlinked_init(fs);
+	if (err == 0)
+		err = config_parse_mode(cfg->dir_mode, &fs->dir_mode);
 	if (err == 0)
 		err = config_parse_mode(cfg->file_mode, &fs->file_mode);
 	if (err == 0)
@@ -136,6 +139,7 @@ void fs_free(struct fs **fp)
 	fs_handover_fini(fs);
 	file_spare_free(fs);
 	free(fs->slots);
+	unlinked_fini(fs);
 	pathlocks_fini(&fs->locks);
 	fs_namespace_fini(fs);
 	FREE_OBJ(fs);
@@ -257,6 +261,8 @@ static void state_recover(struct timer *t)
 		err = handle_check_all(fs);
 	if (err == 0)
 		err = session_check_all(fs);
+	if (err == 0)
+		err = unlinked_check(fs);
 	/* Rows whose deletion was lost with the turn are those of answered requests. */
 	if (err == 0)
 		ledger_open(fs);
@@ -355,6 +361,9 @@ int fs_state_open(struct fs *fs, struct statedb *db, struct counts *counts, stru
 	err = session_open_all(fs);
 	if (err != 0)
 		log_error("state database: write sessions: %s", strerror(-err));
+	err = unlinked_open(fs);
+	if (err != 0)
+		log_error("state database: deleted names: %s", strerror(-err));
 	loop_hook_add(fs->env.loop, &fs->hook, fs_turn_end);
 	fs->hooked = true;
 	state_gauges(fs);
@@ -373,6 +382,7 @@ void fs_state_detach(struct fs *fs)
 	/* What is left of them are rows, which the next to open the database reads. */
 	if (fs->db != NULL)
 		session_close_all(fs);
+	unlinked_close(fs);
 	fs->db = NULL;
 	fs->counts = NULL;
 	fs->detached = true;

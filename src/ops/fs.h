@@ -116,7 +116,7 @@ unsigned fs_running(const struct fs *fs);
 void fs_on_idle(struct fs *fs, void (*fn)(void *arg), void *arg);
 
 /* The mount is gone: files that are open for writing count as closed, and are uploaded
- * in the background.  fs_unsent(): so many still are.  fs_report_lost(): names in the log
+ * in the background; deletions are sent.  fs_unsent(): so many still are.  fs_report_lost(): names in the log
  * what will not be. */
 void fs_close_writers(struct fs *fs);
 unsigned fs_unsent(struct fs *fs);
@@ -125,6 +125,17 @@ void fs_report_lost(struct fs *fs);
 void fs_cancel_all(struct fs *fs, int err);
 
 /* --- For the control socket. */
+
+/* Names that were deleted, and answered, before the storage has done it. */
+struct fs_deletions {
+	unsigned pending;
+	uint64_t refused; /* names that are there again, since this daemon began */
+	int error;	  /* why it does not get on; 0: it does */
+};
+void fs_deletions(const struct fs *fs, struct fs_deletions *out);
+/* Is the name (as fs_resolve() takes it) one of them? */
+bool fs_deleted(const struct fs *fs, const char *nspath);
+
 struct fs_info {
 	uint64_t nodes, open_files, open_dirs;
 	unsigned running;

@@ -29,6 +29,7 @@ struct persist;
 struct recovery;
 struct session;
 struct staging;
+struct unlinkeds;
 struct uploads;
 
 struct fs {
@@ -81,6 +82,7 @@ struct fs {
 	struct timer wire;	  /* ends the wait for changes on the wire */
 	struct timer busy;	  /* looks whether the pool has done with staged files */
 	struct pathlocks locks;
+	struct unlinkeds *unlinked; /* names whose deletion was answered early */
 	TAILQ_HEAD(, dirmove) moves; /* renames of directories that run */
 	struct recovery *recovery;   /* looks for those that were begun before, or NULL */
 	/* Grows when a node gets another version or path by a change made here: handles

@@ -12,6 +12,7 @@
 #include "base/units.h"
 #include "ops/op.h"
 #include "ops/session.h"
+#include "ops/unlinked.h"
 
 #define BUSY_LOOK_NS (2 * NS_PER_MS)
 
@@ -84,6 +85,7 @@ static void wire_over(struct timer *t)
 
 	hold_ops(fs, true);
 	session_pause_all(fs);
+	unlinked_pause(fs);
 }
 
 void fs_handover_init(struct fs *fs)
@@ -115,12 +117,15 @@ void fs_handover_begin(struct fs *fs, void (*done)(void *arg), void *arg)
 	fs->handover_done = done;
 	fs->handover_arg = arg;
 	session_hold_all(fs);
+	unlinked_hold(fs);
 	fs_stop_intents(fs);
 	hold_ops(fs, limit == 0);
-	if (limit == 0)
+	if (limit == 0) {
 		session_pause_all(fs);
-	else
+		unlinked_pause(fs);
+	} else {
 		timer_arm(&fs->wire, limit);
+	}
 	if (only_reads_run(fs))
 		loop_defer(fs->env.loop, &fs->handover_defer, done_fn);
 }
@@ -136,6 +141,7 @@ void fs_handover_undo(struct fs *fs)
 	timer_cancel(&fs->wire);
 	timer_cancel(&fs->busy);
 	session_resume_all(fs);
+	unlinked_resume(fs);
 	fs_recover_intents(fs);
 	STAILQ_CONCAT(&list, &fs->held);
 	while ((hr = STAILQ_FIRST(&list)) != NULL) {
@@ -183,5 +189,6 @@ void fs_cancel_all(struct fs *fs, int err)
 	TAILQ_FOREACH(op, &fs->ops, link)
 	task_cancel(&op->task, err);
 	session_release_all(fs);
+	unlinked_pause(fs);
 	fs_stop_intents(fs);
 }

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "ops/session.h"
+#include "ops/unlinked.h"
 
 static void close_one(struct session *s, void *arg)
 {
@@ -21,6 +22,7 @@ void fs_close_writers(struct fs *fs)
 {
 	if (fs->db != NULL)
 		session_foreach(fs, close_one, NULL);
+	unlinked_flush(fs);
 }
 
 static void unsent_one(struct session *s, void *arg)
@@ -33,7 +35,7 @@ static void unsent_one(struct session *s, void *arg)
 
 unsigned fs_unsent(struct fs *fs)
 {
-	unsigned n = 0;
+	unsigned n = unlinked_count(fs);
 
 	session_foreach(fs, unsent_one, &n);
 	return n;
@@ -56,6 +58,12 @@ static void report_one(struct session *s, void *arg)
 
 void fs_report_lost(struct fs *fs)
 {
+	if (unlinked_count(fs) > 0)
+		log_error("the mount ends and %u names that were deleted, such as /%s, are still in "
+			  "the storage: %s",
+		    unlinked_count(fs), TAILQ_FIRST(&fs->unlinked->list)->path,
+		    fs->unlinked->error != 0 ? strerror(-fs->unlinked->error)
+					     : "write.drain.timeout has passed");
 	if (fs->db != NULL)
 		session_foreach(fs, report_one, NULL);
 }

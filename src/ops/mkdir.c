@@ -59,7 +59,10 @@ static void mk_reply(struct fs *fs, fuse_req_t req, const struct node *n)
 
 static void mk_locked_cb(struct pathlock *l)
 {
-	task_resume(&container_of(l, struct op_mkdir, lock)->op.task);
+	struct op_mkdir *mk = container_of(l, struct op_mkdir, lock);
+
+	task_fail(&mk->op.task, l->err);
+	task_resume(&mk->op.task);
 }
 
 static void mk_leave_lock(struct task *t)

@@ -12,6 +12,7 @@ void pathlocks_init(struct pathlocks *ls, struct loop *lp)
 {
 	ls->loop = lp;
 	ls->waiting = 0;
+	ls->blocks = NULL;
 	TAILQ_INIT(&ls->list);
 }
 
@@ -65,13 +66,21 @@ static bool in_the_way(const struct pathlocks *ls, const struct pathlock *l)
 	return false;
 }
 
+static bool blocked(struct pathlocks *ls, const struct pathlock *l)
+{
+	for (unsigned i = 0; ls->blocks != NULL && !l->passes && i < l->n; i++)
+		if (ls->blocks(ls, l->p[i].path, l->p[i].tree))
+			return true;
+	return false;
+}
+
 bool pathlock_try(struct pathlocks *ls, struct pathlock *l, void (*done)(struct pathlock *l))
 {
 	assert(l->in == NULL);
 	l->in = ls;
 	l->done = done;
 	TAILQ_INSERT_TAIL(&ls->list, l, link);
-	l->held = !in_the_way(ls, l);
+	l->held = !in_the_way(ls, l) && !blocked(ls, l);
 	if (!l->held)
 		ls->waiting++;
 	return l->held;
@@ -93,10 +102,28 @@ static void grant(struct pathlocks *ls)
 	{
 		if (ls->waiting == 0)
 			return;
-		if (l->held || in_the_way(ls, l))
+		if (l->held || l->err != 0 || in_the_way(ls, l) || blocked(ls, l))
 			continue;
 		l->held = l->notify = true;
 		ls->waiting--;
+		loop_defer(ls->loop, &l->run, granted);
+	}
+}
+
+void pathlocks_unblocked(struct pathlocks *ls, int err)
+{
+	struct pathlock *l;
+
+	grant(ls);
+	if (err == 0)
+		return;
+	/* It stands in the queue until its user has ended it. */
+	TAILQ_FOREACH(l, &ls->list, link)
+	{
+		if (l->held || l->err != 0 || !blocked(ls, l))
+			continue;
+		l->err = err;
+		l->notify = true;
 		loop_defer(ls->loop, &l->run, granted);
 	}
 }
@@ -113,6 +140,7 @@ void pathlock_end(struct pathlock *l)
 			loop_undefer(ls->loop, &l->run);
 		l->in = NULL;
 		l->held = l->notify = false;
+		l->err = 0;
 		grant(ls);
 	}
 	while (l->n > 0)

@@ -10,6 +10,9 @@
  * nobody waits for each other.  The kernel serialises most of this by its own locks, so
  * waiting is rare.  Nothing of it outlives the process: a successor does the waiting
  * requests again.  Loop thread; leaf contract of reactor/task.h.
+ *
+ * Names that nobody holds may be taken all the same (`blocks`): those whose deletion the
+ * storage has not been told of yet.
  */
 #ifndef OPS_PATHLOCK_H
 #define OPS_PATHLOCK_H
@@ -27,6 +30,8 @@ struct pathlock {
 	TAILQ_ENTRY(pathlock) link;
 	struct pathlocks *in; /* while it holds or waits */
 	bool held, notify;
+	bool passes; /* in: whatever `blocks` says */
+	int err;     /* out: it will not be had: what blocks it fails.  pathlock_end() it */
 	unsigned n;
 	struct {
 		char *path;
@@ -40,6 +45,9 @@ struct pathlocks {
 	struct loop *loop;
 	TAILQ_HEAD(, pathlock) list; /* in the order of asking */
 	unsigned waiting;
+	/* Is something in the way of path (tree: or of what is below)?  NULL: nothing ever.
+	 * Asked again by pathlocks_unblocked(). */
+	bool (*blocks)(struct pathlocks *ls, const char *path, bool tree);
 };
 
 void pathlocks_init(struct pathlocks *ls, struct loop *lp);
@@ -49,6 +57,9 @@ int pathlock_add(struct pathlock *l, const char *path, bool tree);
 /* True: it is held.  False: done(l) will be called on the loop, never inline, when it
  * is. */
 bool pathlock_try(struct pathlocks *ls, struct pathlock *l, void (*done)(struct pathlock *l));
+/* `blocks` may have another answer.  err: those for which it has not are answered with
+ * it, by done() and l->err. */
+void pathlocks_unblocked(struct pathlocks *ls, int err);
 /* Gives back, or stops waiting (done is not called); no-op if it does neither.  The
  * paths are freed in any case. */
 void pathlock_end(struct pathlock *l);

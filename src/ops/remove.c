@@ -14,6 +14,9 @@
  * Sent again after a crash: with an intent all has been asked, so it goes on at "record";
  * what is gone already counts as deleted here.
  *
+ * Where deletions are answered early there is no intent: after "mark" a row says that it
+ * is to be deleted, the name goes and the reply leaves, all in one turn.
+ *
  * A write session ends only when the object is gone: if that fails, nothing is lost.
  */
 #include <errno.h>
@@ -25,11 +28,14 @@
 #include "ops/op.h"
 #include "ops/requests.h"
 #include "ops/session.h"
+#include "ops/unlinked.h"
 
 struct op_remove {
 	struct op op;
 	bool dir, again; /* again: the ledger had an intent */
 	bool intent;
+	bool early; /* answered before the storage has done it (ops/unlinked.h) */
+	bool refused; /* no row for that */
 	uint64_t parent, node; /* node 0: none is bound to the name */
 	bool local;
 	struct pathlock lock;
@@ -141,6 +147,8 @@ static enum task_next rm_lock(struct task *t)
 
 	if (err == 0)
 		err = node_child_path(rm->op.fs, rm->parent, rm->name, rm->path);
+	/* What is to be deleted already is not in the way. */
+	rm->lock.passes = true;
 	if (err == 0)
 		err = pathlock_add(&rm->lock, rm->path, rm->dir);
 	if (err != 0)
@@ -266,6 +274,12 @@ static enum task_next rm_record(struct task *t)
 
 	if (task_err(t) != 0)
 		return rm_fail(rm, task_err(t));
+	rm->early = !rm->again && !rm->intent && !rm->local && !rm->refused &&
+		    unlinked_may(rm->op.fs, rm->path, rm->dir);
+	if (rm->early) {
+		rm->result = 0;
+		return task_goto(t, RM_RECORDED);
+	}
 	rm->record.path = rm->path;
 	rm->record.dir = rm->dir;
 	rm->record.user = rm;
@@ -294,7 +308,7 @@ static enum task_next rm_recorded(struct task *t)
 		rm->result = 0;
 		return task_goto(t, RM_DELETED);
 	}
-	if (!rm->intent) {
+	if (!rm->intent && !rm->early) {
 		err = ledger_intent(rm->op.fs, rm->op.unique, NULL);
 		/* In the database before the storage hears of it. */
 		if (err == 0)
@@ -335,6 +349,13 @@ static enum task_next rm_marked(struct task *t)
 
 	if (rm_result(rm) != 0)
 		return rm_fail(rm, task_err(t));
+	if (rm->early) {
+		if (unlinked_add(rm->op.fs, rm->path, rm->dir,
+			rm->dir ? "" : rm->look.n.version) == 0)
+			return task_goto(t, RM_END);
+		rm->refused = true;
+		return task_goto(t, RM_RECORD);
+	}
 	fs_place(rm->op.fs, rm->path, &ufs, &sub);
 	if (rm->dir) {
 		rm->rmdir.path = sub;
@@ -367,6 +388,8 @@ static enum task_next rm_deleted(struct task *t)
 	bool gone = rm->result == -ENOENT && rm->again;
 
 	(void)FAULT("remove.deleted");
+	if (!rm->local && rm->result != -ENOMEM)
+		unlinked_proved(rm->op.fs, rm->path, gone || rm->result == 0);
 	if (task_fail(t, gone ? 0 : rm->result) != 0)
 		return rm_fail(rm, task_err(t));
 	if (!rm->record.found)
@@ -410,8 +433,11 @@ static enum task_next rm_end(struct task *t)
 		fs_touch(fs, rm->parent, rm->name);
 	if (err == 0 && s != NULL)
 		(void)session_orphan(s);
-	if (err != 0 && err != -ENOENT)
+	if (err != 0 && err != -ENOENT) {
+		if (rm->early)
+			unlinked_undo(fs, rm->path);
 		return rm_fail(rm, err);
+	}
 	/* Without room for the row the intent stays, and says enough. */
 	(void)ledger_done(fs, rm->op.unique, NULL);
 	(void)FAULT("remove.done");
@@ -435,7 +461,7 @@ static const struct task_step rm_steps[] = {
     [RM_READY] = {"ready", rm_ready, TO(RM_RECORD)},
     [RM_RECORD] = {"record", rm_record, TO(RM_RECORDED)},
     [RM_RECORDED] = {"recorded", rm_recorded, TO(RM_MARKED) | TO(RM_DELETED)},
-    [RM_MARKED] = {"marked", rm_marked, TO(RM_DELETED)},
+    [RM_MARKED] = {"marked", rm_marked, TO(RM_DELETED) | TO(RM_RECORD) | TO(RM_END)},
     [RM_DELETED] = {"deleted", rm_deleted, TO(RM_FORGOTTEN) | TO(RM_END)},
     [RM_FORGOTTEN] = {"forgotten", rm_forgotten, TO(RM_END)},
     [RM_END] = {"end", rm_end, 0},

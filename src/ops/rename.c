@@ -125,7 +125,10 @@ static enum task_next rn_settled(struct task *t)
 
 static void rn_locked_cb(struct pathlock *l)
 {
-	task_resume(&container_of(l, struct rename_lock, lock)->rn->op.task);
+	struct op_rename *rn = container_of(l, struct rename_lock, lock)->rn;
+
+	task_fail(&rn->op.task, l->err);
+	task_resume(&rn->op.task);
 }
 
 static void rn_leave_lock(struct task *t)

@@ -116,6 +116,8 @@ static int lock_new(struct dirmove *m)
 		return -ENOMEM;
 	jl->m = m;
 	m->lock = &jl->lock;
+	/* What was to be deleted there was so before the rename began. */
+	m->lock->passes = true;
 	err = pathlock_add(m->lock, m->in.src, true);
 	return err == 0 ? pathlock_add(m->lock, m->in.dst, true) : err;
 }

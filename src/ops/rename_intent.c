@@ -151,6 +151,7 @@ static void locked_cb(struct pathlock *l)
 
 static void recovery_start(struct recovery *rc)
 {
+	rc->lock.passes = true;
 	if (pathlock_add(&rc->lock, "", true) == 0)
 		(void)pathlock_try(&rc->fs->locks, &rc->lock, locked_cb);
 	memset(&rc->intents, 0, sizeof(rc->intents));

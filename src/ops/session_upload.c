@@ -131,7 +131,10 @@ static enum task_next up_finish(struct op_upload *u, int err)
 
 static void up_locked(struct pathlock *l)
 {
-	task_resume(&container_of(l, struct op_upload, lock)->task);
+	struct op_upload *u = container_of(l, struct op_upload, lock);
+
+	task_fail(&u->task, l->err);
+	task_resume(&u->task);
 }
 
 static void up_leave_lock(struct task *t)

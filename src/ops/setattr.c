@@ -142,7 +142,10 @@ static enum task_next sa_reply(struct op_setattr *sa)
 
 static void sa_locked_cb(struct pathlock *l)
 {
-	task_resume(&container_of(l, struct op_setattr, lock)->op.task);
+	struct op_setattr *sa = container_of(l, struct op_setattr, lock);
+
+	task_fail(&sa->op.task, l->err);
+	task_resume(&sa->op.task);
 }
 
 static void sa_leave_lock(struct task *t)

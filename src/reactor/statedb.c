@@ -87,6 +87,7 @@ static const char *const table_names[STATEDB_TABLES] = {
 	[STATEDB_EXTENTS] = "extents",
 	[STATEDB_META_LATER] = "meta later",
 	[STATEDB_PARTS] = "parts",
+	[STATEDB_UNLINKED] = "unlinked",
 };
 
 /* --- Space */

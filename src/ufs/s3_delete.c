@@ -112,6 +112,11 @@ static void del_end(struct del *d, int err)
 	ufs_call_end(&d->call, err);
 }
 
+static bool is_dir(const struct ufs_delete *rq, unsigned i)
+{
+	return rq->dirs != NULL && rq->dirs[i];
+}
+
 static void lane_done(struct s3_req *r, int err);
 
 static void lane_next(struct del *d, struct del_lane *lane)
@@ -126,7 +131,7 @@ static void lane_next(struct del *d, struct del_lane *lane)
 	lane->del = d;
 	lane->at = d->next++;
 	d->running++;
-	(void)s3_key(d->s3, rq->paths[lane->at], false, key);
+	(void)s3_key(d->s3, rq->paths[lane->at], is_dir(rq, lane->at), key);
 	one_start(&lane->req, d->s3, key, lane_done);
 }
 
@@ -159,10 +164,12 @@ static bool start_lanes(struct del *d)
 
 static bool is_path(const struct del *d, unsigned i, const char *key)
 {
-	size_t n = strlen(d->s3->prefix);
+	const struct ufs_delete *rq = container_of(d->call.rq, struct ufs_delete, req);
+	size_t n = strlen(d->s3->prefix), len = strlen(rq->paths[i]);
 
 	return d->fate[i] == IN_BATCH && strncmp(key, d->s3->prefix, n) == 0 &&
-	    strcmp(key + n, del_rq(d)->paths[i]) == 0;
+	    strncmp(key + n, rq->paths[i], len) == 0 &&
+	    strcmp(key + n + len, is_dir(rq, i) ? "/" : "") == 0;
 }
 
 static void batch_entry(void *ask, const char *key, const char *code)
@@ -245,7 +252,7 @@ static char *batch_body(const struct del *d)
 	for (unsigned i = 0; i < rq->n; i++) {
 		if (d->fate[i] != IN_BATCH)
 			continue;
-		(void)s3_key(d->s3, rq->paths[i], false, key);
+		(void)s3_key(d->s3, rq->paths[i], is_dir(rq, i), key);
 		(void)fputs("<Object><Key>", f);
 		s3_enc_xml(f, key);
 		(void)fputs("</Key></Object>", f);
@@ -266,7 +273,7 @@ static unsigned sort_out(struct del *d)
 
 	for (unsigned i = 0; i < rq->n; i++) {
 		if (rq->errs[i] == 0)
-			rq->errs[i] = s3_key(d->s3, rq->paths[i], false, key);
+			rq->errs[i] = s3_key(d->s3, rq->paths[i], is_dir(rq, i), key);
 		if (rq->errs[i] != 0)
 			d->fate[i] = SETTLED;
 		else if (d->s3->no_batch || !fit_for_xml(key))

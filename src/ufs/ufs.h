@@ -262,6 +262,9 @@ struct ufs_delete {
 	const char *const *paths; /* in: must stay */
 	unsigned n;
 	int *errs; /* out: n of them, the user's memory */
+	/* in: NULL, or n of them; not for file://.  true: the empty object "path/", as
+	 * ufs_rmdir() */
+	const bool *dirs;
 };
 void ufs_delete(struct ufs *u, struct ufs_delete *rq, void (*done)(struct ufs_req *r, int err));
 

@@ -443,7 +443,9 @@ static int do_delete(struct fake_store *st, struct ufs_req *r)
 		abort();
 	for (unsigned i = 0; i < rq->n; i++) {
 		struct fake_file *ff =
-		    rq->errs[i] == 0 ? find_kind(st, rq->paths[i], UFS_FILE) : NULL;
+		    rq->errs[i] != 0 ? NULL
+				     : find_kind(st, rq->paths[i],
+					   rq->dirs != NULL && rq->dirs[i] ? UFS_DIR : UFS_FILE);
 
 		if (ff != NULL)
 			fake_store_remove(st, ff);

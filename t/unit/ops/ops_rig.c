@@ -155,6 +155,8 @@ static void rig_base(struct rig *r, const char *opts, const struct clock *clk)
 	r->cfg = config_new();
 	cr_assert_not_null(r->cfg);
 	cr_assert_eq(config_set(r->cfg, "memory.limit", "32MiB", &et), 0, "%s", et.s);
+	/* Each deletion waits for the storage, but where a test says otherwise. */
+	r->cfg->delete_delay = 0;
 	cr_assert_eq(fs_mount_opts_parse(&r->mo, &opts, 1, &et), 0, "%s", et.s);
 	cenv =
 	    (struct cache_env){.loop = r->loop, .pool = r->pool, .cfg = r->cfg, .epoch = &r->epoch};
