@@ -10,6 +10,7 @@
 #include "ops/handle.h"
 #include "ops/ledger.h"
 #include "ops/op.h"
+#include "ops/policy.h"
 #include "ops/requests.h"
 #include "ops/session.h"
 #include "ops/unlinked.h"
@@ -136,6 +137,7 @@ void fs_free(struct fs **fp)
 	fs_state_detach(fs);
 	session_close_all(fs);
 	handle_forget_all(fs);
+	policy_fini(fs);
 	fs_handover_fini(fs);
 	file_spare_free(fs);
 	free(fs->slots);
@@ -263,6 +265,7 @@ static void state_recover(struct timer *t)
 		err = session_check_all(fs);
 	if (err == 0)
 		err = unlinked_check(fs);
+	policy_state_again(fs);
 	/* Rows whose deletion was lost with the turn are those of answered requests. */
 	if (err == 0)
 		ledger_open(fs);
@@ -345,6 +348,8 @@ int fs_state_open(struct fs *fs, struct statedb *db, struct counts *counts, stru
 		    "whose files are open; unmount first");
 	else if (err == 0)
 		err = state_load(fs);
+	if (err == 0)
+		err = policy_state_open(fs, et);
 	if (err == 0 && format < STATE_FORMAT) {
 		err = number_put(fs, "format", STATE_FORMAT);
 		/* Nor is there room for anything that an older version would not know. */
@@ -378,6 +383,7 @@ void fs_state_detach(struct fs *fs)
 		fs->hooked = false;
 	}
 	ledger_detach(fs);
+	policy_state_close(fs);
 	timer_cancel(&fs->recover);
 	/* What is left of them are rows, which the next to open the database reads. */
 	if (fs->db != NULL)

@@ -26,6 +26,7 @@ struct meta;
 struct node_held;
 struct op;
 struct persist;
+struct policy;
 struct recovery;
 struct session;
 struct staging;
@@ -69,6 +70,7 @@ struct fs {
 	struct meta *meta;
 	struct staging *staging;
 	struct uploads *uploads;
+	struct policy *policy; /* ops/policy.h */
 	struct persist *persist;
 	struct node_held *held_nodes; /* hash by id: node_hold.c */
 	struct session *sessions; /* hash by node id */
