@@ -8,6 +8,7 @@
 
 #include "base/log.h"
 #include "base/obj.h"
+#include "meta_check.h"
 #include "meta_rig.h"
 
 static struct meta_rig g;
@@ -20,6 +21,8 @@ static void init(void)
 
 static void fini(void)
 {
+	meta_rig_settle(&g);
+	meta_check(g.dir);
 	meta_rig_fini(&g);
 }
 

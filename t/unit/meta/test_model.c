@@ -11,6 +11,7 @@
 
 #include "base/log.h"
 #include "base/obj.h"
+#include "meta_check.h"
 #include "meta_rig.h"
 
 /* No time limit: criterion loses memory for those of tests that run long side by side. */
@@ -20,12 +21,16 @@ TestSuite(meta_model);
 #define CHANGES_MAX 4
 #define TOGETHER_MAX 5
 #define PATH_MAX_HERE 400
+#define CONTENTS 12
+#define BLOB_SIZE 40
 
 struct row {
 	char path[PATH_MAX_HERE];
 	enum meta_kind kind;
 	uint32_t mode;
 	uint64_t move; /* the move that brought it here, also of what says nothing */
+	struct meta_content ct; /* id 0: none */
+	char blob; /* what its bytes are filled with; 0: the store has none */
 };
 
 struct model {
@@ -137,19 +142,66 @@ static bool below_a_file(struct model *m, const char *path)
 	return false;
 }
 
+static struct row *find_content(struct model *m, uint64_t id)
+{
+	for (unsigned i = 0; i < m->n; i++) {
+		if (m->rows[i].ct.id == id)
+			return &m->rows[i];
+	}
+	return NULL;
+}
+
+/* 1: the change is made; 0: it has been; or an error. */
+static int model_guard(const struct meta_change *ch, const struct row *r)
+{
+	bool says = r != NULL && r->kind != META_PASS;
+
+	if (ch->if_content == 0 || (r != NULL && r->ct.id == ch->if_content))
+		return 1;
+	if (ch->verb == META_DEL)
+		return says ? -EEXIST : 0;
+	if (!says)
+		return -EEXIST;
+	if (ch->rec.content.id != 0)
+		return r->ct.id == ch->rec.content.id ? 0 : -EEXIST;
+	return r->ct.id == 0 && r->kind == ch->rec.kind && r->mode == ch->rec.mode ? 0 : -EEXIST;
+}
+
 static int model_put(struct model *m, const struct meta_change *ch)
 {
-	struct row *r = find(m, ch->path);
+	struct row *r = find(m, ch->path), *other;
+	const struct meta_content *ct = &ch->rec.content;
+	int go;
 
 	if (below_a_file(m, ch->path))
 		return -ENOTDIR;
+	go = model_guard(ch, r);
+	if (go <= 0)
+		return go;
 	if (ch->rec.kind == META_FILE && has_below(m, ch->path))
 		return -ENOTEMPTY;
+	other = ct->id != 0 ? find_content(m, ct->id) : NULL;
+	if (other != NULL && other != r)
+		return -EEXIST;
 	if (r == NULL)
 		r = add(m, ch->path);
 	r->kind = ch->rec.kind;
 	r->mode = ch->rec.mode;
+	if (r->ct.id != ct->id || r->ct.size != ct->size || ct->state == META_STATE_PERSISTED)
+		r->blob = 0;
+	if (ch->blob != NULL && ct->state != META_STATE_PERSISTED)
+		r->blob = *(const char *)ch->blob;
+	r->ct = *ct;
 	return 0;
+}
+
+static int model_del(struct model *m, const struct meta_change *ch)
+{
+	int go = model_guard(ch, find(m, ch->path));
+
+	if (go > 0)
+		drop(m, ch->path);
+	return go < 0 ? go : 0;
 }
 
 static int model_move(struct model *m, const struct meta_change *ch)
@@ -189,7 +241,7 @@ static int model_txn(const struct meta_change *ch, unsigned n)
 		if (ch[i].verb == META_PUT)
 			err = model_put(&now, &ch[i]);
 		else if (ch[i].verb == META_DEL)
-			drop(&now, ch[i].path);
+			err = model_del(&now, &ch[i]);
 		else
 			err = model_move(&now, &ch[i]);
 		tidy(&now);
@@ -223,21 +275,83 @@ static void compare_dir(const char *dir)
 		    scan.entries[i].name);
 		r = find(&now, path);
 		cr_assert(r != NULL && r->kind == scan.entries[i].rec.kind &&
-			      r->mode == scan.entries[i].rec.mode,
+			      r->mode == scan.entries[i].rec.mode &&
+			      memcmp(&r->ct, &scan.entries[i].rec.content, sizeof(r->ct)) == 0,
 		    "%s", path);
 		cr_assert(i == 0 || strcmp(scan.entries[i - 1].name, scan.entries[i].name) < 0);
 	}
 	meta_scan_free(&scan);
 }
 
+static void compare_content(uint64_t id)
+{
+	struct meta_content_get rq = { .id = id };
+	struct row *r = find_content(&now, id);
+	int err = meta_rig_content_get(&g, &rq);
+
+	if (r == NULL) {
+		cr_assert_eq(err, -ENOENT);
+		return;
+	}
+	cr_assert_eq(err, 0);
+	cr_assert_str_eq(rq.path, r->path);
+	cr_assert_eq(memcmp(&rq.rec.content, &r->ct, sizeof(r->ct)), 0);
+	cr_assert_eq(rq.blob != NULL, r->blob != 0, "%s", r->path);
+	cr_assert(rq.blob == NULL || rq.len == r->ct.size);
+	for (size_t i = 0; i < rq.len; i++)
+		cr_assert_eq(((char *)rq.blob)[i], r->blob);
+	meta_content_free(&rq);
+}
+
+/* In pages, so that it is put together right. */
+static void compare_queue(void)
+{
+	struct meta_queue q = { .until_ns = UINT64_MAX, .max = 1 + roll(7) };
+	struct meta_tally ta = { .files = { 0 } };
+	struct meta_status st;
+	uint64_t want = 0, got = 0;
+
+	for (unsigned i = 0; i < now.n; i++) {
+		const struct meta_content *ct = &now.rows[i].ct;
+
+		if (ct->id == 0)
+			continue;
+		ta.files[ct->state]++;
+		ta.bytes[ct->state] += ct->size;
+		want += ct->state == META_STATE_NOT_PERSISTED || ct->state == META_STATE_FAILED;
+	}
+	do {
+		cr_assert_eq(meta_rig_queue(&g, &q), 0);
+		for (size_t i = 0; i < q.count; i++, got++) {
+			const struct meta_content *ct = &q.entries[i].rec.content;
+			struct row *r = find_content(&now, ct->id);
+			uint64_t ns = ct->state == META_STATE_FAILED ? UINT64_MAX : ct->next_ns;
+
+			cr_assert(r != NULL && strcmp(r->path, q.entries[i].name) == 0);
+			cr_assert(ns > q.after_ns || (ns == q.after_ns && ct->id > q.after_id));
+			q.after_ns = ns;
+			q.after_id = ct->id;
+		}
+	} while (q.more);
+	meta_queue_free(&q);
+	cr_assert_eq(got, want, "%u are queued, not %u", (unsigned)got, (unsigned)want);
+	meta_rig_settle(&g);
+	st = meta_rig_status(&g);
+	cr_assert_eq(memcmp(&st.tally, &ta, sizeof(ta)), 0, "the tally");
+}
+
 static void compare_all(void)
 {
+	for (uint64_t no = 1; no <= CONTENTS; no++)
+		compare_content(META_RIG_ID(no));
+	compare_queue();
 	compare_dir("");
 	for (unsigned i = 0; i < now.n; i++)
 		compare_dir(now.rows[i].path);
 	meta_rig_settle(&g); /* all that is deleted is swept */
 	cr_assert_eq(meta_rig_status(&g).records, now.n, "%u rows, not %u",
 	    (unsigned)meta_rig_status(&g).records, now.n);
+	cr_assert_eq(meta_check(g.dir).rows, now.n);
 }
 
 struct step {
@@ -245,9 +359,44 @@ struct step {
 	struct meta_rig_end end;
 	struct meta_change ch[CHANGES_MAX];
 	char path[CHANGES_MAX][PATH_MAX_HERE], to[CHANGES_MAX][PATH_MAX_HERE];
+	char blob[CHANGES_MAX][BLOB_SIZE];
 	unsigned n;
 	int want;
 };
+
+/* Often the content that is there, and often in the same place. */
+static struct meta_change roll_content(struct step *s, unsigned i, unsigned mode)
+{
+	struct row *r = &now.rows[now.n > 0 ? roll(now.n) : 0];
+	struct meta_change ch = meta_rig_content(s->path[i], 1 + roll(CONTENTS),
+	    META_STATE_NOT_PERSISTED + roll(META_STATES - 1), roll(3) == 0 ? 0 : roll(BLOB_SIZE));
+	struct meta_content *ct = &ch.rec.content;
+
+	if (now.n > 0 && r->ct.id != 0 && roll(4) > 0) {
+		strcpy(s->path[i], r->path);
+		if (roll(4) > 0)
+			ct->id = r->ct.id;
+		if (roll(2) == 0)
+			ct->size = r->ct.size;
+	}
+	ch.rec.mode = mode;
+	ct->next_ns = roll(4) > 0 ? roll(5) : UINT64_MAX;
+	if (roll(2) == 0) {
+		memset(s->blob[i], (int)(1 + roll(100)), BLOB_SIZE);
+		ch.blob = s->blob[i];
+		ch.blob_len = ct->size;
+	}
+	return ch;
+}
+
+static uint64_t roll_guard(const char *path)
+{
+	struct row *r = find(&now, path);
+
+	if (roll(3) > 0)
+		return 0;
+	return r != NULL && r->ct.id != 0 && roll(3) > 0 ? r->ct.id : META_RIG_ID(1 + roll(CONTENTS));
+}
 
 static struct meta_change roll_change(struct step *s, unsigned i, unsigned mode)
 {
@@ -255,15 +404,26 @@ static struct meta_change roll_change(struct step *s, unsigned i, unsigned mode)
 	struct meta_change mv;
 
 	roll_path(path);
-	switch (roll(8)) {
+	switch (roll(12)) {
 	case 0:
 	case 1:
+		mv = meta_rig_file(path, mode);
+		mv.if_content = roll_guard(path);
+		return mv;
 	case 2:
-		return meta_rig_file(path, mode);
 	case 3:
-		return meta_rig_dir(path, mode);
 	case 4:
-		return meta_rig_del(path);
+	case 5:
+	case 6:
+		mv = roll_content(s, i, mode);
+		mv.if_content = roll_guard(path);
+		return mv;
+	case 7:
+		return meta_rig_dir(path, mode);
+	case 8:
+		mv = meta_rig_del(path);
+		mv.if_content = roll_guard(path);
+		return mv;
 	default:
 		break;
 	}

@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "disk_log.h"
+#include "meta_check.h"
 #include "meta_rig.h"
 
 TestSuite(meta_power);
@@ -58,14 +59,39 @@ static void power_fails(void *arg)
 	nimages++;
 }
 
-/* Each transaction writes two records and moves one, and takes another's away. */
+/* Each transaction writes two records and moves one; some take another's away, and some
+ * a directory with content below.  All have content; the one that moves, its bytes. */
+#define BELOW 6
 struct two {
 	struct meta_txn rq;
 	struct meta_rig_end end;
-	char path[4][32];
-	struct meta_change ch[4];
+	char path[5 + BELOW][32], bytes[32];
+	struct meta_change ch[5 + BELOW];
 	unsigned no;
 };
+
+static struct meta_change content(const char *path, unsigned no, unsigned id, enum meta_state state)
+{
+	struct meta_change ch = meta_rig_content(path, id, state, 1 + no);
+
+	ch.rec.mode = no;
+	ch.rec.content.next_ns = no * 7 % 100;
+	return ch;
+}
+
+static void below(struct two *t, unsigned no)
+{
+	for (unsigned i = 0; i < BELOW; i++) {
+		char *path = t->path[5 + i];
+
+		(void)snprintf(path, sizeof(t->path[0]), "g/%u/%u/%u", no, i % 2, i);
+		t->ch[4 + i] =
+		    content(path, no, 10000 + no * BELOW + i, META_STATE_NOT_PERSISTED + i % 4);
+	}
+	(void)snprintf(t->path[4], sizeof(t->path[4]), "g/%u", no - 10);
+	t->ch[4 + BELOW] = meta_rig_del(t->path[4]);
+	t->rq.n = 5 + BELOW;
+}
 
 static void two_start(struct two *t, unsigned no)
 {
@@ -75,13 +101,18 @@ static void two_start(struct two *t, unsigned no)
 	(void)snprintf(t->path[1], sizeof(t->path[1]), "b/%u", no);
 	(void)snprintf(t->path[2], sizeof(t->path[2]), "c/%u/x", no);
 	(void)snprintf(t->path[3], sizeof(t->path[3]), "b/%u", no - 1);
-	t->ch[0] = meta_rig_file(t->path[0], no);
-	t->ch[1] = meta_rig_file(t->path[1], no);
+	t->ch[0] = content(t->path[0], no, 1 + no, META_STATE_NOT_PERSISTED);
+	(void)snprintf(t->bytes, sizeof(t->bytes), "bytes of %u", no);
+	t->ch[0].blob = t->bytes;
+	t->ch[0].blob_len = t->ch[0].rec.content.size = strlen(t->bytes);
+	t->ch[1] = content(t->path[1], no, 1000 + no, META_STATE_FAILED);
 	t->ch[2] = meta_rig_move(t->path[0], t->path[2]);
 	t->ch[3] = meta_rig_del(t->path[3]);
 	t->rq.req.user = &t->end;
 	t->rq.changes = t->ch;
 	t->rq.n = no % 10 == 9 ? 4 : 3;
+	if (no % 10 == 9)
+		below(t, no);
 	meta_txn(g.meta, &t->rq, meta_rig_done);
 }
 
@@ -94,6 +125,19 @@ static bool there(struct meta_rig *at, const char *kind, unsigned no, const char
 	mode = meta_rig_mode(at, path);
 	cr_assert(mode == (int)no || mode == -ENOENT, "%s: %d", path, mode);
 	return mode == (int)no;
+}
+
+static void has_bytes(struct meta_rig *at, unsigned no)
+{
+	struct meta_content_get rq = { .id = META_RIG_ID(1 + no) };
+	char path[32], bytes[32];
+
+	(void)snprintf(path, sizeof(path), "c/%u/x", no);
+	(void)snprintf(bytes, sizeof(bytes), "bytes of %u", no);
+	cr_assert_eq(meta_rig_content_get(at, &rq), 0);
+	cr_assert_str_eq(rq.path, path);
+	cr_assert_str_eq(rq.blob, bytes);
+	meta_content_free(&rq);
 }
 
 static void check_image(unsigned n)
@@ -110,8 +154,13 @@ static void check_image(unsigned n)
 		cr_assert(!images[n].acked[i] || c, "image %u has lost %u", n, i);
 		cr_assert(!there(&at, "a", i, "/x"), "image %u: %u half done", n, i);
 		cr_assert_eq(b, c && !next, "image %u: %u half done", n, i);
+		if (c)
+			has_bytes(&at, i);
 	}
+	meta_check(at.dir);
 	cr_assert_eq(meta_rig_put(&at, "goes/on", 1), 0);
+	meta_rig_settle(&at);
+	cr_assert_eq(meta_check(at.dir).garbage, 0);
 	meta_rig_fini(&at);
 }
 
