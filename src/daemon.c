@@ -23,6 +23,7 @@
 #include "cache/cache.h"
 #include "ctl/ctl.h"
 #include "ops/counts.h"
+#include "ops/policy.h"
 #include "reactor/http.h"
 #include "reactor/notify.h"
 #include "reactor/statedb.h"
@@ -295,6 +296,10 @@ enum daemon_exit daemon_begin_fresh(struct daemon *d, struct errtext *et)
 	err = daemon_take_right(d, 0, true, et);
 	if (err != 0)
 		return DAEMON_EXIT_FAILURE;
+	if (daemon_load_rules(d, et) != 0) {
+		daemon_abandon(d, DAEMON_EXIT_META);
+		return DAEMON_EXIT_META;
+	}
 	err = daemon_write_init(d);
 	if (err != 0) {
 		errtext_set(et, err, "write the INIT record: %s", strerror(-err));
@@ -339,6 +344,9 @@ int daemon_take_right(struct daemon *d, uint64_t from, bool create, struct errte
 	cache_index_open(d->cache);
 	if (d->meta != NULL) {
 		meta_open(d->meta);
+		/* A fresh mount waits for them. */
+		if (!create && d->cfg->write_cache_enabled)
+			policy_refresh(d->fs);
 		fs_recover_intents(d->fs);
 	}
 	d->serving = true;

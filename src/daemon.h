@@ -186,6 +186,9 @@ void daemon_detach_state(struct daemon *d);
 void daemon_close_stores(struct daemon *d, bool sync, void (*done)(void *arg), void *arg);
 bool daemon_stores_closed(const struct daemon *d);
 void daemon_free_writing(struct daemon *d);
+/* With the write cache: the path rules, before a fresh mount serves.  0, or a negative
+ * errno with words: the metadata store cannot be reached. */
+int daemon_load_rules(struct daemon *d, struct errtext *et);
 /* Names the directories that are written to by device and inode, as those of another
  * mount namespace can be compared; "" in a read-only mount. */
 #define DAEMON_WRITE_DIRS_MAX 96
@@ -218,6 +221,9 @@ void daemon_close_sockets(struct daemon *d);
  * manager READY as soon as the mount serves.  Returns the exit code; et has words if
  * the service could not begin. */
 enum daemon_exit daemon_serve(struct daemon *d, struct errtext *et);
+/* A fresh mount that cannot begin, after daemon_take_right(): unmounts and closes the
+ * databases.  Does not return if disk work hangs: then it ends the process. */
+void daemon_abandon(struct daemon *d, int code);
 /* The mount serves: readahead window, READY=1 with our pid and command line. */
 void daemon_announce(struct daemon *d);
 /* stdin, stdout and stderr become /dev/null: whoever started us in the background

@@ -19,6 +19,7 @@
 #include "ctl/ctl.h"
 #include "daemon.h"
 #include "meta/meta.h"
+#include "ops/policy.h"
 #include "reactor/notify.h"
 #include "reactor/statedb.h"
 #include "takeover/server.h"
@@ -141,6 +142,8 @@ static void daemon_sig_hup(struct loop_signal *ls)
 		daemon_apply_live(d, fresh);
 		config_free(&fresh);
 	}
+	if (d->db != NULL && d->cfg->write_cache_enabled)
+		policy_refresh(d->fs);
 	argv_free(&a.d.argv);
 	argv_free(&argv);
 }
@@ -349,6 +352,19 @@ static void daemon_clean(struct daemon *d)
 	snprintf(path, sizeof(path), "%s/data.mdb", d->state_dir);
 	unlink(path);
 	rmdir(d->state_dir);
+}
+
+void daemon_abandon(struct daemon *d, int code)
+{
+	bool ended;
+
+	if (d->mounted)
+		fuse_chan_unmount(d->args.mountpoint, true);
+	d->mounted = d->serving = false;
+	ended = daemon_drain(d);
+	daemon_clean(d);
+	if (!ended)
+		_exit(code);
 }
 
 enum daemon_exit daemon_serve(struct daemon *d, struct errtext *et)

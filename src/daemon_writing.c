@@ -20,6 +20,7 @@
 #include "cache/upload.h"
 #include "daemon.h"
 #include "meta/meta.h"
+#include "ops/policy.h"
 #include "reactor/statedb.h"
 
 /* Two seconds in all. */
@@ -181,6 +182,35 @@ int daemon_begin_writing(struct daemon *d, struct errtext *et)
 	return err == 0 ? 0
 			: errtext_set(et, err, "state database: changes of attributes that wait: %s",
 			      strerror(-err));
+}
+
+struct rules_wait {
+	struct policy_load load;
+	bool ended;
+	int err;
+};
+
+static void rules_loaded(struct policy_load *l, int err)
+{
+	struct rules_wait *rw = l->user;
+
+	rw->ended = true;
+	rw->err = err;
+}
+
+int daemon_load_rules(struct daemon *d, struct errtext *et)
+{
+	struct rules_wait rw = {.ended = false};
+
+	if (d->meta == NULL || !d->cfg->write_cache_enabled)
+		return 0;
+	rw.load.user = &rw;
+	policy_load(d->fs, &rw.load, rules_loaded);
+	while (!rw.ended)
+		loop_turn(d->loop, true);
+	if (rw.err != 0)
+		*et = rw.load.et;
+	return rw.err;
 }
 
 void daemon_detach_state(struct daemon *d)
