@@ -11,118 +11,14 @@
 #include "base/fault.h"
 #include "base/units.h"
 
-#define SESSION_FORMAT 1u
 #define REAP_LOOK_NS NS_PER_MS
 #define REAP_AGAIN_NS (100 * NS_PER_MS)
-
-enum { ROW_CREATED = 1, ROW_FRESH = 2, ROW_BASE = 4, ROW_DOUBT = 8 };
-
-/* In host order: it never leaves the machine. */
-struct session_row {
-	uint8_t format, state, flags, pad;
-	uint32_t writers;
-	uint64_t staged;
-	int32_t opener;
-	uint32_t set, mode, uid, gid;
-	int32_t error;
-	uint32_t tries;
-	uint32_t mtime_nsec, ctime_nsec, atime_nsec;
-	int64_t mtime, ctime, atime;
-	uint64_t error_wall_ns;
-};
-_Static_assert(sizeof(struct session_row) == 88, "rows outlive the program that wrote them");
-
-static struct timespec wall_time(struct fs *fs)
-{
-	uint64_t ns = loop_wall(fs->env.loop);
-
-	return (struct timespec){
-	    .tv_sec = (time_t)(ns / NS_PER_S), .tv_nsec = (long)(ns % NS_PER_S)};
-}
-
-/* --- Rows */
-
-int session_store(struct session *s)
-{
-	uint64_t be = htobe64(s->node);
-	struct session_row r = {
-	    .format = SESSION_FORMAT,
-	    .state = (uint8_t)s->state,
-	    .writers = s->writers,
-	    .staged = s->staged,
-	    .opener = s->opener,
-	    .set = s->set,
-	    .mode = s->mode,
-	    .uid = s->uid,
-	    .gid = s->gid,
-	    .error = s->error,
-	    .tries = s->tries,
-	    .mtime_nsec = (uint32_t)s->mtime.tv_nsec,
-	    .ctime_nsec = (uint32_t)s->ctime.tv_nsec,
-	    .atime_nsec = (uint32_t)s->atime.tv_nsec,
-	    .mtime = s->mtime.tv_sec,
-	    .ctime = s->ctime.tv_sec,
-	    .atime = s->atime.tv_sec,
-	    .error_wall_ns = s->error_wall_ns,
-	};
-
-	if (s->ended)
-		return 0;
-	if (s->fs->db == NULL)
-		return -ESTALE;
-	/* What an upload that runs takes along is in the storage when it has ended. */
-	r.flags = (uint8_t)((s->created ? ROW_CREATED : 0) |
-			    (s->fresh || s->uploading != NULL ? ROW_FRESH : 0) |
-			    (s->base ? ROW_BASE : 0) | (s->doubt ? ROW_DOUBT : 0));
-	return statedb_put(s->fs->db, STATEDB_SESSIONS, &be, sizeof(be), &r, sizeof(r));
-}
-
-static int row_decode(const struct statedb_val *v, struct session *s)
-{
-	struct session_row r;
-
-	if (v->len != sizeof(r))
-		return -EPROTO;
-	memcpy(&r, v->data, sizeof(r));
-	if (r.format != SESSION_FORMAT || r.state > SESSION_ORPHAN)
-		return -EPROTO;
-	s->state = r.state;
-	s->writers = r.writers;
-	s->staged = r.staged;
-	s->opener = r.opener;
-	s->set = r.set;
-	s->mode = r.mode;
-	s->uid = r.uid;
-	s->gid = r.gid;
-	s->error = r.error;
-	s->tries = r.tries;
-	s->mtime = (struct timespec){.tv_sec = r.mtime, .tv_nsec = r.mtime_nsec};
-	s->ctime = (struct timespec){.tv_sec = r.ctime, .tv_nsec = r.ctime_nsec};
-	s->atime = (struct timespec){.tv_sec = r.atime, .tv_nsec = r.atime_nsec};
-	s->error_wall_ns = r.error_wall_ns;
-	s->created = (r.flags & ROW_CREATED) != 0;
-	s->fresh = (r.flags & ROW_FRESH) != 0;
-	s->base = (r.flags & ROW_BASE) != 0;
-	s->doubt = (r.flags & ROW_DOUBT) != 0;
-	return 0;
-}
-
-static int row_delete(struct fs *fs, uint64_t node)
-{
-	uint64_t be = htobe64(node);
-	int err;
-
-	if (fs->db == NULL)
-		return 0;
-	err = statedb_del(fs->db, STATEDB_SESSIONS, &be, sizeof(be));
-	return err == -ENOENT ? 0 : err;
-}
 
 /* --- In memory */
 
 static void reap_fired(struct timer *t);
 
-static int session_alloc(struct fs *fs, uint64_t node, struct session **out)
+int session_alloc(struct fs *fs, uint64_t node, struct session **out)
 {
 	struct session *s;
 
@@ -156,7 +52,8 @@ void session_free(struct session **sp)
 	struct session *s, **at;
 
 	TAKE_OBJ(s, sp, SESSION_MAGIC);
-	assert(s->users == 0 && s->uploading == NULL && TAILQ_EMPTY(&s->waits));
+	assert(s->users == 0 && s->uploading == NULL && s->securing == NULL);
+	assert(TAILQ_EMPTY(&s->waits));
 	loop_undefer(s->fs->env.loop, &s->pump);
 	timer_cancel(&s->reap);
 	session_unlink(s);
@@ -226,20 +123,15 @@ int session_rebase(struct session *s)
 
 int session_load(struct fs *fs, uint64_t node, struct session **out)
 {
-	uint64_t be = htobe64(node);
 	char path[UFS_PATH_MAX + 1];
 	struct blob *base = NULL;
-	struct statedb_val v;
 	struct session *s;
 	struct node n;
-	int err;
+	int err = session_alloc(fs, node, &s);
 
-	err = statedb_get(fs->db, STATEDB_SESSIONS, &be, sizeof(be), &v);
-	if (err == 0)
-		err = session_alloc(fs, node, &s);
 	if (err != 0)
 		return err;
-	err = row_decode(&v, s);
+	err = session_row_load(s);
 	if (err == 0)
 		err = node_load(fs, node, &n);
 	if (err == 0)
@@ -299,7 +191,7 @@ static void session_reap(struct session *s)
 {
 	struct fs *fs = s->fs;
 
-	if (s->users > 0 || s->uploading != NULL)
+	if (s->users > 0 || s->uploading != NULL || s->securing != NULL)
 		return;
 	if (s->up != NULL)
 		upload_drop(s->up);
@@ -333,25 +225,17 @@ static void reap_fired(struct timer *t)
 
 	if (s->ended)
 		session_reap(s);
+	else if (s->policy != META_POLICY_NO_CACHE)
+		session_pump(s);
 	else
 		session_end(s);
 }
 
-static int session_begin(struct session *s, const struct node *n, const char *path)
+int session_begin(struct session *s, const struct node *n, const char *path)
 {
 	struct fs *fs = s->fs;
-	struct blob *base = NULL;
-	int err;
+	int err = upload_new(fs->uploads, s->sf, &s->up);
 
-	err = fs_next_id(fs, &s->staged);
-	if (err == 0)
-		err = session_base(s, n, path, &base);
-	if (err == 0)
-		err = staged_create(fs->staging, s->staged, base, &s->sf);
-	if (base != NULL)
-		cache_blob_put(&base);
-	if (err == 0)
-		err = upload_new(fs->uploads, s->sf, &s->up);
 	if (err == 0)
 		err = session_place(s, n, path);
 	s->seen = fs->rebinds;
@@ -360,7 +244,30 @@ static int session_begin(struct session *s, const struct node *n, const char *pa
 	/* The node is needed for as long as the session lives. */
 	if (err == 0)
 		err = node_add_open(fs, s->node, 1);
+	if (err == 0)
+		fs->changed = true;
 	return err;
+}
+
+static int begin_staged(struct session *s, const struct node *n, const char *path)
+{
+	struct fs *fs = s->fs;
+	struct blob *base = NULL;
+	int err = fs_next_id(fs, &s->staged);
+
+	if (err == 0)
+		err = session_base(s, n, path, &base);
+	if (err == 0)
+		err = staged_create(fs->staging, s->staged, base, &s->sf);
+	if (base != NULL)
+		cache_blob_put(&base);
+	return err == 0 ? session_begin(s, n, path) : err;
+}
+
+void session_undo(struct session *s)
+{
+	(void)session_row_delete(s->fs, s->node);
+	session_over(s);
 }
 
 int session_new(struct fs *fs, const struct node *n, const char *path, bool base, pid_t pid,
@@ -379,17 +286,14 @@ int session_new(struct fs *fs, const struct node *n, const char *path, bool base
 		return err;
 	s->base = base && n->size > 0 && n->version[0] != '\0';
 	s->opener = pid;
-	s->mtime = s->ctime = s->atime = base ? n->mtime : wall_time(fs);
+	s->mtime = s->ctime = s->atime = base ? n->mtime : session_now(fs);
 	s->state = SESSION_OPEN;
-	err = session_begin(s, n, path);
-	if (err != 0) {
-		(void)row_delete(fs, n->id);
-		session_over(s);
-		return err;
-	}
-	fs->changed = true;
-	*out = s;
-	return 0;
+	err = begin_staged(s, n, path);
+	if (err != 0)
+		session_undo(s);
+	else
+		*out = s;
+	return err;
 }
 
 void session_end(struct session *s)
@@ -399,7 +303,9 @@ void session_end(struct session *s)
 
 	if (s->ended)
 		return;
-	err = row_delete(fs, s->node);
+	err = session_row_delete(fs, s->node);
+	if (err == 0 && session_parks(s))
+		err = session_park(s);
 	if (err != 0) {
 		timer_arm(&s->reap, REAP_AGAIN_NS);
 		return;
@@ -453,7 +359,13 @@ static void pump_fn(struct deferred *d)
 	struct session_wait *w;
 
 	CHECK_OBJ(s, SESSION_MAGIC);
-	if (s->ended || s->fs->db == NULL || s->uploading != NULL || s->fs->held_up)
+	if (s->ended || s->fs->db == NULL || s->fs->held_up)
+		return;
+	if (s->policy != META_POLICY_NO_CACHE && s->state != SESSION_ORPHAN) {
+		session_pump_durable(s);
+		return;
+	}
+	if (s->uploading != NULL || s->securing != NULL)
 		return;
 	if (s->state == SESSION_OPEN && s->writers == 0 && s->users == 0) {
 		s->state = SESSION_CLOSING;
@@ -502,15 +414,17 @@ int session_add_writer(struct session *s, int by)
 int session_wrote(struct session *s, uint64_t off, uint64_t len)
 {
 	CHECK_OBJ(s, SESSION_MAGIC);
-	s->mtime = s->ctime = wall_time(s->fs);
+	s->mtime = s->ctime = session_now(s->fs);
 	if (s->ended)
 		return 0;
 	if (s->state == SESSION_ORPHAN)
 		return session_store(s);
 	s->fresh = true;
 	s->flushed = false;
+	s->changes++;
 	/* Once more of it than a part is written in order, it is sent while it grows. */
-	upload_wrote(s->up, off, len, s->state == SESSION_OPEN && !s->fs->held_up);
+	upload_wrote(s->up, off, len,
+	    s->policy == META_POLICY_NO_CACHE && s->state == SESSION_OPEN && !s->fs->held_up);
 	return session_store(s);
 }
 
@@ -544,9 +458,10 @@ int session_orphan(struct session *s)
 	s->fresh = s->created = s->doubt = false;
 	s->error = 0;
 	session_upload_cancel(s);
+	session_secure_cancel(s);
 	err = session_store(s);
 	session_wake(s, 0);
-	if (s->uploading == NULL && s->users == 0 && session_handles(s) == 0)
+	if (s->uploading == NULL && s->securing == NULL && s->users == 0 && session_handles(s) == 0)
 		session_end(s);
 	return err;
 }
@@ -564,6 +479,6 @@ void session_handle_gone(struct fs *fs, uint64_t node)
 {
 	struct session *s = session_of(fs, node);
 
-	if (s != NULL && s->state == SESSION_ORPHAN)
+	if (s != NULL && (s->state == SESSION_ORPHAN || s->state == SESSION_KEPT))
 		session_pump(s);
 }

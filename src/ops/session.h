@@ -89,6 +89,16 @@ struct session {
 	struct meta_content content; /* as the record says, or will say */
 	bool recorded;		     /* there is a record of it */
 	struct op_secure *securing;  /* the task that runs, or NULL */
+	/* private: under a policy */
+	char stored[UFS_VERSION_MAX]; /* what the storage has of it, "": nothing */
+	uint64_t changes, safe;	      /* of this many changes the record knows so many */
+	unsigned rewriters;	      /* running writes below the size that the record has */
+	bool noted;		      /* the record says `rewriting`, and is safe */
+	bool inlined;		      /* the metadata store has its bytes */
+	bool through;		      /* an upload follows at once: the record says `doubt` */
+	bool last;		      /* the mount is gone */
+	bool adopted;		      /* by a daemon that died: its upload is to be looked at */
+	unsigned unsafe;	      /* tries to make it safe that failed since it was closed */
 	/* private */
 	uint64_t staged; /* number of the staged file */
 	bool base;	 /* beneath it lies the node's version in the storage */
@@ -151,6 +161,8 @@ struct session_wait {
 	/* private */
 	TAILQ_ENTRY(session_wait) link;
 	bool ended_only;
+	bool secure, note; /* for that, not for an upload */
+	uint64_t upto;	   /* secure: of session.changes */
 	unsigned pass; /* the how many-th upload to end, from now on, answers it */
 	struct loop *loop;
 	struct deferred run;
@@ -163,6 +175,26 @@ void session_upload(struct session *s, struct session_wait *w, bool force,
  * through power loss, and its record says so (leaf contract). */
 void session_secure(struct session *s, struct session_wait *w,
     void (*done)(struct session_wait *w, int err));
+/* Is all of it safe, also what was set of its attributes? */
+static inline bool session_is_safe(const struct session *s)
+{
+	return s->recorded && s->safe == s->changes;
+}
+/* Attributes as they were asked for.  In the record of a durable file they are after a
+ * session_secure() (which does that for one that is KEPT, too). */
+int session_set_attr(struct session *s, const struct ufs_set *set);
+/* The record of a durable file, as its session knows it. */
+void session_record(const struct session *s, struct meta_record *rec);
+/* Bytes from `off` on are going to be changed that the record of a durable file has made
+ * safe: the record has to say so first, or a power loss would leave a file that is
+ * neither what it was nor what was written. */
+bool session_must_note(const struct session *s, uint64_t off);
+/* Waits for that (leaf contract). */
+void session_note(struct session *s, struct session_wait *w,
+    void (*done)(struct session_wait *w, int err));
+/* Around the change itself, if it is below the size that the record has: begins (by = 1)
+ * in the turn in which session_must_note() said no. */
+void session_rewriter(struct session *s, int by);
 /* Waits for the end of an upload that runs, and for that of a session that is CLOSING
  * (w->s is then no longer to be touched). */
 void session_settle(struct session *s, struct session_wait *w,
@@ -245,6 +277,30 @@ static inline bool session_unsaved(const struct session *s)
 }
 /* From its row: 0, -ENOENT, -ENOMEM, … */
 int session_load(struct fs *fs, uint64_t node, struct session **out);
+int session_alloc(struct fs *fs, uint64_t node, struct session **out);
+/* Row, node and upload of a session whose other fields are set. */
+int session_begin(struct session *s, const struct node *n, const char *path);
+/* One whose beginning failed: nothing is left. */
+void session_undo(struct session *s);
+/* The row: what it says into the struct; and it goes. */
+int session_row_load(struct session *s);
+int session_row_delete(struct fs *fs, uint64_t node);
+struct timespec session_now(struct fs *fs);
+/* Of a durable file: what is next; its node's row says what it knows; it is closed. */
+void session_pump_durable(struct session *s);
+int session_tell_node(struct session *s);
+/* It could not be made safe: if it is closed, that is tried again later. */
+void session_unsafe(struct session *s, int err);
+/* Its end leaves content and record; and does so now. */
+bool session_parks(const struct session *s);
+int session_park(struct session *s);
+/* session_secure.c */
+void session_secure_start(struct session *s, bool note);
+void session_secure_cancel(struct session *s);
+/* Answers waits for it: those for what was changed up to `upto`, or for the note. */
+void session_wake_secure(struct session *s, bool note, uint64_t upto, int err);
+/* session_record.c.  What a failed upload leaves in the content: the next try, or FAILED. */
+void session_note_failure(struct session *s, int err);
 /* Out of memory; rows stay, and nothing of it is running. */
 void session_free(struct session **sp);
 /* Sees to what is to be done next, soon. */
@@ -253,6 +309,9 @@ void session_pump(struct session *s);
 void session_end(struct session *s);
 /* Where the content comes from and goes to, as the node is now. */
 int session_rebase(struct session *s);
+void session_wait_add(struct session *s, struct session_wait *w,
+    void (*done)(struct session_wait *w, int err));
+void session_wait_end(struct session *s, struct session_wait *w, int err);
 /* Answers waits. */
 void session_wake(struct session *s, int err);
 /* Uploads if something waits for it. */

@@ -123,6 +123,12 @@ static int drop_stray(struct fs *fs, uint64_t id)
 		return 0;
 	if (staged_open(fs->staging, id, NULL, &sf) != 0)
 		return 0;
+	/* Whether somebody needs it, records say. */
+	if ((id & STAGED_DURABLE_BIT) != 0) {
+		if (staged_park(&sf) != 0)
+			staged_close(&sf);
+		return 0;
+	}
 	if (upload_new(fs->uploads, sf, &up) == 0) {
 		upload_drop(up);
 		upload_free(&up);
@@ -224,6 +230,7 @@ void session_pause_all(struct fs *fs)
 	HASH_ITER(hh, fs->sessions, s, next)
 	{
 		session_upload_cancel(s);
+		session_secure_cancel(s);
 		upload_pause(s->up);
 		session_wake(s, -ECANCELED);
 	}
@@ -258,7 +265,8 @@ int session_check_all(struct fs *fs)
 
 	HASH_ITER(hh, fs->sessions, s, next)
 	{
-		if (s->users > 0 || s->uploading != NULL || !TAILQ_EMPTY(&s->waits))
+		if (s->users > 0 || s->uploading != NULL || s->securing != NULL ||
+		    !TAILQ_EMPTY(&s->waits))
 			(void)session_store(s);
 		else
 			session_free(&s);

@@ -8,76 +8,16 @@
  *	verify	a condition failed, but an earlier upload whose outcome nobody knows may
  *		have made what is there: then it has our bytes
  *	record	what the storage cannot keep (times, mode, owner) goes to the metadata store
+ *
+ * Of a durable file the record says first that an upload begins, and then that the storage
+ * has it, or why not (session_record.c).
  */
 #include <errno.h>
 #include <string.h>
 
 #include "base/fault.h"
-#include "meta/meta.h"
 #include "ops/attr.h"
-#include "ops/session.h"
-
-#define VERIFY_CHUNK ((size_t)1 << 20)
-
-struct op_upload {
-	struct task task;
-	uint32_t magic;
-#define UPLOAD_MAGIC 0x5e551002u
-	struct session *s; /* used */
-	struct pathlock lock;
-	char path[UFS_PATH_MAX + 1], version[UFS_VERSION_MAX];
-	struct ufs *ufs;
-	const char *sub; /* of path */
-	bool sending;
-	bool doubt;	/* there was an upload before whose outcome is not known */
-	bool was_created;
-	struct timespec mtime;
-	struct ufs_set set;
-	struct upload_run run;
-	struct ufs_attr attr; /* what is there now */
-	uint64_t size;
-	int result;
-	/* verify */
-	struct ufs_stat stat;
-	struct ufs_read read;
-	struct staged_io io;
-	unsigned char *theirs, *ours;
-	uint64_t at;
-	size_t chunk, got;
-	/* record */
-	struct meta_get get;
-	struct meta_txn txn;
-	struct meta_change change;
-};
-
-enum {
-	UP_LOCK,
-	UP_LOCKED,
-	UP_SEND,
-	UP_SENT,
-	UP_ASK,
-	UP_ASKED,
-	UP_COMPARE,
-	UP_READ,
-	UP_COMPARED,
-	UP_MADE,
-	UP_RECORD,
-	UP_RECORDED
-};
-
-static struct op_upload *up_of(struct task *t)
-{
-	struct op_upload *u = container_of(t, struct op_upload, task);
-
-	CHECK_OBJ(u, UPLOAD_MAGIC);
-	return u;
-}
-
-static void up_result(struct op_upload *u, int err)
-{
-	u->result = err;
-	task_resume(&u->task);
-}
+#include "ops/session_upload_op.h"
 
 /* --- The task */
 
@@ -96,11 +36,13 @@ void session_failed(struct session *s, int err)
 	    path);
 }
 
-static enum task_next up_finish(struct op_upload *u, int err)
+enum task_next up_finish(struct op_upload *u, int err)
 {
 	struct session *s = u->s;
 	bool mine = s->state != SESSION_ORPHAN && !s->ended;
 
+	if (up_must_tell(u, err))
+		return up_tell(u, err);
 	if (u->sending && err != 0) {
 		staged_not_uploaded(s->sf);
 		s->fresh = s->fresh || mine;
@@ -117,10 +59,11 @@ static enum task_next up_finish(struct op_upload *u, int err)
 	} else {
 		s->error = err;
 		s->error_wall_ns = loop_wall(s->fs->env.loop);
-		s->tries++;
-		if (s->state == SESSION_CLOSING)
+		s->tries = up_durable(u) ? s->content.tries : s->tries + 1;
+		if (s->state == SESSION_CLOSING && !up_durable(u))
 			session_failed(s, err);
 	}
+	s->through = false;
 	if (s->fs->db != NULL)
 		(void)session_store(s);
 	if (err != -ECANCELED)
@@ -155,7 +98,7 @@ static enum task_next up_lock(struct task *t)
 	if (err != 0)
 		return up_finish(u, err);
 	if (pathlock_try(&fs->locks, &u->lock, up_locked))
-		return task_goto(t, UP_SEND);
+		return task_goto(t, UP_CHECK);
 	return task_wait(t, UP_LOCKED, up_leave_lock);
 }
 
@@ -171,7 +114,7 @@ static enum task_next up_was_locked(struct task *t)
 	if (err != 0)
 		return up_finish(u, err);
 	if (strcmp(path, u->path) == 0)
-		return task_goto(t, UP_SEND);
+		return task_goto(t, UP_CHECK);
 	pathlock_end(&u->lock);
 	memset(&u->lock, 0, sizeof(u->lock));
 	return task_goto(t, UP_LOCK);
@@ -208,7 +151,6 @@ static int up_begin(struct op_upload *u)
 	struct session *s = u->s;
 	int err;
 
-	u->doubt = s->doubt;
 	s->doubt = true;
 	s->fresh = false;
 	staged_sending(s->sf);
@@ -219,7 +161,7 @@ static int up_begin(struct op_upload *u)
 	return err == 0 ? FAULT("upload.begun") : err;
 }
 
-static enum task_next up_send(struct task *t)
+static enum task_next up_check(struct task *t)
 {
 	struct op_upload *u = up_of(t);
 	struct session *s = u->s;
@@ -233,9 +175,27 @@ static enum task_next up_send(struct task *t)
 	if (err != 0)
 		return up_finish(u, err);
 	fs_place(s->fs, u->path, &u->ufs, &u->sub);
-	memcpy(u->version, n.version, sizeof(u->version));
+	u->doubt = s->doubt;
+	memcpy(u->version, up_durable(u) ? s->stored : n.version, sizeof(u->version));
+	if (up_durable(u) && !s->content.doubt)
+		return up_note_doubt(u);
+	return task_goto(t, UP_SEND);
+}
+
+static enum task_next up_send(struct task *t)
+{
+	struct op_upload *u = up_of(t);
+	struct session *s = u->s;
+	int err = task_err(t);
+
+	if (err == 0 && s->state == SESSION_ORPHAN)
+		err = -ECANCELED;
+	if (err != 0)
+		return up_finish(u, err);
 	up_attributes(u);
 	err = up_begin(u);
+	if (err == 0 && up_durable(u))
+		err = FAULT("persist.begun");
 	if (err != 0)
 		return up_finish(u, err);
 	u->run.absent = s->created;
@@ -260,6 +220,8 @@ static enum task_next up_was_sent(struct task *t)
 
 	if (err == 0) {
 		(void)FAULT("upload.sent");
+		if (up_durable(u))
+			(void)FAULT("persist.stored");
 		u->attr = u->run.attr;
 		u->size = u->run.size;
 		return task_goto(t, UP_MADE);
@@ -268,123 +230,6 @@ static enum task_next up_was_sent(struct task *t)
 		return task_goto(t, UP_ASK);
 	u->s->doubt = outcome_open(err) || (u->doubt && err != -ESTALE && err != -EEXIST);
 	return up_finish(u, err);
-}
-
-/* --- Verify */
-
-static void up_ufs_cb(struct ufs_req *r, int err)
-{
-	up_result(r->user, err);
-}
-
-static void up_leave_stat(struct task *t)
-{
-	ufs_abort(&up_of(t)->stat.req);
-}
-
-static enum task_next up_ask(struct task *t)
-{
-	struct op_upload *u = up_of(t);
-
-	u->run.size = staged_size(u->s->sf);
-	u->theirs = malloc(VERIFY_CHUNK);
-	u->ours = malloc(VERIFY_CHUNK);
-	if (u->theirs == NULL || u->ours == NULL)
-		return up_finish(u, -ENOMEM);
-	u->stat.path = u->sub;
-	u->stat.req.user = u;
-	ufs_stat(u->ufs, &u->stat, up_ufs_cb);
-	return task_wait(t, UP_ASKED, up_leave_stat);
-}
-
-/* It is somebody else's. */
-static enum task_next up_conflict(struct op_upload *u)
-{
-	u->s->doubt = false;
-	return up_finish(u, u->was_created ? -EEXIST : -ESTALE);
-}
-
-static enum task_next up_was_asked(struct task *t)
-{
-	struct op_upload *u = up_of(t);
-
-	if (task_fail(t, u->result == -ENOENT ? 0 : u->result) != 0)
-		return up_finish(u, task_err(t));
-	if (u->result == -ENOENT || u->stat.attr.kind != UFS_FILE ||
-	    u->stat.attr.size != u->run.size)
-		return up_conflict(u);
-	return task_goto(t, UP_COMPARE);
-}
-
-static void up_leave_read(struct task *t)
-{
-	ufs_abort(&up_of(t)->read.req);
-}
-
-static void up_data(struct ufs_read *rq, const void *data, size_t len)
-{
-	struct op_upload *u = rq->req.user;
-
-	memcpy(u->theirs + u->got, data, len);
-	u->got += len;
-}
-
-static enum task_next up_compare(struct task *t)
-{
-	struct op_upload *u = up_of(t);
-	struct session *s = u->s;
-	uint64_t end;
-
-	if (s->fresh)
-		return up_conflict(u); /* written meanwhile: nothing to compare with */
-	/* What was never fetched from the base was not changed either. */
-	while (u->at < u->run.size && staged_map(s->sf, u->at, &end) == STAGED_BASE)
-		u->at = end;
-	if (u->at >= u->run.size) {
-		u->attr = u->stat.attr;
-		u->size = u->run.size;
-		return task_goto(t, UP_MADE);
-	}
-	(void)staged_map(s->sf, u->at, &end);
-	u->chunk = (size_t)MIN(MIN(end, u->run.size) - u->at, (uint64_t)VERIFY_CHUNK);
-	u->got = 0;
-	u->read.path = u->sub;
-	u->read.version = u->stat.attr.version;
-	u->read.off = u->at;
-	u->read.len = u->chunk;
-	u->read.on_data = up_data;
-	u->read.req.user = u;
-	ufs_read(u->ufs, &u->read, up_ufs_cb);
-	return task_wait(t, UP_READ, up_leave_read);
-}
-
-static void up_pread_cb(struct staged_io *io, int err)
-{
-	up_result(io->user, err);
-}
-
-static enum task_next up_was_read(struct task *t)
-{
-	struct op_upload *u = up_of(t);
-
-	if (task_fail(t, u->result) != 0)
-		return up_finish(u, task_err(t));
-	u->io = (struct staged_io){
-	    .sf = u->s->sf, .off = u->at, .len = u->chunk, .done = up_pread_cb, .user = u};
-	staged_pread(&u->io, u->ours);
-	return task_wait(t, UP_COMPARED, NULL);
-}
-
-static enum task_next up_compared(struct task *t)
-{
-	struct op_upload *u = up_of(t);
-
-	if (task_fail(t, u->result) != 0)
-		return up_finish(u, task_err(t));
-	if (memcmp(u->ours, u->theirs, u->chunk) != 0)
-		return up_conflict(u);
-	u->at += u->chunk;
-	return task_goto(t, UP_COMPARE);
 }
 
 /* --- The storage has it */
@@ -427,13 +272,29 @@ static void up_forget_set(struct op_upload *u)
 		s->set &= ~UFS_SET_MTIME;
 }
 
-static int up_take(struct op_upload *u, bool native)
+/* What lies beneath the staged file from now on. */
+static int up_take_base(struct op_upload *u)
+{
+	struct session *s = u->s;
+	struct blob_id bid = {
+	    .ufs = u->ufs, .path = u->sub, .version = u->attr.version, .size = u->size};
+	struct blob *blob = NULL;
+	int err;
+
+	if (up_durable(u))
+		return staged_uploaded(s->sf, NULL, u->size);
+	blob = cache_blob_get(s->fs->env.cache, &bid);
+	if (blob == NULL)
+		return -ENOMEM;
+	err = staged_uploaded(s->sf, blob, u->size);
+	cache_blob_put(&blob);
+	return err;
+}
+
+int up_take(struct op_upload *u, bool native)
 {
 	struct session *s = u->s;
 	struct fs *fs = s->fs;
-	struct blob_id bid = {
-	    .ufs = u->ufs, .path = u->sub, .version = u->attr.version, .size = u->size};
-	struct blob *blob;
 	struct node n;
 	int err;
 
@@ -444,17 +305,16 @@ static int up_take(struct op_upload *u, bool native)
 		return err;
 	if (!native)
 		up_own_attr(u, &n, &u->attr);
-	blob = cache_blob_get(fs->env.cache, &bid);
-	if (blob == NULL)
-		return -ENOMEM;
+	/* What was written meanwhile goes on to be the metadata store's. */
+	if (up_durable(u) && s->content.state != META_STATE_PERSISTED)
+		memcpy(u->attr.version, n.version, sizeof(u->attr.version));
 	err = node_set_version(fs, s->node, &u->attr);
 	if (err == 0)
-		err = staged_uploaded(s->sf, blob, u->size);
-	cache_blob_put(&blob);
+		err = up_take_base(u);
 	if (err != 0)
 		return err;
 	u->sending = false;
-	s->base = u->size > 0;
+	s->base = u->size > 0 && !up_durable(u);
 	s->created = s->doubt = false;
 	/* Parts of the next upload may be copied from this version; it will see to that if
 	 * it cannot be noted now. */
@@ -481,6 +341,8 @@ static enum task_next up_made(struct task *t)
 	int err;
 
 	/* Cancelled or not: it has happened. */
+	if (up_durable(u) && u->s->state != SESSION_ORPHAN)
+		return up_persist(u);
 	err = u->s->state == SESSION_ORPHAN ? 0 : up_take(u, native);
 	(void)FAULT("upload.taken");
 	if (err != 0 || native || fs->meta == NULL || u->s->state == SESSION_ORPHAN) {
@@ -554,18 +416,22 @@ static void up_fini(struct task *t)
 }
 
 static const struct task_step up_steps[] = {
-    [UP_LOCK] = {"lock", up_lock, TO(UP_LOCKED) | TO(UP_SEND)},
-    [UP_LOCKED] = {"locked", up_was_locked, TO(UP_LOCK) | TO(UP_SEND)},
-    [UP_SEND] = {"send", up_send, TO(UP_SENT)},
-    [UP_SENT] = {"sent", up_was_sent, TO(UP_ASK) | TO(UP_MADE)},
-    [UP_ASK] = {"ask", up_ask, TO(UP_ASKED)},
-    [UP_ASKED] = {"asked", up_was_asked, TO(UP_COMPARE)},
-    [UP_COMPARE] = {"compare", up_compare, TO(UP_READ) | TO(UP_MADE)},
-    [UP_READ] = {"read", up_was_read, TO(UP_COMPARED)},
-    [UP_COMPARED] = {"compared", up_compared, TO(UP_COMPARE)},
-    [UP_MADE] = {"made", up_made, TO(UP_RECORD)},
+    [UP_LOCK] = {"lock", up_lock, TO(UP_LOCKED) | TO(UP_CHECK) | UP_ENDS},
+    [UP_LOCKED] = {"locked", up_was_locked, TO(UP_LOCK) | TO(UP_CHECK) | UP_ENDS},
+    [UP_CHECK] = {"check", up_check, TO(UP_DOUBTED) | TO(UP_SEND) | UP_ENDS},
+    [UP_DOUBTED] = {"doubted", up_doubted, TO(UP_SEND) | UP_ENDS},
+    [UP_SEND] = {"send", up_send, TO(UP_SENT) | UP_ENDS},
+    [UP_SENT] = {"sent", up_was_sent, TO(UP_ASK) | TO(UP_MADE) | UP_ENDS},
+    [UP_ASK] = {"ask", up_ask, TO(UP_ASKED) | UP_ENDS},
+    [UP_ASKED] = {"asked", up_was_asked, TO(UP_COMPARE) | UP_ENDS},
+    [UP_COMPARE] = {"compare", up_compare, TO(UP_READ) | TO(UP_MADE) | UP_ENDS},
+    [UP_READ] = {"read", up_was_read, TO(UP_COMPARED) | UP_ENDS},
+    [UP_COMPARED] = {"compared", up_compared, TO(UP_COMPARE) | UP_ENDS},
+    [UP_MADE] = {"made", up_made, TO(UP_RECORD) | TO(UP_PERSISTED)},
     [UP_RECORD] = {"record", up_record, TO(UP_RECORDED)},
     [UP_RECORDED] = {"recorded", up_recorded, 0},
+    [UP_PERSISTED] = {"persisted", up_persisted, UP_ENDS},
+    [UP_FAILED] = {"failed", up_failed, 0},
 };
 static const struct task_kind up_kind = {"upload", up_steps, ARRAY_LEN(up_steps), up_fini};
 
@@ -580,7 +446,7 @@ void session_upload_start(struct session *s)
 		s->error = -ENOMEM;
 		s->error_wall_ns = loop_wall(s->fs->env.loop);
 		s->tries++;
-		if (s->state == SESSION_CLOSING)
+		if (s->state == SESSION_CLOSING && s->policy == META_POLICY_NO_CACHE)
 			session_failed(s, -ENOMEM);
 		(void)session_store(s);
 		session_wake(s, -ENOMEM);

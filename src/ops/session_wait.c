@@ -12,7 +12,7 @@ static void wait_answer(struct deferred *d)
 	w->done(w, w->err);
 }
 
-static void wait_end(struct session *s, struct session_wait *w, int err)
+void session_wait_end(struct session *s, struct session_wait *w, int err)
 {
 	if (w->queued)
 		TAILQ_REMOVE(&s->waits, w, link);
@@ -21,7 +21,7 @@ static void wait_end(struct session *s, struct session_wait *w, int err)
 	loop_defer(s->fs->env.loop, &w->run, wait_answer);
 }
 
-static void wait_begin(struct session *s, struct session_wait *w,
+void session_wait_add(struct session *s, struct session_wait *w,
     void (*done)(struct session_wait *w, int err))
 {
 	CHECK_OBJ(s, SESSION_MAGIC);
@@ -30,7 +30,7 @@ static void wait_begin(struct session *s, struct session_wait *w,
 	w->done = done;
 	w->err = 0;
 	w->pass = 0;
-	w->ended_only = false;
+	w->ended_only = w->secure = w->note = false;
 	w->queued = true;
 	memset(&w->run, 0, sizeof(w->run));
 	TAILQ_INSERT_TAIL(&s->waits, w, link);
@@ -52,11 +52,14 @@ void session_wake(struct session *s, int err)
 
 	TAILQ_FOREACH_SAFE(w, &s->waits, link, next)
 	{
-		if (w->ended_only) {
+		if (w->secure) {
+			if (over)
+				session_wait_end(s, w, err);
+		} else if (w->ended_only) {
 			if (over || (s->uploading == NULL && s->state != SESSION_CLOSING))
-				wait_end(s, w, err);
+				session_wait_end(s, w, err);
 		} else if (over || w->pass <= 1) {
-			wait_end(s, w, err);
+			session_wait_end(s, w, err);
 		} else {
 			w->pass--;
 		}
@@ -67,15 +70,18 @@ void session_upload(struct session *s, struct session_wait *w, bool force,
     void (*done)(struct session_wait *w, int err))
 {
 	bool runs = session_sending(s);
-	bool need = s->fresh || (force && session_unsaved(s) && !runs);
+	/* The attributes of a durable file are its record's. */
+	bool unsaved = s->policy == META_POLICY_NO_CACHE ? session_unsaved(s) : s->created;
+	bool need = s->fresh || (force && unsaved && !runs);
 
-	wait_begin(s, w, done);
-	if (s->ended || s->state == SESSION_ORPHAN || (!need && !runs)) {
-		wait_end(s, w, 0);
+	session_wait_add(s, w, done);
+	if (s->ended || s->state == SESSION_ORPHAN || s->policy == META_POLICY_TRANSIENT ||
+	    (!need && !runs)) {
+		session_wait_end(s, w, 0);
 		return;
 	}
 	w->pass = need && runs ? 2 : 1;
-	if (s->state == SESSION_FAILED) {
+	if (s->state == SESSION_FAILED && s->policy == META_POLICY_NO_CACHE) {
 		s->state = SESSION_CLOSING;
 		(void)session_store(s);
 	}
@@ -85,10 +91,10 @@ void session_upload(struct session *s, struct session_wait *w, bool force,
 void session_settle(struct session *s, struct session_wait *w,
     void (*done)(struct session_wait *w, int err))
 {
-	wait_begin(s, w, done);
+	session_wait_add(s, w, done);
 	w->ended_only = true;
 	if (s->ended || (s->uploading == NULL && s->state != SESSION_CLOSING))
-		wait_end(s, w, 0);
+		session_wait_end(s, w, 0);
 	else
 		session_pump(s);
 }
@@ -96,8 +102,8 @@ void session_settle(struct session *s, struct session_wait *w,
 void session_await(struct session *s, struct session_wait *w,
     void (*done)(struct session_wait *w, int err))
 {
-	wait_begin(s, w, done);
+	session_wait_add(s, w, done);
 	w->ended_only = true;
 	if (s->ended)
-		wait_end(s, w, 0);
+		session_wait_end(s, w, 0);
 }

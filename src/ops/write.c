@@ -45,13 +45,15 @@ static void write_ended(struct fs *fs, size_t size)
 struct op_write {
 	struct op op;
 	struct session *s; /* used */
+	struct session_wait wait;
+	bool begun;
 	struct staged_io io;
 	void (*start)(struct staged_io *io);
 	int result;
 	size_t bytes; /* of data: WRITE */
 };
 
-enum { WR_START, WR_ANSWER };
+enum { WR_START, WR_NOTED, WR_ANSWER };
 
 static void wr_done(struct staged_io *io, int err)
 {
@@ -61,14 +63,44 @@ static void wr_done(struct staged_io *io, int err)
 	task_resume(&wr->op.task);
 }
 
+static void wr_noted_cb(struct session_wait *w, int err)
+{
+	struct op_write *wr = w->user;
+
+	wr->result = err;
+	task_resume(&wr->op.task);
+}
+
+static void wr_leave_note(struct task *t)
+{
+	session_wait_abort(&OP_OF(t, op_write)->wait);
+}
+
 static enum task_next wr_start(struct task *t)
 {
 	struct op_write *wr = OP_OF(t, op_write);
 
 	if (task_err(t) != 0)
 		return op_fail(&wr->op, task_err(t));
+	if (session_must_note(wr->s, wr->io.off)) {
+		wr->wait.user = wr;
+		session_note(wr->s, &wr->wait, wr_noted_cb);
+		return task_wait(t, WR_NOTED, wr_leave_note);
+	}
+	wr->begun = true;
+	session_rewriter(wr->s, 1);
 	wr->start(&wr->io);
 	return task_wait(t, WR_ANSWER, NULL);
+}
+
+/* By a note that has been taken back meanwhile, perhaps. */
+static enum task_next wr_noted(struct task *t)
+{
+	struct op_write *wr = OP_OF(t, op_write);
+
+	if (task_fail(t, wr->result) != 0)
+		return op_fail(&wr->op, task_err(t));
+	return task_goto(t, WR_START);
 }
 
 static enum task_next wr_answer(struct task *t)
@@ -94,12 +126,15 @@ static void wr_fini(struct task *t)
 	struct op_write *wr = OP_OF(t, op_write);
 
 	write_ended(wr->op.fs, wr->bytes);
+	if (wr->begun)
+		session_rewriter(wr->s, -1);
 	session_unuse(wr->s);
 	op_free(&wr->op);
 }
 
 static const struct task_step wr_steps[] = {
-    [WR_START] = {"start", wr_start, TO(WR_ANSWER)},
+    [WR_START] = {"start", wr_start, TO(WR_NOTED) | TO(WR_ANSWER)},
+    [WR_NOTED] = {"noted", wr_noted, TO(WR_START)},
     [WR_ANSWER] = {"answer", wr_answer, 0},
 };
 static const struct task_kind wr_kind = {"write", wr_steps, ARRAY_LEN(wr_steps), wr_fini};
@@ -187,12 +222,14 @@ void write_fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t off, off_t 
 	op_run(&wr->op, &wr_kind);
 }
 
-/* --- FLUSH, FSYNC and RELEASE: a wait for an upload */
+/* --- FLUSH, FSYNC and RELEASE: a wait for an upload, or until what was written is safe */
 
 struct op_sync {
 	struct op op;
 	struct session_wait wait;
 	struct session *s; /* used; NULL: the session may end before the wait does */
+	bool through;	   /* once it is safe it is to be uploaded, too */
+	bool uploads;	   /* which is being done */
 	int result;
 };
 
@@ -226,8 +263,18 @@ static enum task_next sy_answer(struct task *t)
 {
 	struct op_sync *sy = OP_OF(t, op_sync);
 
+	/* It is kept, and tried again: whatever the storage said, close(2) says that it is not
+	 * there. */
+	if (sy->uploads && sy->result != 0)
+		sy->result = -EIO;
 	if (task_fail(t, sy->result) != 0)
 		return op_fail(&sy->op, task_err(t));
+	if (sy->through) {
+		sy->through = false;
+		sy->uploads = true;
+		session_upload(sy->s, &sy->wait, true, sy_cb);
+		return task_wait(t, SY_ANSWER, sy_leave);
+	}
 	fuse_reply_err(op_take(&sy->op), 0);
 	return task_end(t);
 }
@@ -243,11 +290,12 @@ static void sy_fini(struct task *t)
 
 static const struct task_step sy_steps[] = {
     [SY_WAIT] = {"wait", sy_wait, TO(SY_ANSWER)},
-    [SY_ANSWER] = {"answer", sy_answer, 0},
+    [SY_ANSWER] = {"answer", sy_answer, TO(SY_ANSWER)},
 };
 static const struct task_kind sy_kind = {"sync", sy_steps, ARRAY_LEN(sy_steps), sy_fini};
 
-static void sync_session(struct fs *fs, fuse_req_t req, struct session *s, bool force)
+/* FLUSH: close(2) of the process that opened it. */
+static void sync_session(struct fs *fs, fuse_req_t req, struct session *s, bool flush)
 {
 	struct op_sync *sy = op_new(fs, req, sizeof(*sy));
 
@@ -257,7 +305,13 @@ static void sync_session(struct fs *fs, fuse_req_t req, struct session *s, bool 
 	session_use(s);
 	sy->wait.user = sy;
 	op_run(&sy->op, &sy_kind);
-	session_upload(s, &sy->wait, force, sy_cb);
+	if (s->policy == META_POLICY_NO_CACHE) {
+		session_upload(s, &sy->wait, !flush, sy_cb);
+		return;
+	}
+	sy->through = flush && s->policy == META_POLICY_WRITE_THROUGH;
+	s->through = s->through || sy->through;
+	session_secure(s, &sy->wait, sy_cb);
 }
 
 void write_flush(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
@@ -272,7 +326,7 @@ void write_flush(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 		s = session_of(fs, h->node);
 	if (s != NULL && s->state == SESSION_OPEN && session_same_process(s, fuse_req_ctx(req)->pid)) {
 		s->flushed = true;
-		sync_session(fs, req, s, false);
+		sync_session(fs, req, s, true);
 		return;
 	}
 	fuse_reply_err(req, op_errno(err));
@@ -290,7 +344,7 @@ void write_fsync(fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_file_
 	if (err == 0)
 		s = session_of(fs, h->node);
 	if (s != NULL && s->state != SESSION_ORPHAN)
-		sync_session(fs, req, s, true);
+		sync_session(fs, req, s, false);
 	else
 		fuse_reply_err(req, op_errno(err));
 }
