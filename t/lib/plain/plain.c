@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* Runs each registered test in a process of its own.  Arguments: suites to run. */
 #include <signal.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/wait.h>
@@ -19,9 +20,15 @@ void plain_register(struct plain_test *t)
 	tests = t;
 }
 
-void plain_fail(const char *file, int line, const char *what)
+void plain_fail(const char *file, int line, const char *what, const char *fmt, ...)
 {
-	fprintf(stderr, "%s:%d: %s\n", file, line, what);
+	va_list ap;
+
+	fprintf(stderr, "%s:%d: %s", file, line, what);
+	va_start(ap, fmt);
+	vfprintf(stderr, fmt, ap);
+	va_end(ap);
+	fputc('\n', stderr);
 	_exit(1);
 }
 

@@ -14,6 +14,7 @@
 #include "cache/staged.h"
 #include "cache/upload.h"
 #include "meta/meta.h"
+#include "ops/persist.h"
 #include "ops/session.h"
 
 /* libfuse keeps the mount point's name and has no call that frees it without
@@ -182,6 +183,15 @@ void rig_new(struct rig *r)
 	open_state(r, true);
 }
 
+void rig_new_writing(struct rig *r)
+{
+	memset(r, 0, sizeof(*r));
+	r->writes = true;
+	test_clock_init(&r->clock);
+	rig_base(r, "attr_timeout=1", &r->clock.clk);
+	open_state(r, true);
+}
+
 static void mount_it(struct rig *r, const char *opts)
 {
 	struct errtext et;
@@ -214,6 +224,7 @@ static void stop_work(struct rig *r)
 {
 	if (!r->writes)
 		return;
+	persist_hold(r->fs);
 	session_pause_all(r->fs);
 	fs_stop_intents(r->fs); /* a hand-over undone looks for them again */
 	while (r->fs->nwork > 0 || session_any_busy(r->fs))
@@ -354,6 +365,9 @@ int rig_wait_nth(struct rig *r, pid_t pid, unsigned n, bool *fired)
 	loop_fd_fini(&lf);
 	close(pidfd);
 	cr_assert_eq(waitpid(pid, &status, 0), pid);
+	/* What comes next is not to meet a database that has lost a turn. */
+	while (n > 0 && statedb_lost(r->db))
+		loop_turn(r->loop, true);
 	return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
 }
 

@@ -295,6 +295,7 @@ Test(posix_faults, late_writes_have_no_effect)
 	while (pool_outstanding(pw.pool) > 0)
 		(void)loop_turn(pw.loop, true);
 	pw_holds("x", "before", 6);
+	ufs_fix_set(&pw, "ufs.timeout", "1min");
 	cr_assert_eq(pw_put("x", "after", NULL), 0);
 	pw_holds("x", "after", 5);
 	close(fds[0]);

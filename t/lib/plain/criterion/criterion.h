@@ -33,16 +33,17 @@ struct plain_test {
 
 void plain_register(struct plain_test *t);
 /* Reports and ends the test's process. */
-_Noreturn void plain_fail(const char *file, int line, const char *what);
+_Noreturn void plain_fail(const char *file, int line, const char *what, const char *fmt, ...)
+    __attribute__((format(printf, 4, 5)));
 _Noreturn void plain_skip(void);
 
 #define PLAIN_REGISTER(id, suite_, name_, fn_, ...)                                                \
 	__attribute__((constructor)) static void id##_register(void)                               \
 	{                                                                                          \
-		static struct plain_test t = {                                                     \
+		static struct plain_test this_test = {                                             \
 			.suite = suite_, .name = name_, .fn = fn_, .opts = { __VA_ARGS__ }         \
 		};                                                                                 \
-		plain_register(&t);                                                                \
+		plain_register(&this_test);                                                        \
 	}
 
 #define TestSuite(suite, ...) PLAIN_REGISTER(suite##_suite, #suite, NULL, NULL, __VA_ARGS__)
@@ -52,29 +53,31 @@ _Noreturn void plain_skip(void);
 	PLAIN_REGISTER(suite##_##name, #suite, #name, suite##_##name##_test, __VA_ARGS__)          \
 	static void suite##_##name##_test(void)
 
-#define PLAIN_CHECK(ok, what)                                                                      \
+/* The message, if there is one, is a literal. */
+#define PLAIN_CHECK(ok, what, ...)                                                                 \
 	do {                                                                                       \
 		if (!(ok))                                                                         \
-			plain_fail(__FILE__, __LINE__, what);                                      \
+			plain_fail(__FILE__, __LINE__, what, " " __VA_ARGS__);                     \
 	} while (0)
 
-#define cr_assert(c, ...) PLAIN_CHECK(c, #c)
-#define cr_assert_not(c, ...) PLAIN_CHECK(!(c), "not " #c)
-#define cr_assert_null(p, ...) PLAIN_CHECK((p) == NULL, #p " == NULL")
-#define cr_assert_not_null(p, ...) PLAIN_CHECK((p) != NULL, #p " != NULL")
-#define cr_assert_eq(a, b, ...) PLAIN_CHECK((a) == (b), #a " == " #b)
-#define cr_assert_neq(a, b, ...) PLAIN_CHECK((a) != (b), #a " != " #b)
-#define cr_assert_lt(a, b, ...) PLAIN_CHECK((a) < (b), #a " < " #b)
-#define cr_assert_leq(a, b, ...) PLAIN_CHECK((a) <= (b), #a " <= " #b)
-#define cr_assert_gt(a, b, ...) PLAIN_CHECK((a) > (b), #a " > " #b)
-#define cr_assert_geq(a, b, ...) PLAIN_CHECK((a) >= (b), #a " >= " #b)
-#define cr_assert_str_eq(a, b, ...) PLAIN_CHECK(strcmp(a, b) == 0, #a " is " #b)
-#define cr_assert_str_neq(a, b, ...) PLAIN_CHECK(strcmp(a, b) != 0, #a " is not " #b)
-#define cr_assert_str_empty(a, ...) PLAIN_CHECK(*(a) == '\0', #a " is empty")
-#define cr_assert_arr_eq(a, b, n, ...) PLAIN_CHECK(memcmp(a, b, n) == 0, #a " equals " #b)
+#define cr_assert(c, ...) PLAIN_CHECK(c, #c, __VA_ARGS__)
+#define cr_assert_not(c, ...) PLAIN_CHECK(!(c), "not " #c, __VA_ARGS__)
+#define cr_assert_null(p, ...) PLAIN_CHECK((p) == NULL, #p " == NULL", __VA_ARGS__)
+#define cr_assert_not_null(p, ...) PLAIN_CHECK((p) != NULL, #p " != NULL", __VA_ARGS__)
+#define cr_assert_eq(a, b, ...) PLAIN_CHECK((a) == (b), #a " == " #b, __VA_ARGS__)
+#define cr_assert_neq(a, b, ...) PLAIN_CHECK((a) != (b), #a " != " #b, __VA_ARGS__)
+#define cr_assert_lt(a, b, ...) PLAIN_CHECK((a) < (b), #a " < " #b, __VA_ARGS__)
+#define cr_assert_leq(a, b, ...) PLAIN_CHECK((a) <= (b), #a " <= " #b, __VA_ARGS__)
+#define cr_assert_gt(a, b, ...) PLAIN_CHECK((a) > (b), #a " > " #b, __VA_ARGS__)
+#define cr_assert_geq(a, b, ...) PLAIN_CHECK((a) >= (b), #a " >= " #b, __VA_ARGS__)
+#define cr_assert_str_eq(a, b, ...) PLAIN_CHECK(strcmp(a, b) == 0, #a " is " #b, __VA_ARGS__)
+#define cr_assert_str_neq(a, b, ...) PLAIN_CHECK(strcmp(a, b) != 0, #a " is not " #b, __VA_ARGS__)
+#define cr_assert_str_empty(a, ...) PLAIN_CHECK(*(a) == '\0', #a " is empty", __VA_ARGS__)
+#define cr_assert_arr_eq(a, b, n, ...) \
+	PLAIN_CHECK(memcmp(a, b, n) == 0, #a " equals " #b, __VA_ARGS__)
 #define cr_expect_eq cr_assert_eq
 #define cr_skip_test(...) plain_skip()
 #define cr_log_info(...) (void)(fprintf(stderr, __VA_ARGS__), fputc('\n', stderr))
-#define cr_assert_fail(...) PLAIN_CHECK(false, "must not come here")
+#define cr_assert_fail(...) PLAIN_CHECK(false, "must not come here", __VA_ARGS__)
 
 #endif
