@@ -6,6 +6,7 @@
 
 #include "base/obj.h"
 #include "meta/meta.h"
+#include "ops/session.h"
 #include "ops/unlinked.h"
 
 #define RECORD_OWN (META_HAS_MODE | META_HAS_UID | META_HAS_GID)
@@ -20,6 +21,33 @@ bool attr_native(const struct fs *fs, const char *path)
 	return (ufs_can(ufs) & UFS_CAN_SETATTR) != 0;
 }
 
+/* How many there are; UINT64_MAX: not known. */
+static uint64_t contents(const struct fs *fs, bool persisted)
+{
+	struct meta_status st;
+	const uint64_t *n = st.tally.files;
+
+	if (fs->meta == NULL)
+		return 0;
+	meta_status(fs->meta, &st);
+	/* Being opened, it is waited for; one that cannot be opened fails what asks it, which
+	 * is not for those who never needed it. */
+	if (!st.open)
+		return fs->env.cfg->write_cache_enabled || st.error[0] == '\0' ? UINT64_MAX : 0;
+	return n[META_STATE_NOT_PERSISTED] + n[META_STATE_TRANSIENT] + n[META_STATE_FAILED] +
+	       (persisted ? n[META_STATE_PERSISTED] : 0);
+}
+
+bool attr_any_unpersisted(const struct fs *fs)
+{
+	return contents(fs, false) > 0;
+}
+
+bool attr_any_content(const struct fs *fs)
+{
+	return contents(fs, true) > 0;
+}
+
 /* --- Records */
 
 static bool same_kind(const struct ufs_attr *attr, const struct meta_record *rec)
@@ -27,8 +55,21 @@ static bool same_kind(const struct ufs_attr *attr, const struct meta_record *rec
 	return rec->kind == (attr->kind == UFS_DIR ? META_DIR : META_FILE);
 }
 
+/* The file as it is here. */
+static void unpersisted_attr(struct ufs_attr *attr, const struct meta_record *rec)
+{
+	*attr = (struct ufs_attr){.kind = UFS_FILE, .size = rec->content.size};
+	if ((rec->has & META_HAS_MTIME) != 0)
+		attr->mtime = rec->mtime;
+	session_content_version(rec->content.id, attr->version);
+}
+
 void attr_merge(const struct fs *fs, struct ufs_attr *attr, const struct meta_record *rec)
 {
+	bool local = attr_unpersisted(rec);
+
+	if (local)
+		unpersisted_attr(attr, rec);
 	if (!same_kind(attr, rec))
 		return;
 	if ((rec->has & RECORD_OWN) != 0 && !attr->have_mode) {
@@ -43,22 +84,31 @@ void attr_merge(const struct fs *fs, struct ufs_attr *attr, const struct meta_re
 		attr->uid = rec->uid;
 	if ((rec->has & META_HAS_GID) != 0)
 		attr->gid = rec->gid;
-	if ((rec->has & META_HAS_MTIME) != 0 && strcmp(rec->version, attr->version) == 0)
+	if (!local && (rec->has & META_HAS_MTIME) != 0 &&
+	    strcmp(rec->version, attr->version) == 0)
 		attr->mtime = rec->mtime;
+}
+
+/* Times, and an account, of content that is gone. */
+static void drop_gone(struct meta_record *rec)
+{
+	rec->has &= ~(RECORD_TIMES | META_HAS_CONTENT);
+	memset(&rec->content, 0, sizeof(rec->content));
 }
 
 void attr_record(struct meta_record *out, const struct meta_record *old,
     const struct ufs_attr *attr, const struct ufs_set *set)
 {
 	struct meta_record rec = {.kind = attr->kind == UFS_DIR ? META_DIR : META_FILE};
+	bool local = old != NULL && attr_unpersisted(old);
 
-	if (old != NULL && same_kind(attr, old)) {
+	if (local || (old != NULL && same_kind(attr, old)))
 		rec = *old;
-		/* Times of content that is gone. */
-		if (strcmp(old->version, attr->version) != 0)
-			rec.has &= ~RECORD_TIMES;
-	}
-	memcpy(rec.version, attr->version, sizeof(rec.version));
+	if (!local && strcmp(rec.version, attr->version) != 0)
+		drop_gone(&rec);
+	/* Of one that is not persisted it is what the storage has instead, mostly nothing. */
+	if (!local)
+		memcpy(rec.version, attr->version, sizeof(rec.version));
 	rec.version[sizeof(rec.version) - 1] = '\0';
 	if ((set->what & UFS_SET_MODE) != 0)
 		rec.mode = set->mode;
@@ -78,7 +128,7 @@ void attr_record(struct meta_record *out, const struct meta_record *old,
 	*out = rec;
 }
 
-/* --- Asking both */
+/* --- Asking both, or first for what needs no storage */
 
 static void answered(struct attr_get *g)
 {
@@ -90,17 +140,33 @@ static void answered(struct attr_get *g)
 		err = g->meta_err == -ENOMEM ? -ENOMEM : -EIO;
 	if (err == 0) {
 		g->attr = g->stat.attr;
-		g->have_record = g->meta_err == 0;
+		g->have_record = g->meta_err == 0 && !attr_native(g->fs, g->path);
 		if (g->have_record)
 			attr_merge(g->fs, &g->attr, &g->meta.rec);
 	}
 	g->done(g, err);
 }
 
+/* A directory that only files make which are not persisted. */
+static void below_looked(struct below *b, int err)
+{
+	struct attr_get *g = b->user;
+
+	g->err = err != 0 ? err : b->found ? 0 : -ENOENT;
+	g->stat.attr = (struct ufs_attr){.kind = UFS_DIR};
+	answered(g);
+}
+
 static void stat_done(struct ufs_req *r, int err)
 {
 	struct attr_get *g = r->user;
 
+	if (err == -ENOENT && g->first) {
+		g->below.path = g->path;
+		g->below.user = g;
+		below_start(g->fs, &g->below, below_looked);
+		return;
+	}
 	g->err = err;
 	answered(g);
 }
@@ -111,6 +177,26 @@ static void record_done(struct meta_req *r, int err)
 
 	g->meta_err = err;
 	answered(g);
+}
+
+/* The record alone, if it is all there is. */
+static void first_done(struct meta_req *r, int err)
+{
+	struct attr_get *g = r->user;
+
+	g->meta_err = err;
+	if (err == 0 && attr_unpersisted(&g->meta.rec)) {
+		g->have_record = true;
+		attr_merge(g->fs, &g->attr, &g->meta.rec);
+		g->stat.attr = g->attr;
+		g->done(g, 0);
+		return;
+	}
+	if (err != 0 && err != -ENOENT) {
+		g->done(g, err == -ENOMEM ? -ENOMEM : -EIO);
+		return;
+	}
+	ufs_stat(g->fs->ufs, &g->stat, stat_done);
 }
 
 static void absent(struct deferred *d)
@@ -136,10 +222,15 @@ void attr_get_start(struct fs *fs, struct attr_get *g, void (*done)(struct attr_
 	}
 	g->stat.path = g->path;
 	g->stat.req.user = g;
+	g->meta.path = g->path;
+	g->meta.req.user = g;
+	g->first = attr_any_unpersisted(fs);
+	if (g->first) {
+		meta_get(fs->meta, &g->meta, first_done);
+		return;
+	}
 	if (fs->meta != NULL && !attr_native(fs, g->path)) {
 		g->waits++;
-		g->meta.path = g->path;
-		g->meta.req.user = g;
 		meta_get(fs->meta, &g->meta, record_done);
 	}
 	ufs_stat(fs->ufs, &g->stat, stat_done);
@@ -151,4 +242,5 @@ void attr_get_abort(struct attr_get *g)
 	ufs_abort(&g->stat.req);
 	if (g->fs->meta != NULL)
 		meta_abort(&g->meta.req);
+	below_abort(&g->below);
 }

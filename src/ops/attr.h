@@ -8,7 +8,20 @@
 #define OPS_ATTR_H
 
 #include "meta/meta.h"
+#include "ops/below.h"
 #include "ops/fs_priv.h"
+
+/* Is the record all that there is of the file? */
+static inline bool attr_unpersisted(const struct meta_record *rec)
+{
+	return (rec->has & META_HAS_CONTENT) != 0 &&
+	       rec->content.state != META_STATE_PERSISTED;
+}
+/* May there be such records?  Costs no request. */
+bool attr_any_unpersisted(const struct fs *fs);
+/* The same with those that were persisted since: records of names whose storage keeps
+ * attributes itself. */
+bool attr_any_content(const struct fs *fs);
 
 /* Leaf contract of reactor/task.h.  Errors: those of ufs_stat(); -EIO if the metadata
  * store does not answer. */
@@ -24,6 +37,8 @@ struct attr_get {
 	struct meta_get meta;
 	unsigned waits;
 	int err, meta_err;
+	bool first; /* the record is asked for before the storage */
+	struct below below;
 	struct deferred run;
 };
 void attr_get_start(struct fs *fs, struct attr_get *g, void (*done)(struct attr_get *g, int err));
@@ -31,10 +46,11 @@ void attr_get_abort(struct attr_get *g);
 
 /* Puts what a record says over what the storage says: mode and owner always (then
  * have_mode is true, with the mount's defaults for what is missing), times if the
- * record is of this version. */
+ * record is of this version; all, where the record is all there is. */
 void attr_merge(const struct fs *fs, struct ufs_attr *attr, const struct meta_record *rec);
 /* A record of what `set` changes in a thing with these attributes, which has the record
- * `old` (or NULL). */
+ * `old` (or NULL).  What that accounts for it goes on accounting for, unless the storage
+ * has other content by now. */
 void attr_record(struct meta_record *out, const struct meta_record *old,
     const struct ufs_attr *attr, const struct ufs_set *set);
 /* Does the storage keep attributes of this path itself? */

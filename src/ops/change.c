@@ -123,14 +123,14 @@ void name_look_abort(struct name_look *l)
 
 /* --- dir_empty */
 
-struct below {
+struct written {
 	uint64_t dir;
 	bool found;
 };
 
 static void see_session(struct session *s, void *arg)
 {
-	struct below *b = arg;
+	struct written *b = arg;
 	struct node n;
 
 	if (s->state != SESSION_ORPHAN && node_load(s->fs, s->node, &n) == 0 &&
@@ -209,28 +209,60 @@ static void empty_listed(struct ufs_req *r, int err)
 	e->done(e, err);
 }
 
-void dir_empty(struct fs *fs, struct dir_empty *e, void (*done)(struct dir_empty *e, int err))
+static void empty_end(struct dir_empty *e, int err)
 {
-	struct below b = {.dir = e->node};
+	e->err = err;
+	loop_defer(e->fs->env.loop, &e->run, empty_answer);
+}
+
+static void empty_storage(struct dir_empty *e)
+{
+	struct fs *fs = e->fs;
 	struct ufs *ufs;
 	const char *sub;
 
-	e->fs = fs;
-	e->done = done;
-	memset(&e->run, 0, sizeof(e->run));
-	memset(&e->list, 0, sizeof(e->list));
-	session_foreach(fs, see_session, &b);
 	fs_place(fs, e->path, &ufs, &sub);
 	/* A storage that has directories says so itself when one is removed. */
-	if (b.found || (ufs_can(ufs) & UFS_CAN_RENAME) != 0) {
-		e->err = b.found ? -ENOTEMPTY : 0;
-		loop_defer(fs->env.loop, &e->run, empty_answer);
+	if ((ufs_can(ufs) & UFS_CAN_RENAME) != 0) {
+		empty_end(e, 0);
 		return;
 	}
 	e->list.path = sub;
 	e->tries = 0;
 	e->when = fs->changes;
 	empty_list(e, ufs);
+}
+
+static void empty_below(struct below *b, int err)
+{
+	struct dir_empty *e = b->user;
+
+	if (err == 0 && b->found)
+		err = -ENOTEMPTY;
+	if (err != 0)
+		empty_end(e, err);
+	else
+		empty_storage(e);
+}
+
+void dir_empty(struct fs *fs, struct dir_empty *e, void (*done)(struct dir_empty *e, int err))
+{
+	struct written w = {.dir = e->node};
+
+	e->fs = fs;
+	e->done = done;
+	memset(&e->run, 0, sizeof(e->run));
+	memset(&e->list, 0, sizeof(e->list));
+	session_foreach(fs, see_session, &w);
+	if (w.found) {
+		empty_end(e, -ENOTEMPTY);
+	} else if (attr_any_unpersisted(fs)) {
+		e->below.path = e->path;
+		e->below.user = e;
+		below_start(fs, &e->below, empty_below);
+	} else {
+		empty_storage(e);
+	}
 }
 
 void dir_empty_abort(struct dir_empty *e)
@@ -241,6 +273,7 @@ void dir_empty_abort(struct dir_empty *e)
 		ufs_abort(&e->list.req);
 	e->listing = false;
 	ufs_list_free(&e->list);
+	below_abort(&e->below);
 	loop_undefer(e->fs->env.loop, &e->run);
 }
 
@@ -349,7 +382,7 @@ void record_look(
 	memset(&l->rec, 0, sizeof(l->rec));
 	memset(&l->run, 0, sizeof(l->run));
 	memset(&l->scan, 0, sizeof(l->scan));
-	if (fs->meta == NULL || attr_native(fs, l->path)) {
+	if (fs->meta == NULL || (attr_native(fs, l->path) && !attr_any_content(fs))) {
 		loop_defer(fs->env.loop, &l->run, record_answer);
 		return;
 	}

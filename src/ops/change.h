@@ -7,6 +7,7 @@
 #define OPS_CHANGE_H
 
 #include "ops/attr.h"
+#include "ops/below.h"
 #include "ops/node.h"
 
 /* --- What is under a name, as this mount sees it: its node, which is bound to it.
@@ -47,6 +48,7 @@ struct dir_empty {
 	unsigned tries;
 	uint64_t when;
 	char after[UFS_NAME_MAX + 1];
+	struct below below;
 	int err;
 	struct deferred run;
 };

@@ -5,6 +5,9 @@
  * A file that is created exists here at once, and in the storage with its first upload.
  * O_EXCL, where the storage can tell, and mknod(2), which has no close(2) behind it, make
  * the empty object before they answer.
+ *
+ * Under a policy of the write cache the file is this mount's alone until it is persisted:
+ * no object is made ahead, and what no close(2) will make safe is so before the answer.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -18,6 +21,7 @@
 #include "ops/handle.h"
 #include "ops/ledger.h"
 #include "ops/op.h"
+#include "ops/policy.h"
 #include "ops/requests.h"
 #include "ops/session.h"
 
@@ -34,6 +38,9 @@ struct op_create {
 	bool exclusive;
 	bool again;    /* a daemon before us may have made the object */
 	bool reserved; /* the empty object is in the storage, and attr is what it is */
+	enum meta_policy policy;
+	struct session_wait wait;
+	uint64_t node; /* made, and being made safe */
 	uint64_t parent;
 	uint32_t mode, uid, gid;
 	pid_t pid;
@@ -44,7 +51,7 @@ struct op_create {
 	char path[UFS_PATH_MAX + 1], name[UFS_NAME_MAX + 1];
 };
 
-enum { CR_LOCK, CR_LOCKED, CR_CHECK, CR_PUT, CR_LOOK, CR_RECORD, CR_MAKE };
+enum { CR_LOCK, CR_LOCKED, CR_CHECK, CR_PUT, CR_LOOK, CR_RECORD, CR_MAKE, CR_SAFE };
 
 static enum task_next cr_fail(struct op_create *oc, int err)
 {
@@ -75,12 +82,27 @@ static void cr_leave_lock(struct task *t)
 	pathlock_end(&OP_OF(t, op_create)->lock);
 }
 
+static enum task_next make_safe(struct op_create *oc, struct session *s);
+
+/* Made by a daemon before us, which did not get to the answer. */
+static enum task_next go_on(struct op_create *oc)
+{
+	struct session *s = session_of(oc->op.fs, oc->node);
+
+	if (s != NULL)
+		return make_safe(oc, s);
+	oc->result = 0; /* its record says all, and it is nobody's concern any more */
+	return task_goto(&oc->op.task, CR_SAFE);
+}
+
 static enum task_next cr_lock(struct task *t)
 {
 	struct op_create *oc = OP_OF(t, op_create);
 	struct fs *fs = oc->op.fs;
 	int err = task_err(t);
 
+	if (err == 0 && oc->node != 0)
+		return go_on(oc);
 	if (err == 0)
 		err = node_child_path(fs, oc->parent, oc->name, oc->path);
 	if (err == 0)
@@ -199,6 +221,17 @@ static void wanted_attr(struct op_create *oc)
 		oc->set.what &= ~UFS_SET_GID;
 }
 
+/* Is the empty object to be made first?  mknod(2) under WRITE_THROUGH is a close(2) as
+ * well. */
+static bool wants_object(const struct op_create *oc)
+{
+	if (oc->node_only)
+		return oc->policy == META_POLICY_NO_CACHE ||
+		       oc->policy == META_POLICY_WRITE_THROUGH;
+	return oc->policy == META_POLICY_NO_CACHE && oc->exclusive &&
+	       (ufs_can(oc->ufs) & UFS_CAN_ABSENT) != 0;
+}
+
 static enum task_next cr_check(struct task *t)
 {
 	struct op_create *oc = OP_OF(t, op_create);
@@ -213,8 +246,8 @@ static enum task_next cr_check(struct task *t)
 	if (oc->ufs == oc->op.fs->tree)
 		return cr_fail(oc, -EROFS);
 	wanted_attr(oc);
-	if (oc->node_only ||
-	    (oc->exclusive && (ufs_can(oc->ufs) & UFS_CAN_ABSENT) != 0))
+	oc->policy = policy_of(oc->op.fs, oc->path);
+	if (wants_object(oc))
 		return reserve(oc);
 	return task_goto(t, CR_MAKE);
 }
@@ -319,11 +352,19 @@ static bool oc_writes(const struct op_create *oc)
 	return (oc->fi.flags & O_ACCMODE) != O_RDONLY;
 }
 
+/* Is there a close(2) to come that will do what is to be done? */
+static bool will_close(const struct op_create *oc)
+{
+	return !oc->node_only && oc_writes(oc);
+}
+
 static int make_session(struct op_create *oc, const struct node *n, struct session **out)
 {
 	struct fs *fs = oc->op.fs;
 	struct session *s;
-	int err = session_new(fs, n, oc->path, false, oc->pid, &s);
+	int err = oc->policy == META_POLICY_NO_CACHE
+		      ? session_new(fs, n, oc->path, false, oc->pid, &s)
+		      : session_new_durable(fs, n, oc->path, oc->policy, oc->pid, &s);
 
 	if (err != 0)
 		return err;
@@ -336,10 +377,12 @@ static int make_session(struct op_create *oc, const struct node *n, struct sessi
 	s->uid = oc->uid;
 	s->gid = oc->gid;
 	/* Made by an open for reading it has no writer, and is uploaded as it is. */
-	if (oc_writes(oc))
+	if (will_close(oc))
 		err = session_add_writer(s, 1);
-	else
+	else if (oc->policy == META_POLICY_NO_CACHE)
 		session_pump(s);
+	else
+		err = session_store(s);
 	if (err != 0)
 		session_end(s);
 	else
@@ -347,62 +390,147 @@ static int make_session(struct op_create *oc, const struct node *n, struct sessi
 	return err;
 }
 
-static int make_open(struct op_create *oc, struct node *n)
+/* The handle, unless it is mknod(2). */
+static int make_handle(struct op_create *oc, const struct node *n)
+{
+	struct handle *h = NULL;
+	int err;
+
+	if (oc->node_only)
+		return 0;
+	err = oc_writes(oc) ? handle_open_writing(oc->op.fs, n, oc->path, &h)
+			    : handle_open(oc->op.fs, n, oc->path, &h);
+	if (err != 0)
+		return err;
+	oc->fi.fh = h->id;
+	oc->fi.keep_cache = 1;
+	oc->fi.noflush = !oc_writes(oc);
+	return 0;
+}
+
+/* What is still to be made safe is not done yet. */
+static int make_note(struct op_create *oc, const struct node *n, bool done)
+{
+	struct ledger_result res = {.node = n->id, .fh = oc->fi.fh};
+
+	return done ? ledger_done(oc->op.fs, oc->op.unique, &res)
+		    : ledger_intent(oc->op.fs, oc->op.unique, &res);
+}
+
+static int make_open(struct op_create *oc, struct node *n, struct session **out)
 {
 	struct fs *fs = oc->op.fs;
-	struct ledger_result res = {.node = n->id};
-	struct handle *h = NULL;
 	struct session *s;
 	int err = make_session(oc, n, &s);
 
 	if (err != 0)
 		return err;
-	err = oc_writes(oc) ? handle_open_writing(fs, n, oc->path, &h)
-			    : handle_open(fs, n, oc->path, &h);
-	if (err == 0) {
-		res.fh = h->id;
-		err = ledger_done(fs, oc->op.unique, &res);
-	}
+	err = make_handle(oc, n);
+	if (err == 0)
+		err = make_note(oc, n, oc->policy == META_POLICY_NO_CACHE || will_close(oc));
 	if (err != 0) {
-		if (h != NULL)
-			(void)handle_release(fs, h->id, UFS_FILE);
+		if (oc->fi.fh != 0)
+			(void)handle_release(fs, oc->fi.fh, UFS_FILE);
 		session_end(s);
 		return err;
 	}
-	oc->fi.fh = res.fh;
-	oc->fi.keep_cache = 1;
-	oc->fi.noflush = !oc_writes(oc);
 	session_overlay(s, n);
+	*out = s;
 	return 0;
+}
+
+static enum task_next cr_answer(struct op_create *oc, const struct node *n)
+{
+	struct fuse_entry_param e;
+
+	node_entry(oc->op.fs, n, &e);
+	if (oc->node_only)
+		fuse_reply_entry(op_take(&oc->op), &e);
+	else
+		fuse_reply_create(op_take(&oc->op), &e, &oc->fi);
+	return task_end(&oc->op.task);
+}
+
+static void cr_safe_cb(struct session_wait *w, int err)
+{
+	cr_result(w->user, err);
+}
+
+static void cr_leave_safe(struct task *t)
+{
+	session_wait_abort(&OP_OF(t, op_create)->wait);
+}
+
+/* The name is taken; making it safe locks it for itself. */
+static enum task_next make_safe(struct op_create *oc, struct session *s)
+{
+	pathlock_end(&oc->lock);
+	oc->node = s->node;
+	oc->wait.user = oc;
+	session_secure(s, &oc->wait, cr_safe_cb);
+	return task_wait(&oc->op.task, CR_SAFE, cr_leave_safe);
 }
 
 static enum task_next cr_make(struct task *t)
 {
 	struct op_create *oc = OP_OF(t, op_create);
 	struct fs *fs = oc->op.fs;
-	struct ledger_result res = {0};
-	struct fuse_entry_param e;
+	struct session *s = NULL;
 	struct node n;
 	int err = task_err(t);
 
+	oc->fi.fh = 0;
 	if (err == 0)
 		err = node_make(fs, oc->parent, oc->name, oc->path, &oc->attr, !oc->reserved, &n);
 	if (err != 0)
 		return cr_fail(oc, err);
-	res.node = n.id;
-	err = oc->node_only ? ledger_done(fs, oc->op.unique, &res) : make_open(oc, &n);
+	err = oc->node_only && oc->reserved ? make_note(oc, &n, true) : make_open(oc, &n, &s);
 	if (err != 0) {
 		(void)node_drop_name(fs, n.id);
 		return cr_fail(oc, err);
 	}
 	(void)FAULT("create.made");
 	node_count(fs, &n);
-	node_entry(fs, &n, &e);
-	if (oc->node_only)
-		fuse_reply_entry(op_take(&oc->op), &e);
-	else
-		fuse_reply_create(op_take(&oc->op), &e, &oc->fi);
-	return task_end(t);
+	if (s != NULL && oc->policy != META_POLICY_NO_CACHE && !will_close(oc))
+		return make_safe(oc, s);
+	return cr_answer(oc, &n);
+}
+
+/* The kernel never hears of it. */
+static void unmake(struct op_create *oc)
+{
+	struct fs *fs = oc->op.fs;
+	struct session *s = session_of(fs, oc->node);
+
+	if (oc->fi.fh != 0)
+		(void)handle_release(fs, oc->fi.fh, UFS_FILE);
+	(void)node_drop_name(fs, oc->node);
+	if (s != NULL)
+		(void)session_orphan(s);
+	(void)node_forget(fs, oc->node, 1);
+}
+
+static enum task_next cr_safe(struct task *t)
+{
+	struct op_create *oc = OP_OF(t, op_create);
+	struct fs *fs = oc->op.fs;
+	struct session *s;
+	struct node n;
+	int err = task_err(t) != 0 ? task_err(t) : oc->result;
+
+	if (err == 0)
+		err = node_load(fs, oc->node, &n);
+	if (err == 0)
+		err = make_note(oc, &n, true);
+	if (err != 0) {
+		if (!oc->op.hold)
+			unmake(oc);
+		return cr_fail(oc, err);
+	}
+	s = session_of(fs, n.id);
+	if (s != NULL)
+		session_overlay(s, &n);
+	return cr_answer(oc, &n);
 }
 
 static void cr_fini(struct task *t)
@@ -414,13 +542,14 @@ static void cr_fini(struct task *t)
 }
 
 static const struct task_step cr_steps[] = {
-    [CR_LOCK] = {"lock", cr_lock, TO(CR_LOCKED) | TO(CR_CHECK)},
+    [CR_LOCK] = {"lock", cr_lock, TO(CR_LOCKED) | TO(CR_CHECK) | TO(CR_SAFE)},
     [CR_LOCKED] = {"locked", cr_was_locked, TO(CR_LOCK) | TO(CR_CHECK)},
     [CR_CHECK] = {"check", cr_check, TO(CR_PUT) | TO(CR_MAKE)},
     [CR_PUT] = {"put", cr_was_put, TO(CR_LOOK) | TO(CR_RECORD) | TO(CR_MAKE)},
     [CR_LOOK] = {"look", cr_looked, TO(CR_RECORD) | TO(CR_MAKE)},
     [CR_RECORD] = {"record", cr_recorded, TO(CR_MAKE)},
-    [CR_MAKE] = {"make", cr_make, 0},
+    [CR_MAKE] = {"make", cr_make, TO(CR_SAFE)},
+    [CR_SAFE] = {"safe", cr_safe, 0},
 };
 static const struct task_kind cr_kind = {"create", cr_steps, ARRAY_LEN(cr_steps), cr_fini};
 
@@ -458,7 +587,8 @@ static void create_begin(fuse_req_t req, fuse_ino_t parent, const char *name, mo
 {
 	const struct fuse_ctx *ctx = fuse_req_ctx(req);
 	struct fs *fs = fs_of(req);
-	struct ledger_result res;
+	struct ledger_result res = {0};
+	enum ledger_stage stage;
 	struct op_create *oc;
 
 	if (strlen(name) > UFS_NAME_MAX) {
@@ -469,7 +599,8 @@ static void create_begin(fuse_req_t req, fuse_ino_t parent, const char *name, mo
 		fuse_reply_err(req, EROFS);
 		return;
 	}
-	if (ledger_seen(fs, ledger_unique(fs), &res) == LEDGER_DONE) {
+	stage = ledger_seen(fs, ledger_unique(fs), &res);
+	if (stage == LEDGER_DONE) {
 		answer_again(fs, req, &res, fi);
 		return;
 	}
@@ -485,6 +616,12 @@ static void create_begin(fuse_req_t req, fuse_ino_t parent, const char *name, mo
 		oc->fi = *fi;
 		oc->exclusive = (fi->flags & O_EXCL) != 0;
 		oc->pid = session_process(ctx->pid);
+	}
+	if (stage == LEDGER_INTENT && res.node != 0) {
+		oc->node = res.node;
+		oc->fi.fh = res.fh;
+		oc->fi.keep_cache = 1;
+		oc->fi.noflush = 1;
 	}
 	memcpy(oc->name, name, strlen(name) + 1);
 	op_run(&oc->op, &cr_kind);

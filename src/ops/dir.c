@@ -11,7 +11,9 @@
 #include <linux/fuse.h>
 #include <string.h>
 
+#include "ops/attr.h"
 #include "ops/dir_page.h"
+#include "ops/dir_records.h"
 #include "ops/handle.h"
 #include "ops/op.h"
 #include "ops/requests.h"
@@ -28,6 +30,8 @@ struct op_readdir {
 	size_t size;
 	uint64_t off; /* the cookie of the last entry that the caller has */
 	int result;
+	bool missing; /* the storage says that the directory is not there */
+	struct dir_records records;
 	char path[UFS_PATH_MAX + 1];
 };
 
@@ -381,17 +385,30 @@ static enum task_next list_on(struct op_readdir *rd)
 	return task_wait(&rd->op.task, DIR_LISTED, dir_leave);
 }
 
-static void dir_scan_done(struct meta_req *r, int err)
+static void dir_records_done(struct dir_records *rc, int err)
 {
-	struct op_readdir *rd = r->user;
+	struct op_readdir *rd = rc->user;
 
 	rd->result = err;
 	task_resume(&rd->op.task);
 }
 
-static void dir_leave_scan(struct task *t)
+static void dir_leave_records(struct task *t)
 {
-	meta_abort(&OP_OF(t, op_readdir)->h->page.scan.req);
+	dir_records_abort(&OP_OF(t, op_readdir)->records);
+}
+
+/* Files that are not persisted may make it a directory all the same. */
+static bool take_missing(struct op_readdir *rd)
+{
+	rd->missing = task_err(&rd->op.task) == 0 && rd->result == -ENOENT &&
+		      attr_any_unpersisted(rd->op.fs);
+	if (!rd->missing)
+		return false;
+	ufs_list_free(&rd->h->page.list);
+	rd->h->page.list.count = 0;
+	rd->h->page.list.more = rd->h->page.list.exists = false;
+	return true;
 }
 
 static enum task_next dir_listed(struct task *t)
@@ -399,28 +416,25 @@ static enum task_next dir_listed(struct task *t)
 	struct op_readdir *rd = OP_OF(t, op_readdir);
 	struct dir_page *pg = &rd->h->page;
 
-	if (task_fail(t, task_err(t) != 0 ? 0 : rd->result) != 0)
+	if (!take_missing(rd) && task_fail(t, task_err(t) != 0 ? 0 : rd->result) != 0)
 		return op_fail(&rd->op, task_err(t));
 	if (pg->list.count == 0 && pg->list.more) {
 		/* An empty page in the middle: the next one, from the same place. */
 		ufs_list(rd->op.fs->ufs, &pg->list, dir_list_done);
 		return task_wait(t, DIR_LISTED, dir_leave);
 	}
-	pg->scan.req.user = rd;
-	if (!dir_page_scan(rd->op.fs, pg, rd->path, dir_scan_done))
+	rd->records.user = rd;
+	if (!dir_records_start(rd->op.fs, &rd->records, pg, rd->path, dir_records_done))
 		return task_goto(t, DIR_REPLY);
-	return task_wait(t, DIR_RECORDS, dir_leave_scan);
+	return task_wait(t, DIR_RECORDS, dir_leave_records);
 }
 
 static enum task_next dir_records(struct task *t)
 {
 	struct op_readdir *rd = OP_OF(t, op_readdir);
-	struct dir_page *pg = &rd->h->page;
 
-	if (task_err(t) != 0)
+	if (task_fail(t, task_err(t) != 0 ? 0 : rd->result) != 0)
 		return op_fail(&rd->op, task_err(t));
-	if (!dir_page_scanned(rd->op.fs, pg, rd->result, dir_scan_done))
-		return task_wait(t, DIR_RECORDS, dir_leave_scan);
 	return task_goto(t, DIR_REPLY);
 }
 
@@ -432,6 +446,8 @@ static bool dir_exists(struct op_readdir *rd)
 
 	if (l->after != NULL || l->count > 0 || l->more || l->exists || rd->h->node == NODE_ROOT)
 		return true;
+	if (rd->missing)
+		return false;
 	return node_load(rd->op.fs, rd->h->node, &n) == 0 && (n.flags & NODE_MARKED) != 0 &&
 	       (n.flags & NODE_REPLACED) == 0;
 }
@@ -484,7 +500,7 @@ static void dir_fini(struct task *t)
 static const struct task_step dir_steps[] = {
     [DIR_BEGIN] = {"begin", dir_begin, TO(DIR_LISTED)},
     [DIR_LISTED] = {"listed", dir_listed, TO(DIR_LISTED) | TO(DIR_RECORDS) | TO(DIR_REPLY)},
-    [DIR_RECORDS] = {"records", dir_records, TO(DIR_RECORDS) | TO(DIR_REPLY)},
+    [DIR_RECORDS] = {"records", dir_records, TO(DIR_REPLY)},
     [DIR_REPLY] = {"reply", dir_reply, TO(DIR_BEGIN) | TO(DIR_LISTED)},
 };
 static const struct task_kind dir_kind = {"readdir", dir_steps, ARRAY_LEN(dir_steps), dir_fini};

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * What this mount knows better than the page of a listing that the storage sent: names
- * changed here since it was asked, files that only a write session has, attributes that
- * the metadata store keeps.
+ * changed here since it was asked, and files that only a write session has.  (What the
+ * metadata store knows is put in before: ops/dir_records.h.)
  *
  * A name that was changed after the page was asked for is marked: it went, or it is
  * there, and then its node says what it is.  One that was there throughout is in each
@@ -55,7 +55,6 @@ void dir_page_free(struct fs *fs, struct dir_page *pg)
 	changes_clear(pg);
 	free(pg->marks);
 	pg->marks = NULL;
-	meta_scan_free(&pg->scan);
 	ufs_list_free(&pg->list);
 }
 
@@ -85,7 +84,7 @@ static void note_change(struct dir_page *pg, const char *name, bool there, uint8
 	pg->changed[pg->nchanged++] = c;
 }
 
-static const struct ufs_entry *find(
+const struct ufs_entry *dir_page_find(
     const struct dir_page *pg, const char *name, enum ufs_kind kind)
 {
 	const struct ufs_page all = {.entries = pg->list.entries, .count = pg->list.count};
@@ -95,7 +94,7 @@ static const struct ufs_entry *find(
 
 static int mark(struct dir_page *pg, const char *name, enum ufs_kind kind, enum dir_mark_as as)
 {
-	const struct ufs_entry *en = find(pg, name, kind);
+	const struct ufs_entry *en = dir_page_find(pg, name, kind);
 
 	if (en == NULL)
 		return 0;
@@ -181,8 +180,8 @@ struct extras {
 	int err;
 };
 
-/* Is the place of that name in the page? */
-static bool in_window(const struct dir_page *pg, const char *name, size_t len, enum ufs_kind kind)
+bool dir_page_window(
+    const struct dir_page *pg, const char *name, size_t len, enum ufs_kind kind)
 {
 	const struct ufs_list *l = &pg->list;
 	const struct ufs_entry *last = l->count > 0 ? &l->entries[l->count - 1] : NULL;
@@ -199,8 +198,8 @@ static void add_extra(struct extras *x, const char *name, uint8_t kind)
 	struct ufs_attr attr = {.kind = (enum ufs_kind)kind, .kind_only = true};
 	size_t len = strlen(name);
 
-	if (x->err == 0 && find(x->pg, name, attr.kind) == NULL &&
-	    in_window(x->pg, name, len, attr.kind))
+	if (x->err == 0 && dir_page_find(x->pg, name, attr.kind) == NULL &&
+	    dir_page_window(x->pg, name, len, attr.kind))
 		x->err = ufs_page_add(&x->add, name, len, &attr);
 }
 
@@ -295,85 +294,4 @@ int dir_page_settle(struct fs *fs, struct dir_page *pg)
 	session_foreach(fs, mark_local, &x);
 	changes_clear(pg);
 	return x.err;
-}
-
-/* --- Attributes that the metadata store keeps */
-
-/* A name that comes before, with hardly any between: "y" and bytes of 255, before "z". */
-static void name_before(char before[UFS_NAME_MAX + 1], const char *name, size_t len)
-{
-	unsigned char last = (unsigned char)name[len - 1];
-	size_t more = MIN(8, UFS_NAME_MAX - len);
-
-	memcpy(before, name, len);
-	before[len] = '\0';
-	if (last == 1) {
-		before[len - 1] = '\0';
-		return;
-	}
-	before[len - 1] = (char)(last - 1);
-	memset(before + len, 255, more);
-	before[len + more] = '\0';
-}
-
-bool dir_page_scan(struct fs *fs, struct dir_page *pg, const char *path,
-    void (*done)(struct meta_req *r, int err))
-{
-	struct meta_status st;
-	const struct ufs_entry *first, *last;
-	size_t i;
-
-	if (fs->meta == NULL || pg->list.count == 0 || attr_native(fs, path))
-		return false;
-	meta_status(fs->meta, &st);
-	if (st.open && st.records == 0)
-		return false;
-	/* Records come in the order of names, entries in that of keys. */
-	first = last = &pg->list.entries[0];
-	for (i = 1; i < pg->list.count; i++) {
-		const struct ufs_entry *en = &pg->list.entries[i];
-
-		first = strcmp(en->name, first->name) < 0 ? en : first;
-		last = strcmp(en->name, last->name) > 0 ? en : last;
-	}
-	name_before(pg->scan_after, first->name, first->name_len);
-	memcpy(pg->scan_last, last->name, last->name_len + 1);
-	pg->scan.path = path;
-	pg->scan.after = pg->scan_after[0] != '\0' ? pg->scan_after : NULL;
-	pg->scan.last = pg->scan_last;
-	meta_scan(fs->meta, &pg->scan, done);
-	return true;
-}
-
-static struct ufs_entry *entry_of(struct dir_page *pg, const struct meta_entry *me)
-{
-	const struct ufs_entry *en =
-	    find(pg, me->name, me->rec.kind == META_DIR ? UFS_DIR : UFS_FILE);
-
-	return en != NULL ? &pg->list.entries[en - pg->list.entries] : NULL;
-}
-
-bool dir_page_scanned(struct fs *fs, struct dir_page *pg, int err,
-    void (*done)(struct meta_req *r, int err))
-{
-	struct ufs_entry *en;
-	size_t i;
-
-	/* Names can be listed; what they are is asked for one by one, and fails there. */
-	for (i = 0; err != 0 && i < pg->list.count; i++)
-		pg->list.entries[i].attr.kind_only = true;
-	for (i = 0; err == 0 && i < pg->scan.count; i++) {
-		en = entry_of(pg, &pg->scan.entries[i]);
-		if (en != NULL && !en->attr.kind_only)
-			attr_merge(fs, &en->attr, &pg->scan.entries[i].rec);
-	}
-	if (err != 0 || !pg->scan.more || pg->scan.count == 0) {
-		meta_scan_free(&pg->scan);
-		return true;
-	}
-	memcpy(pg->scan_after, pg->scan.entries[pg->scan.count - 1].name,
-	    strlen(pg->scan.entries[pg->scan.count - 1].name) + 1);
-	pg->scan.after = pg->scan_after;
-	meta_scan(fs->meta, &pg->scan, done);
-	return false;
 }

@@ -29,11 +29,11 @@ enum dir_told dir_page_told(
 /* Is nothing told of all from there to the end? */
 bool dir_page_all_gone(struct fs *fs, const struct dir_page *pg, size_t i);
 
-/* Asks the metadata store for what it has of the entries; false: nothing to ask for. */
-bool dir_page_scan(struct fs *fs, struct dir_page *pg, const char *path,
-    void (*done)(struct meta_req *r, int err));
-/* What it said; false: asked for more. */
-bool dir_page_scanned(struct fs *fs, struct dir_page *pg, int err,
-    void (*done)(struct meta_req *r, int err));
+/* The entry of that name and kind, or NULL. */
+const struct ufs_entry *dir_page_find(
+    const struct dir_page *pg, const char *name, enum ufs_kind kind);
+/* Is the place of that name in the page? */
+bool dir_page_window(
+    const struct dir_page *pg, const char *name, size_t len, enum ufs_kind kind);
 
 #endif

@@ -37,8 +37,6 @@ struct dir_page {
 	unsigned char *marks; /* of the entries, if they changed here since; NULL: none did */
 	struct dir_change **changed; /* while the page is on its way */
 	size_t nchanged, changed_cap;
-	struct meta_scan scan;
-	char scan_after[UFS_NAME_MAX + 1], scan_last[UFS_NAME_MAX + 1];
 };
 
 struct handle {

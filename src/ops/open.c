@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * OPEN.  For reading: a handle on the version that the storage has, or on what a write
- * session has.  For writing: a session, one a file.
+ * session has; of a file that is not persisted the session is made from its record.  For
+ * writing: a session, one a file; under a policy of the write cache a file that was closed
+ * is not written any more.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -13,6 +15,7 @@
 #include "ops/handle.h"
 #include "ops/ledger.h"
 #include "ops/op.h"
+#include "ops/policy.h"
 #include "ops/requests.h"
 #include "ops/session.h"
 
@@ -22,6 +25,8 @@
 struct op_open {
 	struct op op;
 	struct attr_get get;
+	struct meta_content_get content;
+	unsigned adopts;
 	uint64_t changes; /* fs->changes when the storage was asked */
 	struct session_wait wait;
 	struct timer limit;
@@ -35,7 +40,9 @@ struct op_open {
 	char path[UFS_PATH_MAX + 1];
 };
 
-enum { OPN_CHECK, OPN_ANSWER, OPN_SETTLED, OPN_CUT };
+enum { OPN_CHECK, OPN_ANSWER, OPN_SETTLED, OPN_CUT, OPN_CONTENT };
+
+#define ADOPT_TRIES 4
 
 static bool for_writing(int flags)
 {
@@ -273,7 +280,7 @@ static enum task_next opn_answer(struct task *t)
 	return task_goto(t, OPN_CHECK);
 }
 
-/* --- The decision */
+/* --- The end */
 
 static enum task_next answer(struct op_open *oo, int err)
 {
@@ -281,6 +288,82 @@ static enum task_next answer(struct op_open *oo, int err)
 		return op_fail(&oo->op, err);
 	fuse_reply_open(op_take(&oo->op), &oo->fi);
 	return task_end(&oo->op.task);
+}
+
+/* --- Not persisted: the session is made from the record */
+
+static void opn_content_cb(struct meta_req *r, int err)
+{
+	struct op_open *oo = r->user;
+
+	oo->result = err;
+	task_resume(&oo->op.task);
+}
+
+static void opn_leave_content(struct task *t)
+{
+	meta_abort(&OP_OF(t, op_open)->content.req);
+}
+
+static enum task_next get_content(struct op_open *oo, const struct node *n)
+{
+	oo->content.id = session_version_content(n->version);
+	oo->content.req.user = oo;
+	meta_content_get(oo->op.fs->meta, &oo->content, opn_content_cb);
+	return task_wait(&oo->op.task, OPN_CONTENT, opn_leave_content);
+}
+
+/* The session, and with it open the handle: one turn. */
+static int adopt(struct op_open *oo, const struct node *n)
+{
+	const struct meta_content_get *c = &oo->content;
+	struct fs *fs = oo->op.fs;
+	struct session *s;
+	int err = session_adopt(fs, n, &c->rec, c->blob, c->len, &s);
+
+	if (err != 0)
+		return err;
+	session_use(s);
+	err = open_reading(fs, n, oo->path, &oo->fi);
+	session_unuse(s);
+	return err;
+}
+
+static enum task_next opn_content(struct task *t)
+{
+	struct op_open *oo = OP_OF(t, op_open);
+	struct fs *fs = oo->op.fs;
+	struct node n;
+	int err = task_err(t);
+
+	if (err == 0 && oo->result != 0 && oo->result != -ENOENT)
+		err = oo->result == -ENOMEM ? -ENOMEM : -EIO;
+	if (err == 0)
+		err = open_load(fs, oo->node, &n, oo->path);
+	if (err != 0)
+		return op_fail(&oo->op, err);
+	/* Opened by somebody else meanwhile, or of another version. */
+	if (session_of(fs, oo->node) != NULL ||
+	    session_version_content(n.version) != oo->content.id)
+		return task_goto(t, OPN_CHECK);
+	if (oo->result == 0 && attr_unpersisted(&oo->content.rec) &&
+	    strcmp(oo->content.path, oo->path) == 0)
+		return answer(oo, adopt(oo, &n));
+	/* Persisted or deleted just now: the node is about to be told, or is stale. */
+	if (++oo->adopts > ADOPT_TRIES)
+		return op_fail(&oo->op, -ESTALE);
+	return ask(oo);
+}
+
+/* --- The decision */
+
+/* Under a policy what was closed is closed. */
+static bool written_once(struct fs *fs, const struct node *n, const char *path,
+    const struct session *s)
+{
+	return (s != NULL && s->policy != META_POLICY_NO_CACHE) ||
+	       session_version_content(n->version) != 0 ||
+	       policy_of(fs, path) != META_POLICY_NO_CACHE;
 }
 
 static enum task_next check_writing(struct op_open *oo, const struct node *n, struct session *s)
@@ -293,7 +376,11 @@ static enum task_next check_writing(struct op_open *oo, const struct node *n, st
 		return ask(oo);
 	if (s != NULL && s->writers > 0 && (!s->flushed || oo->expired))
 		return answer(oo, -EBUSY);
-	if (s != NULL && (s->writers > 0 || s->state == SESSION_CLOSING))
+	if (s != NULL && s->writers > 0)
+		return wait_for(oo, s);
+	if (written_once(fs, n, oo->path, s))
+		return answer(oo, -EACCES);
+	if (s != NULL && s->state == SESSION_CLOSING)
 		return wait_for(oo, s);
 	err = random_access(oo, n, s);
 	if (err != 0)
@@ -321,6 +408,8 @@ static enum task_next opn_check(struct task *t)
 		return check_writing(oo, &n, s);
 	if (s == NULL && !oo->asked && !node_fresh(fs, &n))
 		return ask(oo);
+	if (s == NULL && session_version_content(n.version) != 0)
+		return get_content(oo, &n);
 	return answer(oo, open_reading(fs, &n, oo->path, &oo->fi));
 }
 
@@ -329,14 +418,17 @@ static void opn_fini(struct task *t)
 	struct op_open *oo = OP_OF(t, op_open);
 
 	timer_cancel(&oo->limit);
+	meta_content_free(&oo->content);
 	op_free(&oo->op);
 }
 
 static const struct task_step opn_steps[] = {
-    [OPN_CHECK] = {"check", opn_check, TO(OPN_ANSWER) | TO(OPN_SETTLED) | TO(OPN_CUT)},
+    [OPN_CHECK] = {"check", opn_check,
+	TO(OPN_ANSWER) | TO(OPN_SETTLED) | TO(OPN_CUT) | TO(OPN_CONTENT)},
     [OPN_ANSWER] = {"answer", opn_answer, TO(OPN_CHECK)},
     [OPN_SETTLED] = {"settled", opn_settled, TO(OPN_CHECK)},
     [OPN_CUT] = {"cut", opn_was_cut, TO(OPN_CHECK)},
+    [OPN_CONTENT] = {"content", opn_content, TO(OPN_CHECK) | TO(OPN_ANSWER)},
 };
 static const struct task_kind opn_kind = {"open", opn_steps, ARRAY_LEN(opn_steps), opn_fini};
 
@@ -362,7 +454,8 @@ static bool open_at_once(struct fs *fs, fuse_req_t req, fuse_ino_t ino, struct f
 		return true;
 	}
 	err = open_load(fs, ino, &n, path);
-	if (err == 0 && session_of(fs, ino) == NULL && !node_fresh(fs, &n))
+	if (err == 0 && session_of(fs, ino) == NULL &&
+	    (!node_fresh(fs, &n) || session_version_content(n.version) != 0))
 		return false;
 	if (err == 0)
 		err = open_reading(fs, &n, path, fi);

@@ -18,6 +18,9 @@
  * is to be deleted, the name goes and the reply leaves, all in one turn.
  *
  * A write session ends only when the object is gone: if that fails, nothing is lost.
+ *
+ * Of a file that is not persisted the record goes, by a transaction that outlives power
+ * before the answer; its object only if there may be one (an upload was begun).
  */
 #include <errno.h>
 #include <string.h>
@@ -30,12 +33,15 @@
 #include "ops/session.h"
 #include "ops/unlinked.h"
 
+#define NOTE_LOCAL 1u /* in the ledger: the storage has nothing of it */
+
 struct op_remove {
 	struct op op;
 	bool dir, again; /* again: the ledger had an intent */
 	bool intent;
 	bool early; /* answered before the storage has done it (ops/unlinked.h) */
 	bool refused; /* no row for that */
+	uint64_t content; /* the record accounts for this content: it is not persisted */
 	uint64_t parent, node; /* node 0: none is bound to the name */
 	bool local;
 	struct pathlock lock;
@@ -98,17 +104,19 @@ static int rm_result(struct op_remove *rm)
 static enum task_next rm_begin(struct task *t)
 {
 	struct op_remove *rm = OP_OF(t, op_remove);
+	struct ledger_result note = {0};
 	struct fs *fs = rm->op.fs;
 
 	if (task_err(t) != 0)
 		return rm_fail(rm, task_err(t));
-	switch (ledger_seen(fs, rm->op.unique, NULL)) {
+	switch (ledger_seen(fs, rm->op.unique, &note)) {
 	case LEDGER_DONE:
 		ledger_drop(fs, rm->op.unique);
 		fuse_reply_err(op_take(&rm->op), 0);
 		return task_end(t);
 	case LEDGER_INTENT:
 		rm->again = rm->intent = true;
+		rm->local = note.aux[0] == NOTE_LOCAL;
 		break;
 	case LEDGER_NEW:
 		break;
@@ -169,6 +177,16 @@ static void rm_looked_cb(struct name_look *l, int err)
 	rm_resume(l->user, err);
 }
 
+/* Not persisted, by what its node says. */
+static uint64_t node_content(const struct op_remove *rm, const struct node *n)
+{
+	const struct session *s = session_of(rm->op.fs, n->id);
+
+	if (s != NULL && s->policy != META_POLICY_NO_CACHE)
+		return s->content.id;
+	return session_version_content(n->version);
+}
+
 static enum task_next rm_locked(struct task *t)
 {
 	struct op_remove *rm = OP_OF(t, op_remove);
@@ -186,8 +204,10 @@ static enum task_next rm_locked(struct task *t)
 		return task_goto(t, RM_LOCK);
 	}
 	if (rm->again) {
-		if (node_find(fs, rm->parent, rm->name, &n) == 0)
+		if (node_find(fs, rm->parent, rm->name, &n) == 0) {
 			rm->node = n.id;
+			rm->content = rm->dir ? 0 : node_content(rm, &n);
+		}
 		return task_goto(t, RM_RECORD);
 	}
 	if (path_is_mount(fs, rm->path))
@@ -258,6 +278,29 @@ static enum task_next rm_ready(struct task *t)
 
 /* --- Record, mark, delete */
 
+/* Has the storage nothing of it, and never will? */
+static bool content_local(const struct op_remove *rm)
+{
+	const struct session *s = rm->node != 0 ? session_of(rm->op.fs, rm->node) : NULL;
+	const struct meta_record *rec = &rm->record.rec;
+
+	return rec->version[0] == '\0' && !rec->content.doubt && (s == NULL || !s->doubt);
+}
+
+/* In the database before anybody else hears of it. */
+static int rm_note(struct op_remove *rm)
+{
+	struct ledger_result note = {.aux = {rm->local ? NOTE_LOCAL : 0}};
+	int err = ledger_intent(rm->op.fs, rm->op.unique, &note);
+
+	if (err == 0)
+		err = statedb_commit(rm->op.fs->db);
+	if (err == 0)
+		err = FAULT("remove.begun");
+	rm->intent = rm->intent || err == 0;
+	return err;
+}
+
 static void rm_leave_record(struct task *t)
 {
 	record_look_abort(&OP_OF(t, op_remove)->record);
@@ -274,8 +317,10 @@ static enum task_next rm_record(struct task *t)
 
 	if (task_err(t) != 0)
 		return rm_fail(rm, task_err(t));
+	if (!rm->again && !rm->dir)
+		rm->content = node_content(rm, &rm->look.n);
 	rm->early = !rm->again && !rm->intent && !rm->local && !rm->refused &&
-		    unlinked_may(rm->op.fs, rm->path, rm->dir);
+		    rm->content == 0 && unlinked_may(rm->op.fs, rm->path, rm->dir);
 	if (rm->early) {
 		rm->result = 0;
 		return task_goto(t, RM_RECORDED);
@@ -304,20 +349,17 @@ static enum task_next rm_recorded(struct task *t)
 
 	if (err != 0)
 		return rm_fail(rm, err);
+	if (rm->record.found && !rm->dir && attr_unpersisted(&rm->record.rec)) {
+		rm->content = rm->record.rec.content.id;
+		rm->local = content_local(rm);
+	}
+	if (!rm->intent && !rm->early && (!rm->local || rm->record.found))
+		err = rm_note(rm);
+	if (err != 0)
+		return rm_fail(rm, err);
 	if (rm->local) {
 		rm->result = 0;
 		return task_goto(t, RM_DELETED);
-	}
-	if (!rm->intent && !rm->early) {
-		err = ledger_intent(rm->op.fs, rm->op.unique, NULL);
-		/* In the database before the storage hears of it. */
-		if (err == 0)
-			err = statedb_commit(rm->op.fs->db);
-		if (err == 0)
-			err = FAULT("remove.begun");
-		if (err != 0)
-			return rm_fail(rm, err);
-		rm->intent = true;
 	}
 	rm->op.on_wire = true;
 	rm->mark.child = rm->path;
@@ -382,6 +424,11 @@ static void rm_txn_cb(struct meta_req *r, int err)
 	rm_resume(r->user, err);
 }
 
+static bool unpersisted(const struct op_remove *rm)
+{
+	return rm->record.found && attr_unpersisted(&rm->record.rec);
+}
+
 static enum task_next rm_deleted(struct task *t)
 {
 	struct op_remove *rm = OP_OF(t, op_remove);
@@ -399,7 +446,8 @@ static enum task_next rm_deleted(struct task *t)
 	rm->txn.changes = &rm->change;
 	rm->txn.n = 1;
 	rm->txn.req.user = rm;
-	rm->txn.later = true;
+	rm->txn.later = !unpersisted(rm);
+	rm->change.if_content = unpersisted(rm) ? rm->content : 0;
 	meta_txn(rm->op.fs->meta, &rm->txn, rm_txn_cb);
 	return task_wait(t, RM_FORGOTTEN, rm_leave_txn);
 }
@@ -414,6 +462,9 @@ static enum task_next rm_forgotten(struct task *t)
 	 * left of it in the store. */
 	if (task_err(t) != 0 && rm->op.hold)
 		return rm_fail(rm, task_err(t));
+	/* But for content: while there is a record of it the file is there. */
+	if (unpersisted(rm) && rm_result(rm) != 0)
+		return rm_fail(rm, task_err(t) == -ENOMEM || task_err(t) == -EINTR ? task_err(t) : -EIO);
 	if (task_err(t) != 0 || rm->result != 0)
 		log_warn("/%s: deleted, but its attributes stay in the metadata store: %s",
 		    rm->path, strerror(task_err(t) != 0 ? -task_err(t) : -rm->result));
@@ -433,6 +484,8 @@ static enum task_next rm_end(struct task *t)
 		fs_touch(fs, rm->parent, rm->name);
 	if (err == 0 && s != NULL)
 		(void)session_orphan(s);
+	else if (err == 0 && rm->content != 0)
+		staging_discard(fs->staging, rm->content);
 	if (err != 0 && err != -ENOENT) {
 		if (rm->early)
 			unlinked_undo(fs, rm->path);

@@ -4,7 +4,8 @@
  *
  *	settle	a file that the storage has never had is uploaded first
  *	lock	both paths with all below
- *	look	at both names; what the call cannot do is refused
+ *	look	at both names; what the call cannot do is refused, and so is what a policy
+ *		of the write cache governs, or may govern below a directory
  *	ready	an existing target: a directory is empty; of a file that is open the
  *		content is brought here
  *		--- from here on the ledger has an intent ---
@@ -22,6 +23,7 @@
 #include <string.h>
 
 #include "base/fault.h"
+#include "ops/policy.h"
 #include "ops/rename_op.h"
 #include "ops/requests.h"
 
@@ -80,7 +82,10 @@ static struct session *unsent(struct op_rename *rn)
 	if (node_find(rn->op.fs, rn->parent, rn->name, &n) != 0)
 		return NULL;
 	s = session_of(rn->op.fs, n.id);
-	return s != NULL && s->state != SESSION_ORPHAN && (s->fresh || s->created) ? s : NULL;
+	return s != NULL && s->state != SESSION_ORPHAN && s->policy == META_POLICY_NO_CACHE &&
+		       (s->fresh || s->created)
+		   ? s
+		   : NULL;
 }
 
 static enum task_next rn_settle(struct op_rename *rn, struct session *s)
@@ -276,10 +281,77 @@ static enum task_next rn_locked(struct task *t)
 	return rn_look(rn, false, false, RN_SRC);
 }
 
+/* Is it a file of the write cache, or one that only that has? */
+static bool rn_cached(const struct op_rename *rn, const struct node *n)
+{
+	const struct session *s = n->kind == UFS_FILE ? session_of(rn->op.fs, n->id) : NULL;
+
+	return session_version_content(n->version) != 0 ||
+	       (s != NULL && s->policy != META_POLICY_NO_CACHE && s->state != SESSION_ORPHAN);
+}
+
+struct rn_tree {
+	const char *dir;
+	bool found;
+};
+
+static void see_cached(struct session *s, void *arg)
+{
+	char path[UFS_PATH_MAX + 1];
+	struct rn_tree *tree = arg;
+
+	if (s->policy != META_POLICY_NO_CACHE && s->state != SESSION_ORPHAN &&
+	    node_path(s->fs, s->node, path) == 0 && path_within(path, tree->dir))
+		tree->found = true;
+}
+
+/* Nothing that a policy governs can be renamed. */
+static int rn_policy(const struct op_rename *rn)
+{
+	struct rn_tree tree = {.dir = rn->src};
+	struct fs *fs = rn->op.fs;
+
+	if (policy_of(fs, rn->src) != META_POLICY_NO_CACHE ||
+	    policy_of(fs, rn->dst) != META_POLICY_NO_CACHE || rn_cached(rn, &rn->n))
+		return -EIO;
+	if (rn->n.kind != UFS_DIR)
+		return 0;
+	session_foreach(fs, see_cached, &tree);
+	return tree.found || policy_split(fs, rn->src) || policy_split(fs, rn->dst) ? -EIO : 0;
+}
+
+static void rn_leave_below(struct task *t)
+{
+	below_abort(&OP_OF(t, op_rename)->below);
+}
+
+static void rn_below_cb(struct below *b, int err)
+{
+	rn_resume(b->user, err);
+}
+
+static enum task_next rn_look_below(struct op_rename *rn)
+{
+	rn->below.path = rn->src;
+	rn->below.user = rn;
+	below_start(rn->op.fs, &rn->below, rn_below_cb);
+	return task_wait(&rn->op.task, RN_BELOW, rn_leave_below);
+}
+
+static enum task_next rn_below(struct task *t)
+{
+	struct op_rename *rn = OP_OF(t, op_rename);
+
+	if (task_fail(t, rn->result != 0 ? rn->result : rn->below.found ? -EIO : 0) != 0)
+		return rn_fail(rn, task_err(t));
+	return rn_look(rn, true, false, RN_DST);
+}
+
 static enum task_next rn_src(struct task *t)
 {
 	struct op_rename *rn = OP_OF(t, op_rename);
 	struct session *s;
+	int err;
 
 	if (rn_result(rn) != 0)
 		return rn_fail(rn, task_err(t));
@@ -289,11 +361,16 @@ static enum task_next rn_src(struct task *t)
 			return rn_fail(rn, -EEXIST);
 		return rn_done(rn);
 	}
+	err = rn_policy(rn);
+	if (err != 0)
+		return rn_fail(rn, err);
 	s = rn->n.kind == UFS_FILE ? session_of(rn->op.fs, rn->n.id) : NULL;
 	if (s != NULL && s->created) { /* made while this waited for its lock */
 		rn_unlock(rn);
 		return rn_settle(rn, s);
 	}
+	if (rn->n.kind == UFS_DIR && attr_any_unpersisted(rn->op.fs))
+		return rn_look_below(rn);
 	return rn_look(rn, true, false, RN_DST);
 }
 
@@ -340,6 +417,8 @@ static enum task_next rn_dst(struct task *t)
 	rn->target = rn->look.n;
 	rn->dst_dir = rn->target.kind == UFS_DIR;
 	err = rn_kinds(rn);
+	if (err == 0 && rn_cached(rn, &rn->target))
+		err = -EIO;
 	if (err != 0)
 		return rn_fail(rn, err);
 	rn->replaces = true;
@@ -397,7 +476,8 @@ static const struct task_step rn_steps[] = {
     [RN_LOCK] = {"lock", rn_lock, TO(RN_LOCKED)},
     [RN_LOCKED] = {"locked", rn_locked,
 	TO(RN_LOCK) | TO(RN_SRC) | TO(RN_MOVE) | TO(RN_GO)},
-    [RN_SRC] = {"source", rn_src, TO(RN_SETTLED) | TO(RN_DST)},
+    [RN_SRC] = {"source", rn_src, TO(RN_SETTLED) | TO(RN_BELOW) | TO(RN_DST)},
+    [RN_BELOW] = {"below", rn_below, TO(RN_DST)},
     [RN_DST] = {"target", rn_dst, TO(RN_READY) | TO(RN_GO)},
     [RN_READY] = {"ready", rn_ready, TO(RN_GO)},
     [RN_GO] = {"go", rn_go, TO(RN_NATIVE) | TO(RN_COPY) | TO(RN_JOB)},
@@ -420,6 +500,26 @@ static const struct task_step rn_steps[] = {
 };
 static const struct task_kind rn_kind = {"rename", rn_steps, ARRAY_LEN(rn_steps), rn_fini};
 
+/* A file under a policy is to get a name that says that it has been deleted (a FUSE library
+ * does so to what is open, and deletes that name later): it is deleted, and whoever has it
+ * open keeps it. */
+static bool rn_silly(struct fs *fs, uint64_t parent, const char *name, uint64_t newparent,
+    const char *newname)
+{
+	static const char head[] = ".fuse_hidden";
+	char path[UFS_PATH_MAX + 1];
+	struct node n;
+
+	if (!fs->env.cfg->silly_rename || parent != newparent ||
+	    strncmp(newname, head, sizeof(head) - 1) != 0 ||
+	    node_child_path(fs, parent, name, path) != 0 ||
+	    policy_of(fs, path) == META_POLICY_NO_CACHE)
+		return false;
+	/* Sent again: nothing else is begun by a rename there. */
+	return ledger_seen(fs, ledger_unique(fs), NULL) != LEDGER_NEW ||
+	       (node_find(fs, parent, name, &n) == 0 && n.kind == UFS_FILE);
+}
+
 void rename_rename(fuse_req_t req, fuse_ino_t parent, const char *name, fuse_ino_t newparent,
     const char *newname, unsigned flags)
 {
@@ -433,6 +533,10 @@ void rename_rename(fuse_req_t req, fuse_ino_t parent, const char *name, fuse_ino
 		err = -ENAMETOOLONG;
 	if (err != 0) {
 		fuse_reply_err(req, op_errno(err));
+		return;
+	}
+	if (rn_silly(fs, parent, name, newparent, newname)) {
+		remove_unlink(req, parent, name);
 		return;
 	}
 	rn = op_new(fs, req, sizeof(*rn));

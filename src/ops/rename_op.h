@@ -4,6 +4,7 @@
 #ifndef OPS_RENAME_OP_H
 #define OPS_RENAME_OP_H
 
+#include "ops/below.h"
 #include "ops/ledger.h"
 #include "ops/op.h"
 #include "ops/rename.h"
@@ -31,6 +32,7 @@ struct op_rename {
 	/* a step's own */
 	struct session_wait wait;
 	struct name_look look;
+	struct below below;
 	struct dir_empty empty;
 	struct session_keep keep;
 	struct record_look record;
@@ -55,6 +57,7 @@ enum {
 	RN_LOCK,
 	RN_LOCKED,
 	RN_SRC,
+	RN_BELOW,
 	RN_DST,
 	RN_READY,
 	RN_GO,

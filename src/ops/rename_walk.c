@@ -196,6 +196,9 @@ void moved_record(struct meta_record *out, const struct meta_record *old,
 	struct ufs_set set = {.what = timed ? 0 : UFS_SET_MTIME, .mtime = was->mtime};
 
 	attr_record(out, old, was, &set);
+	/* What it accounted for is the old name's; persisted, as all that may be moved. */
+	out->has &= ~META_HAS_CONTENT;
+	memset(&out->content, 0, sizeof(out->content));
 	memset(out->version, 0, sizeof(out->version));
 	memcpy(out->version, version, strnlen(version, sizeof(out->version) - 1));
 }

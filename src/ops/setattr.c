@@ -2,7 +2,8 @@
 /*
  * SETATTR of mode, owner and times.  The storage keeps them if it can; else the metadata
  * store does; and of a file that is being written the session does, until its upload
- * brings them along.  Doing it twice is doing it once.
+ * brings them along.  Of one that is not persisted its record has them.  Doing it twice is
+ * doing it once.
  */
 #include <errno.h>
 #include <string.h>
@@ -32,7 +33,7 @@ struct op_setattr {
 	char now[UFS_PATH_MAX + 1];
 };
 
-enum { SA_BEGIN, SA_SETTLED, SA_LOCKED, SA_ASKED, SA_NATIVE, SA_RECORDED };
+enum { SA_BEGIN, SA_SETTLED, SA_SAFE, SA_LOCKED, SA_ASKED, SA_NATIVE, SA_RECORDED };
 
 /* --- What is asked for */
 
@@ -85,27 +86,19 @@ static int check_mode(const struct ufs_set *set, const struct node *n)
 
 /* --- Into a session */
 
-/* Does its upload bring attributes along, or does nobody need them in the storage? */
-static bool session_carries(const struct session *s)
+/* Its record is brought up to date by the session, and by nobody else. */
+static bool is_durable(const struct session *s)
 {
-	return session_unsaved(s) || s->state == SESSION_ORPHAN;
+	return s->policy != META_POLICY_NO_CACHE && s->state != SESSION_ORPHAN;
 }
 
-static int session_take(struct session *s, const struct ufs_set *set)
+/* Does its upload, or its record, bring attributes along, or does nobody need them in the
+ * storage? */
+static bool session_carries(const struct session *s)
 {
-	s->set |= set->what;
-	if ((set->what & UFS_SET_MODE) != 0)
-		s->mode = set->mode;
-	if ((set->what & UFS_SET_UID) != 0)
-		s->uid = set->uid;
-	if ((set->what & UFS_SET_GID) != 0)
-		s->gid = set->gid;
-	if ((set->what & UFS_SET_ATIME) != 0)
-		s->atime = set->atime;
-	if ((set->what & UFS_SET_MTIME) != 0)
-		s->mtime = set->mtime;
-	s->ctime = wall_time(s->fs);
-	return session_store(s);
+	if (is_durable(s))
+		return s->content.state != META_STATE_PERSISTED;
+	return session_unsaved(s) || s->state == SESSION_ORPHAN;
 }
 
 /* --- The steps */
@@ -166,6 +159,46 @@ static void sa_leave_wait(struct task *t)
 	session_wait_abort(&OP_OF(t, op_setattr)->wait);
 }
 
+/* What an upload that runs ends with brings a record along, with all that is known then. */
+static bool recorded_later(const struct op_setattr *sa, const struct session *s)
+{
+	char path[UFS_PATH_MAX + 1];
+
+	return is_durable(s) && session_carries(s) &&
+	       node_path(sa->op.fs, sa->node, path) == 0 && !attr_native(sa->op.fs, path);
+}
+
+static void sa_safe_cb(struct session_wait *w, int err)
+{
+	struct op_setattr *sa = w->user;
+
+	sa->result = err;
+	task_resume(&sa->op.task);
+}
+
+/* While somebody writes it the next close(2) or fsync(2) makes it safe. */
+static enum task_next sa_session(struct op_setattr *sa, struct session *s)
+{
+	int err = session_set_attr(s, &sa->set);
+
+	if (err != 0)
+		return sa_fail(sa, err);
+	if (!is_durable(s) || s->writers > 0 || s->uploading != NULL)
+		return sa_reply(sa);
+	sa->wait.user = sa;
+	session_secure(s, &sa->wait, sa_safe_cb);
+	return task_wait(&sa->op.task, SA_SAFE, sa_leave_wait);
+}
+
+static enum task_next sa_safe(struct task *t)
+{
+	struct op_setattr *sa = OP_OF(t, op_setattr);
+
+	if (task_fail(t, sa->result) != 0)
+		return sa_fail(sa, task_err(t));
+	return sa_reply(sa);
+}
+
 static enum task_next sa_begin(struct task *t)
 {
 	struct op_setattr *sa = OP_OF(t, op_setattr);
@@ -183,16 +216,15 @@ static enum task_next sa_begin(struct task *t)
 	if (err != 0)
 		return sa_fail(sa, err == -ENOENT ? -ESTALE : err);
 	s = session_of(fs, sa->node);
-	if (s != NULL && s->uploading != NULL && s->state != SESSION_ORPHAN) {
+	if (s != NULL && s->uploading != NULL && s->state != SESSION_ORPHAN &&
+	    !recorded_later(sa, s)) {
 		/* What it sends is what was: wait, rather than send it all again. */
 		sa->wait.user = sa;
 		session_settle(s, &sa->wait, sa_settled_cb);
 		return task_wait(t, SA_SETTLED, sa_leave_wait);
 	}
-	if (s != NULL && session_carries(s)) {
-		err = session_take(s, &sa->set);
-		return err != 0 ? sa_fail(sa, err) : sa_reply(sa);
-	}
+	if (s != NULL && session_carries(s))
+		return sa_session(sa, s);
 	if ((n.flags & (NODE_REPLACED | NODE_LOCAL)) != 0)
 		return sa_fail(sa, -ESTALE);
 	if (sa->set.what == 0)
@@ -326,7 +358,10 @@ static enum task_next set_record(struct op_setattr *sa)
 {
 	const struct meta_record *old = sa->get.have_record ? &sa->get.meta.rec : NULL;
 
+	bool local = old != NULL && attr_unpersisted(old);
+
 	sa->change = (struct meta_change){.verb = META_PUT, .path = sa->path};
+	sa->change.if_content = local ? old->content.id : 0;
 	attr_record(&sa->change.rec, old, &sa->get.stat.attr, &sa->set);
 	sa->result = 0;
 	if (old != NULL && recorded(old, &sa->change.rec))
@@ -335,7 +370,7 @@ static enum task_next set_record(struct op_setattr *sa)
 	sa->txn.n = 1;
 	sa->txn.req.user = sa;
 	sa->op.on_wire = true;
-	sa->txn.later = true;
+	sa->txn.later = !local;
 	meta_txn(sa->op.fs->meta, &sa->txn, sa_recorded_cb);
 	return task_wait(&sa->op.task, SA_RECORDED, sa_leave_record);
 }
@@ -373,6 +408,8 @@ static enum task_next sa_asked(struct task *t)
 		err = node_refresh(fs, &n, gone ? NULL : &sa->get.attr);
 	if (err != 0)
 		return sa_fail(sa, err);
+	if (attr_unpersisted(&sa->get.meta.rec) && sa->get.have_record)
+		return set_record(sa);
 	return attr_native(fs, sa->path) ? set_native(sa) : set_record(sa);
 }
 
@@ -381,7 +418,10 @@ static void session_told(struct op_setattr *sa)
 {
 	struct session *s = session_of(sa->op.fs, sa->node);
 
-	if (s != NULL && (sa->set.what & UFS_SET_MTIME) != 0) {
+	/* Made from the record as it was before? */
+	if (s != NULL && is_durable(s)) {
+		(void)session_set_attr(s, &sa->set);
+	} else if (s != NULL && (sa->set.what & UFS_SET_MTIME) != 0) {
 		s->mtime = sa->set.mtime;
 		(void)session_store(s); /* else a successor has the time that it was opened with */
 	}
@@ -409,6 +449,8 @@ static enum task_next sa_recorded(struct task *t)
 	int err = task_fail(t, sa->result);
 
 	sa->op.on_wire = false;
+	if (err == -EEXIST)
+		err = -ESTALE; /* of other content by now */
 	attr_merge(sa->op.fs, &attr, &sa->change.rec);
 	if (err == 0)
 		err = node_set_version(sa->op.fs, sa->node, &attr);
@@ -424,8 +466,9 @@ static void sa_fini(struct task *t)
 }
 
 static const struct task_step sa_steps[] = {
-    [SA_BEGIN] = {"begin", sa_begin, TO(SA_SETTLED) | TO(SA_LOCKED)},
+    [SA_BEGIN] = {"begin", sa_begin, TO(SA_SETTLED) | TO(SA_SAFE) | TO(SA_LOCKED)},
     [SA_SETTLED] = {"settled", sa_settled, TO(SA_BEGIN)},
+    [SA_SAFE] = {"safe", sa_safe, 0},
     [SA_LOCKED] = {"locked", sa_locked, TO(SA_BEGIN) | TO(SA_ASKED)},
     [SA_ASKED] = {"asked", sa_asked, TO(SA_NATIVE) | TO(SA_RECORDED)},
     [SA_NATIVE] = {"native", sa_native, 0},

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * Truncation.  Of a file that somebody writes: its staged file is cut.  Of another one: a
- * session for this change alone, which is uploaded before the answer.
+ * session for this change alone, which is uploaded before the answer.  Under a policy of the
+ * write cache a file that nobody writes is not changed any more.
  */
 #include <errno.h>
 #include <string.h>
@@ -9,6 +10,7 @@
 #include "base/fault.h"
 #include "ops/attr.h"
 #include "ops/op.h"
+#include "ops/policy.h"
 #include "ops/requests.h"
 #include "ops/session.h"
 
@@ -21,6 +23,7 @@ struct op_cut {
 	int result;
 	bool asked;
 	bool mine;   /* the session is there for this request only */
+	bool rewrites; /* what a record has made safe */
 	bool handle; /* ftruncate(2) */
 	uint64_t node, changes;
 	pid_t pid;
@@ -29,7 +32,7 @@ struct op_cut {
 	char path[UFS_PATH_MAX + 1];
 };
 
-enum { CUT_CHECK, CUT_ANSWER, CUT_SETTLED, CUT_DONE, CUT_SENT };
+enum { CUT_CHECK, CUT_ANSWER, CUT_SETTLED, CUT_NOTED, CUT_DONE, CUT_SENT };
 
 static void cut_resume(struct op_cut *oc, int err)
 {
@@ -86,6 +89,15 @@ static enum task_next cut_start(struct op_cut *oc, struct session *s)
 
 	if (!oc->op.fs->env.cfg->random_access && size != 0 && size < now)
 		return op_fail(&oc->op, -EOPNOTSUPP);
+	now = MIN(size, now);
+	if (session_must_note(s, now)) {
+		oc->wait.user = oc;
+		session_note(s, &oc->wait, cut_wait_cb);
+		return task_wait(&oc->op.task, CUT_NOTED, cut_leave_wait);
+	}
+	oc->rewrites = s->policy != META_POLICY_NO_CACHE && now < s->content.size;
+	if (oc->rewrites)
+		session_rewriter(s, 1);
 	oc->s = s;
 	session_use(s);
 	oc->io = (struct staged_io){.sf = s->sf, .off = size, .done = cut_io_cb, .user = oc};
@@ -120,6 +132,12 @@ static enum task_next cut_alone(struct op_cut *oc, const struct node *n)
 	return cut_start(oc, s);
 }
 
+static bool closed_for_good(const struct session *s)
+{
+	return s->policy != META_POLICY_NO_CACHE && s->state != SESSION_ORPHAN &&
+	       s->writers == 0;
+}
+
 static enum task_next cut_check(struct task *t)
 {
 	struct op_cut *oc = OP_OF(t, op_cut);
@@ -135,6 +153,8 @@ static enum task_next cut_check(struct task *t)
 	if (n.kind == UFS_DIR)
 		return op_fail(&oc->op, -EISDIR);
 	s = session_of(fs, oc->node);
+	if (s != NULL && closed_for_good(s))
+		return op_fail(&oc->op, -EACCES);
 	if (s != NULL && s->state == SESSION_CLOSING) {
 		oc->wait.user = oc;
 		session_settle(s, &oc->wait, cut_wait_cb);
@@ -147,6 +167,9 @@ static enum task_next cut_check(struct task *t)
 	if ((n.flags & (NODE_REPLACED | NODE_LOCAL)) != 0)
 		return op_fail(&oc->op, -ESTALE);
 	err = node_path(fs, oc->node, oc->path);
+	if (err == 0 && (session_version_content(n.version) != 0 ||
+			    policy_of(fs, oc->path) != META_POLICY_NO_CACHE))
+		err = -EACCES;
 	if (err != 0)
 		return op_fail(&oc->op, err);
 	return cut_alone(oc, &n);
@@ -154,6 +177,15 @@ static enum task_next cut_check(struct task *t)
 
 static enum task_next cut_settled(struct task *t)
 {
+	return task_goto(t, CUT_CHECK);
+}
+
+static enum task_next cut_noted(struct task *t)
+{
+	struct op_cut *oc = OP_OF(t, op_cut);
+
+	if (task_fail(t, oc->result) != 0)
+		return op_fail(&oc->op, task_err(t));
 	return task_goto(t, CUT_CHECK);
 }
 
@@ -229,6 +261,9 @@ static enum task_next cut_done(struct task *t)
 	struct session *s = oc->s;
 	int err = oc->result;
 
+	if (oc->rewrites)
+		session_rewriter(s, -1);
+	oc->rewrites = false;
 	if (err == 0) {
 		err = session_wrote(s, (uint64_t)oc->attr.st_size, UINT64_MAX);
 		cut_others(oc);
@@ -239,7 +274,8 @@ static enum task_next cut_done(struct task *t)
 		err = FAULT("truncate.done");
 	if (err != 0)
 		return cut_fail(oc, task_err(t) != 0 ? task_err(t) : err);
-	if (s->writers > 0 || s->state == SESSION_ORPHAN)
+	/* Closed meanwhile under a policy: the close(2) sees to it. */
+	if (s->writers > 0 || s->state == SESSION_ORPHAN || s->policy != META_POLICY_NO_CACHE)
 		return cut_reply(oc);
 	if (task_err(t) != 0)
 		return cut_fail(oc, task_err(t));
@@ -267,9 +303,11 @@ static void cut_fini(struct task *t)
 }
 
 static const struct task_step cut_steps[] = {
-    [CUT_CHECK] = {"check", cut_check, TO(CUT_ANSWER) | TO(CUT_SETTLED) | TO(CUT_DONE)},
+    [CUT_CHECK] = {"check", cut_check,
+	TO(CUT_ANSWER) | TO(CUT_SETTLED) | TO(CUT_NOTED) | TO(CUT_DONE)},
     [CUT_ANSWER] = {"answer", cut_answer, TO(CUT_CHECK)},
     [CUT_SETTLED] = {"settled", cut_settled, TO(CUT_CHECK)},
+    [CUT_NOTED] = {"noted", cut_noted, TO(CUT_CHECK)},
     [CUT_DONE] = {"done", cut_done, TO(CUT_SENT)},
     [CUT_SENT] = {"sent", cut_sent, 0},
 };
