@@ -23,6 +23,7 @@
 #include "cache/cache.h"
 #include "ctl/ctl.h"
 #include "ops/counts.h"
+#include "ops/persist.h"
 #include "ops/policy.h"
 #include "reactor/http.h"
 #include "reactor/notify.h"
@@ -348,6 +349,7 @@ int daemon_take_right(struct daemon *d, uint64_t from, bool create, struct errte
 		if (!create && d->cfg->write_cache_enabled)
 			policy_refresh(d->fs);
 		fs_recover_intents(d->fs);
+		persist_resume(d->fs);
 	}
 	d->serving = true;
 	return 0;

@@ -19,6 +19,7 @@
 #include "ctl/ctl.h"
 #include "daemon.h"
 #include "meta/meta.h"
+#include "ops/persist.h"
 #include "ops/policy.h"
 #include "reactor/notify.h"
 #include "reactor/statedb.h"
@@ -316,6 +317,7 @@ static bool daemon_drain(struct daemon *d)
 	bool idle;
 
 	fuse_chan_disarm(d->chan);
+	persist_hold(d->fs);
 	if (!d->leaves_mount) {
 		fs_close_writers(d->fs);
 		daemon_wait(d, d->cfg->write_drain_timeout, daemon_written);

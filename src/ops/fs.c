@@ -10,6 +10,7 @@
 #include "ops/handle.h"
 #include "ops/ledger.h"
 #include "ops/op.h"
+#include "ops/persist.h"
 #include "ops/policy.h"
 #include "ops/requests.h"
 #include "ops/session.h"
@@ -137,6 +138,7 @@ void fs_free(struct fs **fp)
 	fs_state_detach(fs);
 	session_close_all(fs);
 	handle_forget_all(fs);
+	persist_free(&fs->persist);
 	policy_fini(fs);
 	fs_handover_fini(fs);
 	file_spare_free(fs);
@@ -360,6 +362,13 @@ int fs_state_open(struct fs *fs, struct statedb *db, struct counts *counts, stru
 		if (err == -EPROTO && et != NULL && et->s[0] != '\0')
 			return err;
 		return errtext_set(et, err, "state database: %s", strerror(-err));
+	}
+	if (fs->persist == NULL && fs->meta != NULL && fs->staging != NULL) {
+		err = persist_new(&fs->persist, fs);
+		if (err != 0) {
+			fs->db = NULL;
+			return errtext_set(et, err, "write cache: %s", strerror(-err));
+		}
 	}
 	fs->detached = false;
 	ledger_open(fs);

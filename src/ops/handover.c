@@ -11,6 +11,7 @@
 
 #include "base/units.h"
 #include "ops/op.h"
+#include "ops/persist.h"
 #include "ops/session.h"
 #include "ops/unlinked.h"
 
@@ -116,6 +117,7 @@ void fs_handover_begin(struct fs *fs, void (*done)(void *arg), void *arg)
 	assert(fs->handover_done == NULL);
 	fs->handover_done = done;
 	fs->handover_arg = arg;
+	persist_hold(fs);
 	session_hold_all(fs);
 	unlinked_hold(fs);
 	fs_stop_intents(fs);
@@ -143,6 +145,7 @@ void fs_handover_undo(struct fs *fs)
 	session_resume_all(fs);
 	unlinked_resume(fs);
 	fs_recover_intents(fs);
+	persist_resume(fs);
 	STAILQ_CONCAT(&list, &fs->held);
 	while ((hr = STAILQ_FIRST(&list)) != NULL) {
 		STAILQ_REMOVE_HEAD(&list, link);
@@ -188,6 +191,7 @@ void fs_cancel_all(struct fs *fs, int err)
 
 	TAILQ_FOREACH(op, &fs->ops, link)
 	task_cancel(&op->task, err);
+	persist_hold(fs);
 	session_release_all(fs);
 	unlinked_pause(fs);
 	fs_stop_intents(fs);

@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "ops/persist.h"
 #include "ops/session.h"
 #include "ops/unlinked.h"
 
@@ -20,6 +21,7 @@ static void close_one(struct session *s, void *arg)
 
 void fs_close_writers(struct fs *fs)
 {
+	persist_hold(fs);
 	if (fs->db != NULL)
 		session_foreach(fs, close_one, NULL);
 	unlinked_flush(fs);

@@ -22,8 +22,8 @@
 
 #include "ops/fs.h"
 
+struct act_task;
 struct persist;
-struct session;
 
 /* fs->persist; NULL where nothing is persisted (read-only).  Begins with
  * persist_resume(). */
@@ -40,10 +40,28 @@ struct persist_info {
 	uint64_t waiting, waiting_bytes; /* NOT_PERSISTED, with those that run */
 	uint64_t failed, transient;	 /* files */
 	uint64_t persisted;		 /* since the daemon began */
-	uint64_t oldest_ns;		 /* wall clock: 0: none waits */
+	uint64_t oldest_ns;		 /* wall clock: 0: none waits, or not known yet */
+	uint64_t pinned_bytes, pinned_limit; /* of the disk: not persisted; and at most */
 	char error[256];		 /* of the last try that failed, or "" */
 };
 void persist_info(struct fs *fs, struct persist_info *out);
+/* How long after the so many-th failed try the next one is: exponential, with jitter. */
+uint64_t persist_backoff(struct fs *fs, unsigned tries);
+
+/* What a person wants of a file that waits or has FAILED (path: of the namespace, without
+ * leading slash): a try now, which is waited for, or (drop, only FAILED ones: -EBUSY) that
+ * it is thrown away.  -ENOENT: there is no such file; -EINVAL: it is TRANSIENT; else what
+ * the try ended with.  Leaf contract; 0, or negative errno and done() is not called. */
+struct persist_act {
+	void (*done)(struct persist_act *a, int err);
+	void *user;
+	struct act_task *task; /* private */
+};
+int persist_act(struct fs *fs, const char *path, bool drop, struct persist_act *a,
+    void (*done)(struct persist_act *a, int err));
+/* done() is not called; what was begun may happen all the same. */
+void persist_act_abort(struct persist_act *a);
+
 /* Is the file of this content being uploaded just now? */
 bool persist_runs(struct fs *fs, uint64_t content);
 

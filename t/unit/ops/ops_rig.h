@@ -35,6 +35,8 @@ struct rig {
 
 /* Without a mount, on a clock that the test moves. */
 void rig_new(struct rig *r);
+/* The same, for writing. */
+void rig_new_writing(struct rig *r);
 /* With a mount, on the real clock; opts as -o has them. */
 void rig_mount(struct rig *r, const char *opts);
 /* The same, for writing. */
