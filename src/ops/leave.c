@@ -14,6 +14,10 @@ static void close_one(struct session *s, void *arg)
 {
 	(void)arg;
 	session_use(s);
+	s->last = true;
+	/* What is safe here is uploaded by the next mount. */
+	if (s->policy != META_POLICY_NO_CACHE)
+		session_upload_recall(s);
 	while (s->writers > 0 && session_add_writer(s, -1) == 0)
 		;
 	session_unuse(s);
@@ -48,7 +52,7 @@ static void report_one(struct session *s, void *arg)
 	char path[UFS_PATH_MAX + 1];
 
 	(void)arg;
-	if (s->state == SESSION_ORPHAN)
+	if (s->state == SESSION_ORPHAN || session_is_safe(s))
 		return;
 	if (node_path(s->fs, s->node, path) != 0)
 		path[0] = '\0';

@@ -7,6 +7,7 @@
 
 #include "base/fault.h"
 #include "base/units.h"
+#include "ops/persist.h"
 #include "ops/session.h"
 
 #define LOOK_NS NS_PER_MS
@@ -233,6 +234,8 @@ static void session_kept(struct session *s)
 	s->unsafe = 0;
 	(void)session_store(s);
 	session_wake(s, 0);
+	if (s->content.state == META_STATE_NOT_PERSISTED)
+		persist_kick(s->fs);
 }
 
 static void try_end(struct session *s)

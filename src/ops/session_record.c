@@ -5,6 +5,7 @@
 
 #include "base/fault.h"
 #include "ops/attr.h"
+#include "ops/persist.h"
 #include "ops/session_upload_op.h"
 
 void session_record(const struct session *s, struct meta_record *rec)
@@ -48,7 +49,7 @@ void session_note_failure(struct session *s, int err)
 	c->doubt = s->doubt;
 	c->state = is_final(err) ? META_STATE_FAILED : META_STATE_NOT_PERSISTED;
 	c->next_ns = is_final(err) ? 0 : loop_wall(s->fs->env.loop) +
-					     s->fs->env.cfg->persist_retry_max;
+					     persist_backoff(s->fs, c->tries);
 	c->tries++;
 }
 
@@ -189,5 +190,6 @@ enum task_next up_failed(struct task *t)
 			  "kept: `batonfs async-persist retry /%s` tries again",
 		    u->path, (unsigned long long)c->size, strerror(-u->failure),
 		    u->failure != -EBADMSG ? " (somebody else has changed it there)" : "", u->path);
+	persist_kick(s->fs);
 	return up_finish(u, task_err(t) != 0 ? task_err(t) : u->failure);
 }
