@@ -67,6 +67,8 @@ const char *json_type_text(enum json_type type);
 struct json_out;
 
 struct json_out *json_out_new(void); /* NULL: out of memory */
+/* For people: a line each value, four blanks a level. */
+struct json_out *json_out_new_pretty(void);
 void json_out_free(struct json_out **o);
 
 void json_open_object(struct json_out *o);

@@ -30,6 +30,15 @@ struct json_out *json_out_new(void)
 	return o;
 }
 
+struct json_out *json_out_new_pretty(void)
+{
+	struct json_out *o = json_out_new();
+
+	if (o != NULL)
+		(void)yajl_gen_config(o->gen, yajl_gen_beautify, 1);
+	return o;
+}
+
 void json_out_free(struct json_out **op)
 {
 	struct json_out *o;

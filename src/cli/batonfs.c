@@ -41,6 +41,14 @@ static const struct cli_command commands[] = {
 	"Start a new daemon and let it take over; open files go on working.\n"
 	"--check only says whether it would work.  FLAGS are added to the\n"
 	"daemon's command line."},
+    {"pathconfig show", "", 0, 0, 0, false, cli_pathconfig_show,
+	"Print the path rules: which write policy each path has."},
+    {"pathconfig edit", "", 0, 0, 0, false, cli_pathconfig_edit,
+	"Change them in $EDITOR.  Files that are created from then on have the new ones."},
+    {"pathconfig set", "FILE", 1, 1, 0, false, cli_pathconfig_set,
+	"Set them from a file; - is the standard input."},
+    {"pathconfig test", "--path PATH", 0, 1, CLI_PATH, false, cli_pathconfig_test,
+	"Print the rule that decides about a namespace path."},
     {"async-persist list", "", 0, 0, 0, false, cli_persist_list,
 	"List the files that were written and are not in the storage yet."},
     {"async-persist stat", "--path PATH", 0, 1, CLI_PATH, false, cli_persist_stat,

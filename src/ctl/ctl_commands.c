@@ -43,6 +43,11 @@ static const struct ctl_arg upgrade_args[] = {
     {0},
 };
 static const struct ctl_arg umount_args[] = {{"force", JSON_BOOL, false}, {0}};
+static const struct ctl_arg rules_args[] = {
+    {"text", JSON_STRING, true},
+    {"if_version", JSON_NUMBER, false},
+    {0},
+};
 static const struct ctl_arg drain_args[] = {{"timeout", JSON_STRING, false}, {0}};
 
 const struct ctl_command ctl_commands[] = {
@@ -55,6 +60,10 @@ const struct ctl_command ctl_commands[] = {
     {"fs explain", ctl_fs_explain, path_args, "where a file is, and what decides about it"},
     {"fs load", ctl_fs_load, paths_args, "fill the cache with files, a row of progress each"},
     {"fs free", ctl_fs_free, paths_args, "drop files from the cache, a row of progress each"},
+    {"pathconfig show", ctl_pathconfig_show, no_args, "the path rules, and their version"},
+    {"pathconfig set", ctl_pathconfig_set, rules_args,
+	"other path rules, if they have that version now"},
+    {"pathconfig test", ctl_pathconfig_test, path_args, "the rule that decides about a path"},
     {"async-persist list", ctl_persist_list, no_args,
 	"files that are not in the storage yet, as rows of progress"},
     {"async-persist stat", ctl_persist_stat, path_args, "one of them"},

@@ -284,7 +284,7 @@ static bool conn_next(struct ctl_conn *conn, size_t *used)
 	if (nl == NULL) {
 		conn->in_seen = conn->in_len;
 		if (conn->in_len - *used >= CTL_REQUEST_MAX) {
-			conn_fail(conn, -EMSGSIZE, "the request is longer than 1 MiB");
+			conn_fail(conn, -EMSGSIZE, "the request is longer than 8 MiB");
 			conn->last = true;
 		}
 		return false;

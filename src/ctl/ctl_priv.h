@@ -21,8 +21,9 @@
 #include "reactor/loop.h"
 #include "reactor/timer.h"
 
-/* Longest request line, newline included. */
-#define CTL_REQUEST_MAX (1024u * 1024u)
+/* Longest request line, newline included: 1 MiB of path rules, each byte written as
+ * \udcXX. */
+#define CTL_REQUEST_MAX (8u * 1024u * 1024u)
 /* A command that streams stops above the first figure until the client has taken
  * enough to come below the second. */
 #define CTL_OUT_HIGH (256u * 1024u)
@@ -144,6 +145,9 @@ void ctl_fs_stat(struct ctl_cmd *cmd);
 void ctl_fs_explain(struct ctl_cmd *cmd);
 void ctl_fs_load(struct ctl_cmd *cmd);
 void ctl_fs_free(struct ctl_cmd *cmd);
+void ctl_pathconfig_show(struct ctl_cmd *cmd);
+void ctl_pathconfig_set(struct ctl_cmd *cmd);
+void ctl_pathconfig_test(struct ctl_cmd *cmd);
 void ctl_persist_list(struct ctl_cmd *cmd);
 void ctl_persist_stat(struct ctl_cmd *cmd);
 void ctl_persist_retry(struct ctl_cmd *cmd);

@@ -322,8 +322,8 @@ static void set_loaded(struct policy_load *l, int err)
 		set_try(s, now);
 	} else {
 		set_end(s, errtext_set(&s->et, -EEXIST,
-			       "somebody else has changed the path rules meanwhile (version %llu): "
-			       "nothing was changed",
+			       "somebody else has changed the path rules meanwhile: they have "
+			       "version %llu now, and stay as they are",
 			       (unsigned long long)now));
 	}
 }
