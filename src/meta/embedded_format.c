@@ -247,6 +247,6 @@ int db_format_open(struct db *db, const char *path, struct errtext *et)
 	if (rc != 0)
 		return damaged(et, path, rc);
 	mdb_env_info(db->env, &info);
-	db->map = info.me_mapsize;
+	db->map = db->map_opened = info.me_mapsize;
 	return 0;
 }

@@ -18,20 +18,24 @@
 /* No result yet. */
 #define PENDING 1
 
-/* Rows of deleted directories that each commit deletes on the way. */
+/* Rows of deleted directories that each commit deletes on the way; fewer when that finds
+ * no room, since a commit has the room that those before it made. */
 #define SWEEP_ROWS 2000
+#define SWEEP_LESS 8
 
 /* A full map still lets deleting go on: into a 16th more. */
 static uint64_t reserve(const struct db *db)
 {
-	return db->limit + MAX(db->limit / 16, 4 * MIB);
+	uint64_t full = MAX(db->limit, db->map_opened);
+
+	return full + MAX(full / 16, 4 * MIB);
 }
 
 struct group {
 	struct db *db;
 	struct meta_calls *calls;
 	struct meta_call *only; /* NULL: all */
-	bool no_sweep;
+	unsigned sweep; /* rows */
 	struct db_report *rep;
 };
 
@@ -204,17 +208,18 @@ static enum outcome attempt(struct group *gr)
 		c->err = err;
 	}
 	/* If that fails it is not the transactions' fault. */
-	if (!gr->no_sweep && db_sweep(&t, SWEEP_ROWS) != 0) {
-		mdb_txn_abort(t.txn);
-		gr->no_sweep = true;
-		return OUT_AGAIN;
-	}
-	return commit(gr, &t);
+	err = gr->sweep > 0 ? db_sweep(&t, gr->sweep) : 0;
+	if (err == 0)
+		return commit(gr, &t);
+	mdb_txn_abort(t.txn);
+	if (err != -EFBIG || db_grow(gr->db, reserve(gr->db)) != 0)
+		gr->sweep /= SWEEP_LESS;
+	return OUT_AGAIN;
 }
 
 void db_write(struct db *db, struct meta_calls *calls, struct db_report *rep)
 {
-	struct group gr = { .db = db, .calls = calls, .rep = rep };
+	struct group gr = { .db = db, .calls = calls, .sweep = SWEEP_ROWS, .rep = rep };
 	uint64_t map = db->map;
 	struct meta_call *c;
 	enum outcome out;

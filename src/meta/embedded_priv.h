@@ -70,6 +70,7 @@ struct db {
 	struct db_gate gate;
 	/* the writer's */
 	uint64_t map, limit;   /* bytes: now, at most */
+	uint64_t map_opened;   /* in the beginning; more than the limit if the file is */
 	uint64_t next_dir;     /* the next id to give out */
 	uint64_t next_written; /* what the store says of it */
 	struct meta_tally tally; /* what the store says */

@@ -9,6 +9,7 @@
 
 #include "base/log.h"
 #include "base/obj.h"
+#include "meta_check.h"
 #include "meta_rig.h"
 #include "reactor/statedb.h"
 
@@ -245,4 +246,128 @@ Test(meta_later, goes_by_itself_when_its_time_has_come)
 		meta_rig_settle(&g);
 	}
 	cr_assert_eq(meta_waiting(g.meta), 0);
+}
+
+/* --- Content */
+
+static const char *queue(void)
+{
+	static char text[200];
+	struct meta_queue q = {.until_ns = UINT64_MAX};
+
+	cr_assert_eq(meta_rig_queue(&g, &q), 0);
+	text[0] = '\0';
+	for (size_t i = 0; i < q.count; i++) {
+		size_t n = strlen(text);
+
+		snprintf(text + n, sizeof(text) - n, "%s:%o ", q.entries[i].name,
+		    q.entries[i].rec.mode);
+	}
+	meta_queue_free(&q);
+	return text;
+}
+
+Test(meta_later, content_waits_too)
+{
+	struct meta_change ch = meta_rig_content("d/f", 1, META_STATE_NOT_PERSISTED, 3);
+	struct meta_content_get rq = {.id = META_RIG_ID(1)};
+	struct meta_record rec;
+
+	ch.blob = "abc";
+	ch.blob_len = 3;
+	meta_open(g.meta);
+	cr_assert_eq(later(&ch, 1), 0, "with bytes it does not");
+	cr_assert_eq(meta_waiting(g.meta), 0);
+	/* What chmod(2) does, before the machine or the daemon stops. */
+	ch.blob = NULL;
+	ch.rec.mode = 0640;
+	ch.rec.content.tries = 2;
+	cr_assert_eq(later(&ch, 1), 0);
+	cr_assert_eq(meta_waiting(g.meta), 1);
+	for (int i = 0; i < 2; i++) {
+		cr_assert_eq(meta_rig_get(&g, "d/f", &rec), 0);
+		cr_assert_eq(rec.mode, 0640);
+		cr_assert_eq(memcmp(&rec.content, &ch.rec.content, sizeof(rec.content)), 0);
+		cr_assert_eq(meta_waiting(g.meta), 1);
+		die_and_come_back();
+	}
+	cr_assert_str_eq(queue(), "d/f:640 ");
+	cr_assert_eq(meta_waiting(g.meta), 0, "the queue has seen it");
+	cr_assert_eq(later(&ch, 1), 0);
+	cr_assert_eq(meta_rig_content_get(&g, &rq), 0);
+	cr_assert_eq(meta_waiting(g.meta), 0);
+	cr_assert_eq(rq.rec.mode, 0640);
+	cr_assert_str_eq(rq.blob, "abc", "kept");
+	meta_content_free(&rq);
+	/* A guard is the store's business. */
+	ch.if_content = META_RIG_ID(2);
+	ch.rec.content.id = META_RIG_ID(3);
+	cr_assert_eq(later(&ch, 1), -EEXIST);
+	cr_assert_eq(meta_rig_status(&g).tally.files[META_STATE_NOT_PERSISTED], 1);
+	cr_assert_eq(later_del("d/f"), 0);
+	flushed();
+	cr_assert_eq(meta_rig_status(&g).tally.files[META_STATE_NOT_PERSISTED], 0);
+	cr_assert_str_eq(queue(), "");
+	meta_check(g.dir);
+}
+
+/* Records change in any order, some later and some not: what is beside them follows. */
+Test(meta_later, content_that_changes_often)
+{
+	char path[16];
+	unsigned seed = 1;
+
+	meta_open(g.meta);
+	for (unsigned i = 0; i < 600; i++) {
+		struct meta_change ch;
+
+		seed = seed * 1103515245 + 12345;
+		snprintf(path, sizeof(path), "%u/%u", seed >> 16 & 1, seed >> 18 & 7);
+		ch = meta_rig_content(path, 1 + (seed >> 16 & 1) * 8 + (seed >> 18 & 7),
+		    META_STATE_NOT_PERSISTED + (seed >> 22) % 4, seed >> 24);
+		switch (seed >> 28 & 3) {
+		case 0:
+			cr_assert_eq(meta_rig_txn(&g, &ch, 1), 0);
+			break;
+		case 1:
+			cr_assert_eq(later_del(path), 0);
+			break;
+		default:
+			cr_assert_eq(later(&ch, 1), 0);
+		}
+		if (i % 100 == 50)
+			die_and_come_back();
+	}
+	flushed();
+	cr_assert_gt(meta_check(g.dir).content, 3);
+}
+
+/* The rows that the first daemon to write such left for this one. */
+Test(meta_later, rows_of_an_older_daemon)
+{
+	static const unsigned char put[] = {
+		1, 0, 57,					/* format, META_PUT, length */
+		1, 1, META_HAS_MODE, 1,				/* version, kind, has, length */
+		0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, /* directory, move */
+		0, 0, 1, 0xa0, 0, 0, 0, 0, 0, 0, 0, 0,		/* mode, uid, gid */
+		0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,		/* mtime */
+		0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 'v',	/* atime, version */
+		'd', '/', 'f',
+	};
+	static const unsigned char del[] = {1, 1, 0, 'd', '/', 'x'};
+	unsigned char key[2][8] = {{0, 0, 0, 0, 0, 0, 0, 5}, {0, 0, 0, 0, 0, 0, 0, 6}};
+	struct meta_record rec;
+
+	meta_open(g.meta);
+	cr_assert_eq(meta_rig_put(&g, "d/x", 1), 0);
+	cr_assert_eq(statedb_put(db, STATEDB_META_LATER, key[0], 8, put, sizeof(put)), 0);
+	cr_assert_eq(statedb_put(db, STATEDB_META_LATER, key[1], 8, del, sizeof(del)), 0);
+	die_and_come_back();
+	cr_assert_eq(meta_waiting(g.meta), 2);
+	cr_assert_eq(meta_rig_get(&g, "d/f", &rec), 0);
+	cr_assert_eq(rec.mode, 0640);
+	cr_assert_str_eq(rec.version, "v");
+	flushed();
+	cr_assert_eq(meta_rig_mode(&g, "d/f"), 0640);
+	cr_assert_eq(meta_rig_mode(&g, "d/x"), -ENOENT);
 }

@@ -20,7 +20,7 @@ TestSuite(meta_power);
 
 #define TXNS 300
 #define AT_ONCE 8
-#define IMAGES 150
+#define IMAGES 100
 
 struct image {
 	unsigned char acked[TXNS];

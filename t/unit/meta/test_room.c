@@ -1,0 +1,209 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* Content and room: the map grows, its limit is reached, the disk is full. */
+#include <criterion/criterion.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <sched.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/log.h"
+#include "base/obj.h"
+#include "meta_check.h"
+#include "meta_rig.h"
+
+static struct meta_rig g;
+static char bytes[META_BLOB_MAX];
+
+static void init(void)
+{
+	meta_rig_init_in(&g, "/dev/shm");
+}
+
+static void fini(void)
+{
+	meta_rig_fini(&g);
+}
+
+TestSuite(meta_room, .init = init, .fini = fini);
+
+static struct meta_change file(char path[32], unsigned no, enum meta_state state, unsigned size)
+{
+	struct meta_change ch;
+
+	(void)snprintf(path, 32, "d/%u/%u", no % 7, no);
+	ch = meta_rig_content(path, 1 + no, state, size);
+	if (state != META_STATE_PERSISTED) {
+		ch.blob = bytes;
+		ch.blob_len = size;
+	}
+	return ch;
+}
+
+static int put(unsigned no, unsigned size)
+{
+	char path[32];
+	struct meta_change ch = file(path, no, META_STATE_NOT_PERSISTED, size);
+
+	return meta_rig_txn(&g, &ch, 1);
+}
+
+/* What is done to persist it: two changes of what is there. */
+static int persist(unsigned no, unsigned size)
+{
+	char path[32];
+	struct meta_change ch = file(path, no, META_STATE_NOT_PERSISTED, size);
+	int err;
+
+	ch.blob = NULL;
+	ch.blob_len = 0;
+	ch.if_content = ch.rec.content.id;
+	ch.rec.content.doubt = true;
+	err = meta_rig_txn(&g, &ch, 1);
+	if (err != 0)
+		return err;
+	ch.rec.content.doubt = false;
+	ch.rec.content.state = META_STATE_PERSISTED;
+	return meta_rig_txn(&g, &ch, 1);
+}
+
+/* As many in one transaction. */
+static int put_many(unsigned from, unsigned n, unsigned size)
+{
+	static struct meta_change ch[50];
+	static char path[50][32];
+
+	for (unsigned i = 0; i < n; i++)
+		ch[i] = file(path[i], from + i, META_STATE_NOT_PERSISTED, size);
+	return meta_rig_txn(&g, ch, n);
+}
+
+static int persist_many(unsigned from, unsigned n, unsigned size)
+{
+	static struct meta_change ch[50];
+	static char path[50][32];
+
+	for (unsigned i = 0; i < n; i++) {
+		ch[i] = file(path[i], from + i, META_STATE_PERSISTED, size);
+		ch[i].if_content = ch[i].rec.content.id;
+	}
+	return meta_rig_txn(&g, ch, n);
+}
+
+Test(meta_room, the_map_grows)
+{
+	struct meta_check is;
+
+	meta_rig_open(&g);
+	for (unsigned no = 0; no < 1500; no += 50) /* 90 MB; it begins with 64 MiB */
+		cr_assert_eq(put_many(no, 50, 60000), 0);
+	is = meta_check(g.dir);
+	cr_assert_eq(is.blobs, 1500);
+	cr_assert_eq(is.queued, 1500);
+	cr_assert_gt(meta_rig_status(&g).used_bytes, 80 * MIB);
+}
+
+Test(meta_room, the_limit_is_reached)
+{
+	static const unsigned sizes[] = { 60000, 10240, 100 };
+	struct meta_change del = meta_rig_del("d");
+
+	meta_rig_set(&g, "meta.size", "16MiB");
+	meta_rig_open(&g);
+	log_set_level(LOG_LVL_ERROR);
+	for (unsigned s = 0; s < ARRAY_LEN(sizes); s++) {
+		unsigned n = 0, at = 0;
+		int err;
+
+		while ((err = put_many(n, 50, sizes[s])) == 0)
+			n += 50;
+		cr_assert_eq(err, -ENOSPC);
+		while ((err = put(n, sizes[s])) == 0)
+			n++;
+		cr_assert_eq(err, -ENOSPC);
+		cr_assert_gt(n, 200);
+		cr_assert_eq(put(0, sizes[s]), 0, "a repetition writes nothing");
+		/* What is full empties again. */
+		for (; at < 100; at++)
+			cr_assert_eq(persist(at, sizes[s]), 0, "%u of %u", at, n);
+		for (; at < n; at += 50)
+			cr_assert_eq(persist_many(at, MIN(50, n - at), sizes[s]), 0);
+		meta_rig_settle(&g);
+		cr_assert_eq(meta_check(g.dir).content, n);
+		cr_assert_eq(meta_rig_status(&g).tally.files[META_STATE_PERSISTED], n);
+		cr_assert_eq(meta_rig_txn(&g, &del, 1), 0);
+		meta_rig_settle(&g);
+		cr_assert_eq(meta_check(g.dir).rows, 0);
+	}
+}
+
+static void fill(const char *dir, bool full)
+{
+	static char block[4096];
+	char path[128];
+	int fd;
+
+	(void)snprintf(path, sizeof(path), "%s/filler", dir);
+	if (!full) {
+		unlink(path);
+		return;
+	}
+	fd = open(path, O_WRONLY | O_CREAT, 0600);
+	cr_assert_geq(fd, 0);
+	while (write(fd, block, sizeof(block)) > 0)
+		;
+	close(fd);
+}
+
+/* The pool's threads must see the mount, so it comes before them. */
+TestSuite(meta_room_disk);
+
+Test(meta_room_disk, full)
+{
+	unsigned n = 0, failed = 0, seed = 1;
+	char disk[96];
+
+	if (geteuid() != 0)
+		cr_skip_test("mounting a tmpfs needs root");
+	cr_assert_eq(unshare(CLONE_NEWNS), 0);
+	cr_assert_eq(mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL), 0);
+	meta_rig_init(&g);
+	(void)snprintf(disk, sizeof(disk), "%s/disk", g.top);
+	cr_assert_eq(mkdir(disk, 0700), 0);
+	cr_assert_eq(mount("disk", disk, "tmpfs", 0, "size=8m,mode=0700"), 0);
+	(void)snprintf(g.dir, sizeof(g.dir), "%s/disk/meta", g.top);
+	meta_rig_open(&g);
+	for (unsigned round = 0; round < 12; round++) {
+		fill(disk, round % 2 == 0);
+		for (unsigned i = 0; i < 40; i++) {
+			uint64_t files = meta_rig_status(&g).tally.files[META_STATE_NOT_PERSISTED];
+			int err;
+
+			seed = seed * 1103515245 + 12345;
+			if (n > 0 && (seed >> 16) % 3 == 0)
+				err = persist((seed >> 18) % n, 5000);
+			else
+				err = put(n, 5000);
+			cr_assert(err == 0 || err == -ENOSPC || err == -EEXIST, "%d", err);
+			failed += err == -ENOSPC;
+			cr_assert(err == 0 ||
+				  meta_rig_status(&g).tally.files[META_STATE_NOT_PERSISTED] == files);
+			n += err == 0;
+		}
+		meta_rig_settle(&g);
+		meta_check(g.dir);
+		if (round % 4 == 1) {
+			meta_rig_free(&g);
+			meta_check(g.dir);
+			meta_rig_open(&g);
+		}
+	}
+	cr_assert_gt(failed, 5);
+	meta_rig_free(&g);
+	cr_assert_eq(umount2(disk, MNT_DETACH), 0);
+	meta_rig_fini(&g);
+}
