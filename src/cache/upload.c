@@ -84,7 +84,7 @@ void upload_unknown(struct upload *up)
 	up->part = NULL;
 	up->nparts = 0;
 	up->unit = up->sent = 0;
-	up->rows_due = false;
+	up->rows_due = up->sums = false;
 }
 
 void upload_forget(struct upload *up)

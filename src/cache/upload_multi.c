@@ -161,6 +161,7 @@ static void begun(struct ufs_req *r, int err)
 	if (up != NULL) {
 		up->begin = NULL;
 		if (err == 0) {
+			up->sums = m->rq.begin.sums;
 			up->id = strdup(m->id);
 			err = up->id != NULL ? rows_begin(up) : -ENOMEM;
 			if (err == 0)
@@ -191,6 +192,7 @@ int multi_begin(struct upload *up)
 	up->begin = m;
 	up->unit = plan_unit(up->us);
 	m->rq.begin.path = m->path;
+	m->rq.begin.sums = upload_durable(up);
 	m->rq.begin.req.user = m;
 	ufs_multi_begin(m->ufs, &m->rq.begin, begun);
 	return 0;

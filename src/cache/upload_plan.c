@@ -90,7 +90,8 @@ static void look(const struct upload *up, struct up_pick *pk)
 		pk->fill |= kind == STAGED_BASE;
 		same &= kind == STAGED_BASE || kind == STAGED_CLEAN;
 	}
-	pk->copy = same && pos >= to && up->base != NULL && !up->no_copy;
+	pk->copy = same && pos >= to && up->base != NULL && !up->no_copy &&
+		   !up->sums;
 }
 
 static bool next_part(struct upload *up, struct up_pick *pk)

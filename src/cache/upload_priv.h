@@ -57,6 +57,7 @@ struct up_part {
 	uint64_t len;	      /* that the storage has; 0: it has not got it */
 	struct up_send *send; /* on its way */
 	bool stale, row_due;  /* row_due: its row is to be deleted, which failed */
+	uint32_t crc;	      /* of an upload with sums */
 	char etag[UFS_VERSION_MAX];
 };
 
@@ -80,6 +81,7 @@ struct upload {
 	uint64_t unit;
 	struct up_part *part; /* by number - 1 */
 	unsigned nparts;      /* of the array */
+	bool sums;	      /* each part is sent with its checksum, and none is copied */
 	uint64_t sent;
 	bool rows_due;
 	struct up_multi *begin;
@@ -112,6 +114,7 @@ struct up_send {
 	unsigned number; /* 0: all of it, by PUT */
 	uint64_t off, len, got; /* got: in the body */
 	bool copy, touched;
+	uint32_t crc; /* of a durable file's bytes, as they were written */
 	enum send_state state;
 	struct up_body *body;
 	uint64_t charge;
@@ -143,6 +146,11 @@ struct up_multi {
 };
 
 /* --- upload.c */
+/* Are there sums of the file? */
+static inline bool upload_durable(const struct upload *up)
+{
+	return (up->key & STAGED_DURABLE_BIT) != 0;
+}
 /* No multipart upload any more: rows and memory of it. */
 void upload_forget(struct upload *up);
 /* As if there were none. */

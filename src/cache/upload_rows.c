@@ -3,7 +3,8 @@
  * Rows of uploads in STATEDB_PARTS, integers big-endian:
  *
  *	key, 0			format, unit, uri, path, id of the multipart upload
- *	key, part number	format, mark of the upload's id, length, etag
+ *	key, part number	format, mark of the upload's id, length, etag, and its CRC32C
+ *				if the format is that of an upload with sums
  *	key, DROP_FIRST...	format, uri, path, id: to be thrown away by the storage
  *
  * Texts end with a NUL.  The row of a part that is written again must go: what cannot be
@@ -19,6 +20,7 @@
 #include "cache/upload_priv.h"
 
 #define FORMAT 1u
+#define FORMAT_SUMS 2u
 #define DROP_FIRST 0x80000000u
 
 struct part_key {
@@ -30,7 +32,7 @@ struct part_row {
 	uint8_t format;
 	uint32_t mark;
 	uint64_t len;
-	char etag[UFS_VERSION_MAX];
+	char etag[UFS_VERSION_MAX + sizeof(uint32_t)];
 } __attribute__((packed));
 
 #define ROW_MAX (1 + 8 + 4096)
@@ -123,7 +125,7 @@ static const char *take_text(struct statedb_val *v)
 
 int rows_begin(struct upload *up)
 {
-	uint8_t format = FORMAT;
+	uint8_t format = up->sums ? FORMAT_SUMS : FORMAT;
 	uint64_t unit = htobe64(up->unit);
 	struct row_buf b = { .len = 0 };
 	int err;
@@ -138,12 +140,18 @@ int rows_begin(struct upload *up)
 int rows_put_part(struct upload *up, unsigned number)
 {
 	const struct up_part *p = &up->part[number - 1];
+	uint8_t format = up->sums ? FORMAT_SUMS : FORMAT;
 	struct part_row row = {
-		.format = FORMAT, .mark = mark_of(up), .len = htobe64(p->len)
+		.format = format, .mark = mark_of(up), .len = htobe64(p->len)
 	};
 	size_t n = strlen(p->etag) + 1;
+	uint32_t crc = htobe32(p->crc);
 
 	memcpy(row.etag, p->etag, n);
+	if (up->sums) {
+		memcpy(row.etag + n, &crc, sizeof(crc));
+		n += sizeof(crc);
+	}
 	return put(up->us, up->key, number, &row, offsetof(struct part_row, etag) + n);
 }
 
@@ -190,9 +198,11 @@ static int load_begin(struct upload *up, struct statedb_val v)
 {
 	const char *uri, *path, *id;
 	uint64_t unit;
+	uint8_t format = v.len < 9 ? 0 : *(const uint8_t *)v.data;
 
-	if (v.len < 9 || *(const uint8_t *)v.data != FORMAT)
+	if (format != FORMAT && format != FORMAT_SUMS)
 		return -EPROTO;
+	up->sums = format == FORMAT_SUMS;
 	memcpy(&unit, (const char *)v.data + 1, 8);
 	v.data = (const char *)v.data + 9;
 	v.len -= 9;
@@ -211,16 +221,20 @@ static int load_begin(struct upload *up, struct statedb_val v)
 
 static int load_part(struct upload *up, unsigned number, struct statedb_val v)
 {
+	size_t sum = up->sums ? sizeof(uint32_t) : 0, head = offsetof(struct part_row, etag);
 	struct part_row row = { .format = 0 };
-	size_t head = offsetof(struct part_row, etag);
 	struct up_part *p;
+	uint32_t crc;
+	size_t n;
 	int err;
 
-	if (number > UFS_PARTS_MAX || v.len < head + 2 || v.len > sizeof(row))
+	if (number > UFS_PARTS_MAX || v.len < head + 2 + sum ||
+	    v.len > head + UFS_VERSION_MAX + sum)
 		return -EPROTO;
 	memcpy(&row, v.data, v.len);
-	if (row.format != FORMAT || row.len == 0 ||
-	    memchr(row.etag, '\0', sizeof(row.etag)) != row.etag + v.len - head - 1)
+	n = v.len - head - sum;
+	if (row.format != (up->sums ? FORMAT_SUMS : FORMAT) || row.len == 0 ||
+	    memchr(row.etag, '\0', n) != row.etag + n - 1)
 		return -EPROTO;
 	if (row.mark != mark_of(up))
 		return 0;
@@ -229,7 +243,11 @@ static int load_part(struct upload *up, unsigned number, struct statedb_val v)
 		return err;
 	p = &up->part[number - 1];
 	p->len = be64toh(row.len);
-	memcpy(p->etag, row.etag, v.len - head);
+	memcpy(p->etag, row.etag, n);
+	if (up->sums) {
+		memcpy(&crc, row.etag + n, sizeof(crc));
+		p->crc = be32toh(crc);
+	}
 	up->sent += p->len;
 	return 0;
 }

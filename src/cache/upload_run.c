@@ -157,6 +157,7 @@ static int record(struct upload *up, const struct up_send *s)
 	up->sent += s->len - p->len;
 	p->len = s->len;
 	p->stale = s->touched;
+	p->crc = s->crc;
 	memcpy(p->etag, s->rq.part.etag, sizeof(p->etag));
 	COUNT(up->us->env.loop, UPLOAD_PARTS, !s->copy);
 	if (s->copy)
@@ -281,6 +282,7 @@ void run_end(struct upload *up)
 	for (unsigned i = 0; i < n; i++) {
 		list[i].number = i + 1;
 		list[i].len = up->part[i].len;
+		list[i].sum = (struct ufs_sum){ .have = up->sums, .crc32c = up->part[i].crc };
 		memcpy(list[i].etag, up->part[i].etag, sizeof(list[i].etag));
 	}
 	up->end->path = up->path;

@@ -197,6 +197,7 @@ static void request_put(struct up_send *s)
 	rq->absent = r->absent;
 	rq->if_version = r->if_version;
 	rq->set = r->set;
+	rq->sum = (struct ufs_sum){ .have = upload_durable(s->up), .crc32c = s->crc };
 	rq->req.user = s;
 	ufs_put(s->up->ufs, rq, answered);
 }
@@ -223,6 +224,7 @@ static void request(struct up_send *s)
 	} else {
 		assert(s->body != NULL);
 		rq->body = s->body->mem;
+		rq->sum = (struct ufs_sum){ .have = up->sums, .crc32c = s->crc };
 	}
 	rq->req.user = s;
 	ufs_part(up->ufs, rq, answered);
@@ -235,6 +237,7 @@ static void read_on(struct up_send *s)
 	s->io = (struct staged_io){ .sf = s->up->sf,
 		.off = s->off + s->got,
 		.len = MIN(s->len - s->got, s->us->read_most),
+		.crc = s->crc,
 		.done = was_read,
 		.user = s };
 	staged_pread(&s->io, s->body->mem + s->got);
@@ -246,6 +249,7 @@ static void was_read(struct staged_io *io, int err)
 
 	CHECK_OBJ(s, UP_SEND_MAGIC);
 	s->got += io->got;
+	s->crc = io->crc;
 	if (err == 0 && s->up != NULL && io->got == io->len && s->got < s->len) {
 		read_on(s);
 		return;

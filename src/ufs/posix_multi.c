@@ -128,6 +128,7 @@ void posix_multi_begin(struct ufs *u, struct ufs_multi_begin *rq)
 	static const struct posix_kind kind = { .work = begin_work, .take = begin_take };
 	struct posix_job *pj = posix_begin_change(u, &rq->req, &kind, rq->path);
 
+	rq->sums = false;
 	if (pj != NULL)
 		posix_submit(pj);
 }

@@ -108,6 +108,8 @@ static void top_value(struct s3_doc *d, const char *name)
 			stop(d, -EPROTO);
 		else
 			memcpy(d->res.upload_id, d->text, d->text_len + 1);
+	} else if (strcmp(name, "ChecksumCRC32C") == 0) {
+		words(d, d->res.sum, sizeof(d->res.sum));
 	} else if (strcmp(name, "ETag") == 0 && d->text_len > 0 &&
 	    !s3_etag(d->text, d->res.etag)) {
 		stop(d, -EPROTO);

@@ -30,7 +30,7 @@ struct make {
 	struct s3_req put;
 	struct s3_ask end, parts;
 	struct s3_look look;
-	struct http_header extra[S3_OBJECT_HEADERS + 2];
+	struct http_header extra[S3_OBJECT_HEADERS + 3];
 	char key[S3_KEY_BUF];
 	char match[UFS_VERSION_MAX + 2];
 	char mark[S3_MARK_LEN + 1];
@@ -48,6 +48,9 @@ struct make {
 	bool parts_asked;  /* whether the upload is still there */
 	bool no_key;	   /* the refusal was about the object, not the upload */
 	const char *if_version;
+	char sum[S3_SUM_TEXT]; /* of a PUT; "" : none */
+	bool sum_sent, sum_off, sum_wrong;
+	const struct ufs_part_id *list;
 	unsigned nparts; /* 0: by PUT */
 	struct ufs_attr *attr;
 	enum { LOOK_BEFORE, LOOK_REFUSED, LOOK_GONE, LOOK_VERSION } why;
@@ -55,6 +58,7 @@ struct make {
 };
 
 static void make_send(struct make *m);
+static char *end_body(const struct ufs_part_id *parts, unsigned n, bool sums);
 
 static void make_release(struct make *m)
 {
@@ -222,7 +226,18 @@ static void without_conditions(struct make *m)
 		log_warn("%s: the storage does not know conditional writes: two clients may "
 			 "both create one file", u->uri);
 	u->can &= ~UFS_CAN_ABSENT;
+	m->sum_off = false; /* it was not the checksum */
 	make_look(m, LOOK_BEFORE);
+}
+
+/* The same without a checksum.  False: that is not it. */
+static bool without_sum(struct make *m, const struct s3_req *r, int err)
+{
+	if (!m->sum_sent || m->sum_off || !s3_sum_refused(r, err))
+		return false;
+	m->sum_off = true;
+	make_send(m);
+	return true;
 }
 
 static int put_complete(struct s3_req *r)
@@ -231,6 +246,7 @@ static int put_complete(struct s3_req *r)
 
 	if (!s3_etag(http_req_header(&r->hr, "etag"), m->version))
 		m->version[0] = '\0';
+	m->sum_wrong = m->sum_sent && s3_sum_differs(r, m->sum);
 	return 0;
 }
 
@@ -238,7 +254,13 @@ static void put_done(struct s3_req *r, int err)
 {
 	struct make *m = container_of(r, struct make, put);
 
-	if (err == 0)
+	if (err != 0 && without_sum(m, r, err))
+		return;
+	if (err == 0 && m->sum_off)
+		s3_sums_end(m->s3);
+	if (err == 0 && m->sum_wrong)
+		make_end(m, -EBADMSG);
+	else if (err == 0)
 		made(m);
 	else if (err == -EOPNOTSUPP)
 		without_conditions(m);
@@ -279,15 +301,38 @@ static void ask_parts(struct make *m)
 	free(query);
 }
 
+/* To a storage that ignored them all along, and does not know them here. */
+static bool end_without_sums(struct make *m, const struct s3_ask *a)
+{
+	char *body;
+
+	if (!m->sum_sent || strcmp(a->req.error.code, "MalformedXML") != 0)
+		return false;
+	body = end_body(m->list, m->nparts, false);
+	if (body == NULL)
+		return false;
+	free(m->body);
+	m->body = body;
+	m->sum_sent = false;
+	s3_sums_end(m->s3);
+	return true;
+}
+
 static void end_done(struct s3_ask *a, int err)
 {
 	struct make *m = container_of(a, struct make, end);
 
 	m->maybe_made |= a->req.attempt > 1 || a->req.passing;
 	m->err = err;
-	if (err == 0) {
+	if (err == 0 && m->sum_sent && !s3_sums_agree(m->list, m->nparts, a->res.sum)) {
+		log_error("s3: %s: the storage's checksum of the upload is %s: not what was sent",
+		    m->key, a->res.sum);
+		make_end(m, -EBADMSG);
+	} else if (err == 0) {
 		memcpy(m->version, a->res.etag, sizeof(m->version));
 		made(m);
+	} else if (end_without_sums(m, a)) {
+		make_send(m);
 	} else if (err == -EOPNOTSUPP) {
 		without_conditions(m);
 	} else if (err == -ESTALE && m->sent_condition) {
@@ -327,6 +372,12 @@ static void make_send(struct make *m)
 	}
 	if (m->sent_condition && m->nparts == 0 && *m->mark != '\0')
 		add(m, &n, S3_MARK, m->mark);
+	if (m->nparts == 0) {
+		m->sum_sent = *m->sum != '\0' && !m->sum_off && !m->s3->no_sums;
+		r->summed = m->sum_sent;
+	}
+	if (r->summed)
+		add(m, &n, S3_SUM_HEADER, m->sum);
 	r->s3 = m->s3;
 	r->extra = m->extra;
 	r->nextra = n;
@@ -395,6 +446,8 @@ void s3_put(struct ufs *u, struct ufs_put *rq)
 	m->size = rq->len;
 	m->absent = rq->absent;
 	m->if_version = rq->if_version;
+	if (rq->sum.have)
+		s3_sum_text(rq->sum.crc32c, m->sum);
 	if (m->absent || m->if_version != NULL) {
 		set_mark(m);
 		if ((u->can & UFS_CAN_ABSENT) == 0) {
@@ -413,9 +466,17 @@ void s3_mkdir(struct ufs *u, struct ufs_mkdir *rq)
 		make_send(m);
 }
 
-static char *end_body(const struct ufs_multi_end *rq)
+static bool all_sums(const struct ufs_part_id *parts, unsigned n)
 {
-	char *body = NULL;
+	for (unsigned i = 0; i < n; i++)
+		if (!parts[i].sum.have)
+			return false;
+	return true;
+}
+
+static char *end_body(const struct ufs_part_id *parts, unsigned n, bool sums)
+{
+	char sum[S3_SUM_TEXT], *body = NULL;
 	size_t len = 0;
 	FILE *f = open_memstream(&body, &len);
 
@@ -423,11 +484,15 @@ static char *end_body(const struct ufs_multi_end *rq)
 		return NULL;
 	(void)fputs("<CompleteMultipartUpload xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\">",
 	    f);
-	for (unsigned i = 0; i < rq->nparts; i++) {
-		(void)fprintf(f, "<Part><PartNumber>%u</PartNumber><ETag>\"",
-		    rq->parts[i].number);
-		s3_enc_xml(f, rq->parts[i].etag);
-		(void)fputs("\"</ETag></Part>", f);
+	for (unsigned i = 0; i < n; i++) {
+		(void)fprintf(f, "<Part><PartNumber>%u</PartNumber><ETag>\"", parts[i].number);
+		s3_enc_xml(f, parts[i].etag);
+		(void)fputs("\"</ETag>", f);
+		if (sums) {
+			s3_sum_text(parts[i].sum.crc32c, sum);
+			(void)fprintf(f, "<ChecksumCRC32C>%s</ChecksumCRC32C>", sum);
+		}
+		(void)fputs("</Part>", f);
 	}
 	(void)fputs("</CompleteMultipartUpload>", f);
 	if (s3_stream_close(f, &body))
@@ -442,7 +507,9 @@ void s3_multi_end(struct ufs *u, struct ufs_multi_end *rq)
 
 	if (m == NULL)
 		return;
+	m->list = rq->parts;
 	m->nparts = rq->nparts;
+	m->sum_sent = all_sums(rq->parts, rq->nparts);
 	m->absent = rq->absent;
 	m->if_version = rq->if_version;
 	for (unsigned i = 0; i < rq->nparts; i++)
@@ -450,7 +517,7 @@ void s3_multi_end(struct ufs *u, struct ufs_multi_end *rq)
 	if (!s3_multi_etag(rq->parts, rq->nparts, m->expected))
 		m->expected[0] = '\0';
 	m->query = s3_upload_query("", rq->id);
-	m->body = end_body(rq);
+	m->body = end_body(rq->parts, rq->nparts, m->sum_sent);
 	if (m->query == NULL || m->body == NULL) {
 		make_release(m);
 		ufs_call_drop(&m->call);

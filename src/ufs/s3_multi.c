@@ -26,7 +26,9 @@ char *s3_upload_query(const char *first, const char *id)
 struct begin {
 	struct ufs_call call;
 	struct s3_ask ask;
-	struct http_header extra[S3_OBJECT_HEADERS];
+	struct http_header extra[S3_OBJECT_HEADERS + 1];
+	char key[S3_KEY_BUF];
+	bool sums, off;
 };
 
 static void begin_abort(struct ufs_call *c)
@@ -47,11 +49,21 @@ int s3_begun(const struct s3_ask *a, int err, char id[UFS_UPLOAD_MAX])
 	return err == -ENOENT || err == -ESTALE ? -EIO : err;
 }
 
+static void begin_send(struct begin *b);
+
 static void begin_done(struct s3_ask *a, int err)
 {
 	struct begin *b = container_of(a, struct begin, ask);
 	struct ufs_multi_begin *rq = container_of(b->call.rq, struct ufs_multi_begin, req);
 
+	if (err != 0 && b->sums && s3_sum_refused(&a->req, err)) {
+		b->off = true;
+		begin_send(b);
+		return;
+	}
+	if (err == 0 && b->off)
+		s3_sums_end(a->req.s3);
+	rq->sums = b->sums;
 	ufs_call_end(&b->call, s3_begun(a, err, rq->id));
 }
 
@@ -61,6 +73,22 @@ void s3_begin_start(struct s3_ask *a, struct s3 *s3, const char *key)
 	a->req.method = "POST";
 	a->root = "InitiateMultipartUploadResult";
 	s3_ask_start(a, key, "uploads=");
+}
+
+static void begin_send(struct begin *b)
+{
+	struct ufs_multi_begin *rq = container_of(b->call.rq, struct ufs_multi_begin, req);
+	struct s3 *s3 = S3_OF(rq->req.ufs);
+	unsigned n = s3_object_headers(s3, b->extra);
+
+	b->sums = rq->sums && !b->off && !s3->no_sums;
+	if (b->sums)
+		b->extra[n++] = (struct http_header){ "x-amz-checksum-algorithm", "CRC32C" };
+	memset(&b->ask, 0, sizeof(b->ask));
+	b->ask.req.extra = b->extra;
+	b->ask.req.nextra = n;
+	b->ask.done = begin_done;
+	s3_begin_start(&b->ask, s3, b->key);
 }
 
 void s3_multi_begin(struct ufs *u, struct ufs_multi_begin *rq)
@@ -75,10 +103,8 @@ void s3_multi_begin(struct ufs *u, struct ufs_multi_begin *rq)
 	b = ufs_call_new(&rq->req, sizeof(*b), begin_abort);
 	if (b == NULL)
 		return;
-	b->ask.req.extra = b->extra;
-	b->ask.req.nextra = s3_object_headers(S3_OF(u), b->extra);
-	b->ask.done = begin_done;
-	s3_begin_start(&b->ask, S3_OF(u), key);
+	memcpy(b->key, key, sizeof(b->key));
+	begin_send(b);
 }
 
 /* --- a part */
@@ -87,7 +113,9 @@ struct part {
 	struct ufs_call call;
 	struct s3_req req;
 	struct s3_piece piece;
-	char etag[UFS_VERSION_MAX];
+	struct http_header extra[1];
+	char etag[UFS_VERSION_MAX], sum[S3_SUM_TEXT];
+	bool wrong;
 };
 
 static void part_abort(struct ufs_call *c)
@@ -112,6 +140,7 @@ static int part_complete(struct s3_req *r)
 {
 	struct part *p = container_of(r, struct part, req);
 
+	p->wrong = r->summed && s3_sum_differs(r, p->sum);
 	if (s3_etag(http_req_header(&r->hr, "etag"), p->etag))
 		return 0;
 	(void)snprintf(r->words, sizeof(r->words), "the answer has no usable ETag");
@@ -122,6 +151,14 @@ static void part_done(struct s3_req *r, int err)
 {
 	struct part *p = container_of(r, struct part, req);
 
+	if (err == 0 && p->wrong)
+		err = -EBADMSG;
+	if (err != 0 && r->summed && s3_sum_refused(r, err)) {
+		/* An upload with sums needs them: another one is begun. */
+		s3_sums_end(r->s3);
+		part_end(p, -ENOENT, p->etag);
+		return;
+	}
 	if (err == -ESTALE || (err == -ENOENT && strcmp(r->error.code, "NoSuchUpload") != 0))
 		err = -EIO;
 	part_end(p, err, p->etag);
@@ -163,6 +200,13 @@ void s3_part(struct ufs *u, struct ufs_part *rq)
 		p->req.method = "PUT";
 		p->req.body = rq->body;
 		p->req.body_len = rq->len;
+		if (rq->sum.have) {
+			s3_sum_text(rq->sum.crc32c, p->sum);
+			p->extra[0] = (struct http_header){ S3_SUM_HEADER, p->sum };
+			p->req.extra = p->extra;
+			p->req.nextra = 1;
+			p->req.summed = true;
+		}
 		p->req.missing_is_normal = true;
 		p->req.complete = part_complete;
 		p->req.done = part_done;

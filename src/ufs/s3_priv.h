@@ -56,6 +56,7 @@ struct s3 {
 	bool quote_match;   /* conditions of writes compare the ETag with its quotes */
 	bool copy_match[2]; /* copies (of objects, of parts) heed their condition */
 	bool no_batch;	    /* there is no DeleteObjects */
+	bool no_sums;	    /* it refuses requests with checksums */
 	LIST_HEAD(, s3_orphan) orphans;
 };
 
@@ -123,6 +124,7 @@ struct s3_req {
 	uint64_t until;	 /* loop time instead of ufs.timeout from now, or 0 */
 	unsigned tries;	 /* attempts at most, and no word if it may pass; 0: no limit */
 	bool optional;	 /* -EOPNOTSUPP if the storage does not know such a request */
+	bool summed;	 /* with a checksum: -EBADMSG if the storage gets another one */
 	/* Before each attempt: forget what came, set the range anew.  May be NULL. */
 	void (*again)(struct s3_req *r);
 	/* The head of a 2xx answer: 0, or a negative errno to end with.  May be NULL. */
@@ -157,6 +159,7 @@ struct s3_req {
 	struct s3_keys_wait keys;
 	unsigned generation; /* of the credentials that were sent */
 	bool rejected;	     /* they were, once */
+	unsigned digests;    /* answers that the checksum is another */
 	bool answered;	     /* an attempt has got an answer */
 	int sink_err, start_err;
 	size_t error_bytes;
@@ -168,11 +171,27 @@ struct s3_req {
 void s3_req_start(struct s3_req *r, const char *key, const char *query);
 void s3_req_abort(struct s3_req *r); /* no-op if not running */
 
+/* --- s3_sums.c: checksums of what is sent */
+#define S3_SUM_HEADER "x-amz-checksum-crc32c"
+#define S3_SUM_TEXT 9u /* with the final NUL */
+void s3_sum_text(uint32_t crc, char out[S3_SUM_TEXT]);
+/* Does the answer name another sum?  Says so in the log. */
+bool s3_sum_differs(const struct s3_req *r, const char *want);
+/* May the failure be about the checksum's header, not the checksum? */
+bool s3_sum_refused(const struct s3_req *r, int err);
+/* That was it: no further request has one. */
+void s3_sums_end(struct s3 *s3);
+/* The storage's sum of the whole, of an upload in parts: false if it is another. */
+bool s3_sums_agree(const struct ufs_part_id *parts, unsigned n, const char *answer);
+/* Is this the storage's word for a body that does not have the sum? */
+bool s3_bad_digest(const struct s3_error *e);
+
 /* --- s3_doc.c: documents that answer writes, as they arrive */
 struct s3_doc_result {
 	char root[40];
 	char upload_id[UFS_UPLOAD_MAX];
 	char etag[UFS_VERSION_MAX];
+	char sum[32];	       /* ChecksumCRC32C */
 	struct s3_error error; /* of an error document */
 };
 

@@ -17,6 +17,7 @@
 
 #define S3_REQ_MAGIC 0x53330003u
 #define SHA256_OF_NOTHING "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
+#define DIGEST_TRIES 3u
 /* Storage refuses signatures that are older or newer than 15 minutes. */
 #define SKEW_NS (10 * 60 * NS_PER_S)
 
@@ -156,7 +157,7 @@ static int refused_or_broken(const struct s3_req *r)
 }
 
 /* What the code alone tells, whatever the status. */
-static bool by_code(const struct s3_req *r, bool *repeat, int *err)
+static bool by_code(struct s3_req *r, bool *repeat, int *err)
 {
 	static const struct {
 		const char *code;
@@ -182,6 +183,12 @@ static bool by_code(const struct s3_req *r, bool *repeat, int *err)
 		{ "ConditionalRequestConflict", -EAGAIN },
 	};
 
+	/* It may have happened on the way; in memory it would happen again. */
+	if (r->summed && s3_bad_digest(&r->error)) {
+		*repeat = ++r->digests < DIGEST_TRIES;
+		*err = -EBADMSG;
+		return true;
+	}
 	for (size_t i = 0; i < ARRAY_LEN(codes); i++) {
 		if (strcmp(r->error.code, codes[i].code) != 0)
 			continue;
@@ -611,7 +618,7 @@ void s3_req_start(struct s3_req *r, const char *key, const char *query)
 	r->high = 0;
 	r->running = true;
 	r->passing = false;
-	r->attempt = 0;
+	r->attempt = r->digests = 0;
 	r->url = key != NULL ? make_url(r, key, query) : NULL;
 	r->keys.ready = on_keys;
 	r->rejected = r->answered = false;

@@ -164,6 +164,14 @@ struct ufs_set {
 	struct timespec atime, mtime;
 };
 
+/* CRC32C of the bytes that a request sends, as they were when they were written.  A
+ * storage that knows such sums compares it with what arrives, and what it answers is
+ * compared too: -EBADMSG (of a PUT the object may be there all the same). */
+struct ufs_sum {
+	bool have;
+	uint32_t crc32c;
+};
+
 /* A whole small object from memory.  Without `set`, a file that is replaced keeps
  * its mode and owner where the storage has those. */
 struct ufs_put {
@@ -174,6 +182,7 @@ struct ufs_put {
 	bool absent;		   /* in: -EEXIST if something is there */
 	const char *if_version;	   /* in: -ESTALE unless this version is there; or NULL */
 	const struct ufs_set *set; /* in, or NULL; must stay */
+	struct ufs_sum sum;	   /* in */
 	/* out: version and size always; mtime, mode and owner only with UFS_CAN_SETATTR
 	 * (have_mode tells). */
 	struct ufs_attr attr;
@@ -191,6 +200,8 @@ void ufs_put(struct ufs *u, struct ufs_put *rq, void (*done)(struct ufs_req *r, 
 struct ufs_multi_begin {
 	struct ufs_req req;
 	const char *path;
+	/* in: each part will come with its sum; out: it must, and copied ones cannot be */
+	bool sums;
 	char id[UFS_UPLOAD_MAX]; /* out */
 };
 void ufs_multi_begin(
@@ -207,6 +218,7 @@ struct ufs_part {
 	const void *body;
 	const char *src_path, *src_version;
 	uint64_t src_off;
+	struct ufs_sum sum;	    /* in: of an upload with sums, else none */
 	char etag[UFS_VERSION_MAX]; /* out: for ufs_multi_end() */
 };
 /* -ENOENT: no such upload (ended, or thrown away by the storage).  -EINVAL, -EOPNOTSUPP:
@@ -217,6 +229,7 @@ struct ufs_part_id {
 	unsigned number;
 	uint64_t len;
 	char etag[UFS_VERSION_MAX];
+	struct ufs_sum sum; /* as it was sent */
 };
 
 struct ufs_multi_end {

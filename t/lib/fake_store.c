@@ -7,6 +7,7 @@
 #include <string.h>
 #include <sys/mman.h>
 
+#include "base/checksum.h"
 #include "base/obj.h"
 
 /* --- memory */
@@ -249,6 +250,16 @@ static int do_stat(struct fake_store *st, struct ufs_req *r)
 	return 0;
 }
 
+static int sum_check(struct fake_store *st, const struct ufs_sum *sum, const void *body, size_t len)
+{
+	if (!sum->have || st->no_sums)
+		return 0;
+	if (checksum_crc32c(body, len) != sum->crc32c)
+		return -EBADMSG;
+	st->sums++;
+	return 0;
+}
+
 static int do_put(struct fake_store *st, struct ufs_req *r)
 {
 	struct ufs_put *rq = container_of(r, struct ufs_put, req);
@@ -256,6 +267,8 @@ static int do_put(struct fake_store *st, struct ufs_req *r)
 	struct fake_file *ff;
 	int err = place_check(st, &pl);
 
+	if (err == 0)
+		err = sum_check(st, &rq->sum, rq->body, rq->len);
 	if (err != 0)
 		return err;
 	ff = place(st, rq->path, "p");
@@ -290,6 +303,7 @@ static int do_multi_begin(struct fake_store *st, struct ufs_req *r)
 	(void)snprintf(up->id, sizeof(up->id), "upload-%u", ++st->serial);
 	set_str(up->path, sizeof(up->path), rq->path);
 	(void)snprintf(rq->id, sizeof(rq->id), "%s", up->id);
+	up->sums = rq->sums = rq->sums && !st->no_sums;
 	return 0;
 }
 
@@ -320,6 +334,11 @@ static int do_part(struct fake_store *st, struct ufs_req *r)
 		abort();
 	if (up == NULL)
 		return -ENOENT;
+	if (rq->sum.have != up->sums)
+		abort();
+	err = rq->body != NULL ? sum_check(st, &rq->sum, rq->body, rq->len) : 0;
+	if (err != 0)
+		return err;
 	data = mem_new(rq->len);
 	if (rq->body != NULL)
 		memcpy(data, rq->body, rq->len);
@@ -336,6 +355,7 @@ static int do_part(struct fake_store *st, struct ufs_req *r)
 		.off = rq->off,
 		.len = rq->len,
 		.data = data,
+		.sum = rq->sum,
 		.copied = rq->body == NULL };
 	if (p->copied)
 		st->copied_bytes += p->len;
@@ -358,6 +378,9 @@ static int64_t parts_check(
 		const struct ufs_part_id *id = &rq->parts[i];
 		const struct fake_part *p = part_row(up, id->number);
 
+		if (id->sum.have != up->sums ||
+		    (up->sums && id->sum.crc32c != p->sum.crc32c))
+			return -EINVAL;
 		if (p->number == 0 || strcmp(p->etag, id->etag) != 0 || p->len != id->len ||
 		    p->off != off || (i > 0 && id->number <= rq->parts[i - 1].number) ||
 		    (i + 1 < rq->nparts && p->len < st->part_min))

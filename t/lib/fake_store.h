@@ -54,11 +54,13 @@ struct fake_part {
 	char etag[32];
 	unsigned char *data;
 	bool copied; /* within the storage */
+	struct ufs_sum sum;
 };
 
 struct fake_upload {
 	char id[32]; /* "": none */
 	char path[FAKE_PATH];
+	bool sums;
 	struct fake_part part[FAKE_PARTS];
 };
 
@@ -74,12 +76,14 @@ struct fake_store {
 	/* For the test to set. */
 	unsigned can;	   /* UFS_CAN_*; like S3 at first: UFS_CAN_ABSENT */
 	uint64_t part_min; /* of all parts but the last; UFS_PART_MIN at first */
+	bool no_sums;	   /* it does not know checksums */
 	bool strict;	   /* a version that was never there is -ESTALE, not made up */
 	void (*made_up)(const char *version, uint64_t off, unsigned char *buf, size_t len);
 	/* For the test to look at. */
 	unsigned count[FAKE_OPS];     /* requests that took effect or failed, aborted ones not */
 	uint64_t put_bytes, part_bytes; /* that came from the client */
 	uint64_t copied_bytes;	      /* within the storage */
+	unsigned sums;		      /* bodies that came with one, and it was right */
 
 	struct fake_file file[FAKE_FILES];
 	unsigned nfiles;

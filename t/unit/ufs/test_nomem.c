@@ -108,7 +108,8 @@ enum write { PUT, PUT_ABSENT, BEGIN, PART, PART_COPY, END, ABORT, COPY, DELETE, 
 /* One of them; only its start sees the fault. */
 static int run_write(struct ufs_fix *f, enum write what, unsigned n)
 {
-	static const struct ufs_part_id id = { 1, 5, "5f363e0e58a95f06cbe9bbc662c5dfb6" };
+	static const struct ufs_part_id id = { .number = 1, .len = 5,
+		.etag = "5f363e0e58a95f06cbe9bbc662c5dfb6" };
 	static const char *const paths[] = { "a", "b" };
 	int errs[2];
 	struct ufs_req req = { .user = f };

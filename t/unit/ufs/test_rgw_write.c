@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/checksum.h"
 #include "rgw_fix.h"
 #include "ufs/s3_priv.h"
 
@@ -209,6 +210,39 @@ Test(rgw_write, multipart)
 	must_hold("m/big", "x", 1, b.version);
 	drop.id = begin.id;
 	cr_assert_eq(UFS_FIX_RUN(&f, multi_abort, &drop), 0);
+	free(body);
+}
+
+/* A storage that knows no sums may ignore them; one that does must find them right. */
+Test(rgw_write, sums)
+{
+	size_t unit = 5 * MIB_;
+	char *body;
+	struct ufs_put rq = { .path = "sum/small", .len = 1000, .absent = true };
+	struct ufs_multi_begin begin = { .path = "sum/big", .sums = true };
+	struct ufs_part_id parts[2] = { { .number = 1 }, { .number = 2 } };
+	struct ufs_attr a;
+
+	if (!rgw_fix_wanted())
+		return;
+	body = pattern(2 * unit, 3);
+	rq.body = body;
+	rq.sum = (struct ufs_sum){ true, checksum_crc32c(body, 1000) };
+	cr_assert_eq(UFS_FIX_RUN(&f, put, &rq), 0);
+	must_hold("sum/small", body, 1000, rq.attr.version);
+	cr_assert_eq(UFS_FIX_RUN(&f, multi_begin, &begin), 0);
+	for (unsigned i = 0; i < 2; i++) {
+		struct ufs_part p = { .path = "sum/big", .id = begin.id, .number = i + 1,
+			.len = unit - i, .body = body + i * unit };
+
+		p.sum = (struct ufs_sum){ begin.sums, checksum_crc32c(p.body, p.len) };
+		cr_assert_eq(UFS_FIX_RUN(&f, part, &p), 0);
+		parts[i].len = p.len;
+		parts[i].sum = p.sum;
+		strcpy(parts[i].etag, p.etag);
+	}
+	cr_assert_eq(end("sum/big", begin.id, parts, 2, &a), 0);
+	must_hold("sum/big", body, 2 * unit - 1, a.version);
 	free(body);
 }
 

@@ -156,8 +156,9 @@ Test(s3_sign, out_of_memory)
 
 Test(s3_sign, sums)
 {
-	struct ufs_part_id parts[] = { { 1, 5242880, "5f363e0e58a95f06cbe9bbc662c5dfb6" },
-		{ 2, 5242880, "5f363e0e58a95f06cbe9bbc662c5dfb6" } };
+	struct ufs_part_id parts[] = {
+		{ .number = 1, .len = 5242880, .etag = "5f363e0e58a95f06cbe9bbc662c5dfb6" },
+		{ .number = 2, .len = 5242880, .etag = "5f363e0e58a95f06cbe9bbc662c5dfb6" } };
 	char text[25], etag[UFS_VERSION_MAX];
 
 	cr_assert(s3_md5_base64("abc", 3, text));

@@ -538,7 +538,8 @@ static struct ufs_attr end_attr;
 
 static int end_with(const char *e1, bool absent, const char *version)
 {
-	struct ufs_part_id parts[] = { { 1, 2, "" }, { 7, 2, E1 } };
+	struct ufs_part_id parts[] = { { .number = 1, .len = 2 },
+		{ .number = 7, .len = 2, .etag = E1 } };
 	struct ufs_multi_end rq = { .path = "k", .id = "i", .parts = parts, .nparts = 2,
 		.absent = absent, .if_version = version };
 	int err;

@@ -32,7 +32,8 @@ TestSuite(ufs_write, .init = up, .fini = down);
 
 Test(ufs_write, a_tree_is_not_written_to)
 {
-	const struct ufs_part_id parts[] = { { 1, 7, "x" }, { 3, 2, "y" } };
+	const struct ufs_part_id parts[] = { { .number = 1, .len = 7, .etag = "x" },
+		{ .number = 3, .len = 2, .etag = "y" } };
 	const char *const paths[] = { "a" };
 	struct ufs_set set = { 0 };
 	int errs[1];
@@ -88,7 +89,8 @@ Test(ufs_write, each_path_of_a_batch_for_itself)
 
 Test(ufs_write, conditions_and_parts)
 {
-	struct ufs_part_id parts[] = { { 1, 7, "x" }, { 2, 2, "y" } };
+	struct ufs_part_id parts[] = { { .number = 1, .len = 7, .etag = "x" },
+		{ .number = 2, .len = 2, .etag = "y" } };
 	char long_version[UFS_VERSION_MAX + 1], long_id[UFS_UPLOAD_MAX + 1];
 
 	memset(long_version, 'v', sizeof(long_version) - 1);
