@@ -49,23 +49,34 @@ static const struct cli_command commands[] = {
 	"Set them from a file; - is the standard input."},
     {"pathconfig test", "--path PATH", 0, 1, CLI_PATH, false, cli_pathconfig_test,
 	"Print the rule that decides about a namespace path."},
-    {"async-persist list", "", 0, 0, 0, false, cli_persist_list,
-	"List the files that were written and are not in the storage yet."},
+    {"async-persist list", "[--worker ID]", 0, 0, CLI_WORKER, false, cli_persist_list,
+	"List the files that were written and are not in the storage yet, of all\n"
+	"machines or of the one that has the data."},
     {"async-persist stat", "--path PATH", 0, 1, CLI_PATH, false, cli_persist_stat,
 	"Show one of them."},
     {"async-persist drain", "[--timeout TIME]", 0, 0, CLI_WAIT, false, cli_persist_drain,
-	"Wait until there are none.  Exit code 0 only then."},
+	"Wait until there are none (but TRANSIENT ones).  Exit code 0 only then."},
     {"async-persist retry", "PATH", 1, 1, 0, false, cli_persist_retry,
 	"Upload a file whose upload has failed, now."},
     {"async-persist drop", "PATH", 1, 1, 0, false, cli_persist_drop,
 	"Throw away what was written to a file whose upload has failed."},
     {"umount", "[--drain TIME] [--force]", 0, 0, CLI_FORCE | CLI_DRAIN, false, cli_umount,
 	"Unmount and end the daemon.  Refused while files are not in the storage:\n"
-	"--drain waits so long for them, --force gives them up, and unmounts\n"
-	"also if the mount is in use."},
+	"--drain waits so long for them; --force unmounts all the same, also if the\n"
+	"mount is in use: those under a write policy are stored by the next mount,\n"
+	"others are given up."},
 };
 
-enum { OPT_JSON = 256, OPT_TIMEOUT, OPT_FORCE, OPT_CHECK, OPT_BINARY, OPT_PATH, OPT_DRAIN };
+enum {
+	OPT_JSON = 256,
+	OPT_TIMEOUT,
+	OPT_FORCE,
+	OPT_CHECK,
+	OPT_BINARY,
+	OPT_PATH,
+	OPT_DRAIN,
+	OPT_WORKER
+};
 
 static const struct option options[] = {
     {"mountpoint", required_argument, NULL, 'm'},
@@ -78,6 +89,7 @@ static const struct option options[] = {
     {"binary", required_argument, NULL, OPT_BINARY},
     {"path", required_argument, NULL, OPT_PATH},
     {"drain", required_argument, NULL, OPT_DRAIN},
+    {"worker", required_argument, NULL, OPT_WORKER},
     {"version", no_argument, NULL, 'V'},
     {"help", no_argument, NULL, 'h'},
     {0},
@@ -203,6 +215,10 @@ static int parse_options(struct cli *c, struct given *g, int argc, char **argv)
 		case OPT_DRAIN:
 			c->seen |= CLI_DRAIN;
 			c->drain_timeout = optarg;
+			break;
+		case OPT_WORKER:
+			c->seen |= CLI_WORKER;
+			c->worker = optarg;
 			break;
 		case 'V':
 			g->version = true;

@@ -105,14 +105,41 @@ static void print_stat(const struct json *v)
 
 /* --- fs explain */
 
+static void print_policy(const struct json *v)
+{
+	const char *rule = json_get_text(v, "rule", NULL), *err = json_get_text(v, "last_error", "");
+	const struct json *next = json_get(v, "next_try_seconds");
+	char span[40];
+
+	printf("%12s: %s", "Policy", json_get_text(v, "policy", "?"));
+	if (!json_get_bool(v, "write_cache", false))
+		printf(" (the write cache is off: no rule applies)\n");
+	else if (rule != NULL)
+		printf(" (files created here now: %s, by the rule %s)\n",
+		    json_get_text(v, "rule_policy", "?"), rule);
+	else
+		printf(" (files created here now: %s, by default)\n",
+		    json_get_text(v, "rule_policy", "?"));
+	if (json_get(v, "tries") == NULL)
+		return;
+	printf("%12s: for %s, %" PRIu64 " tries failed", "Waits",
+	    cli_span(json_get_u64(v, "age_seconds", 0), span, sizeof(span)),
+	    json_get_u64(v, "tries", 0));
+	if (next != NULL && next->type == JSON_NUMBER)
+		printf(", next in %s",
+		    cli_span(json_get_u64(v, "next_try_seconds", 0), span, sizeof(span)));
+	printf("\n");
+	if (err[0] != '\0')
+		printf("%12s: %s\n", "Last error", err);
+}
+
 static void print_explanation(const struct json *v)
 {
 	const char *file = json_get_text(v, "cache_file", ""), *err;
 	char size[32];
 
 	print_stat(v);
-	printf("%12s: %s (the write cache is off: no rule applies)\n", "Policy",
-	    json_get_text(v, "policy", "?"));
+	print_policy(v);
 	printf("%12s: %" PRIu64 " of %" PRIu64 " on disk%s%s, %s in memory\n", "Pages",
 	    json_get_u64(v, "pages_on_disk", 0), json_get_u64(v, "pages", 0),
 	    file[0] != '\0' ? " in " : "", file,

@@ -64,6 +64,8 @@ enum cli_exit cli_persist_list(struct cli *c)
 	call.repeatable = true;
 	call.progress = take_row;
 	call.arg = &w;
+	if (c->worker != NULL)
+		json_add_text(call.args, "worker", c->worker);
 	ex = cli_call_run(c, &call, &v);
 	if (c->json && (w.begun || ex == CLI_OK))
 		printf("%s],\"count\":%" PRIu64 ",\"complete\":%s}\n",

@@ -88,7 +88,7 @@ static void print_deletions(const struct json *w)
 static void print_writing(const struct json *v)
 {
 	const struct json *w = json_get(v, "writing"), *meta = json_get(v, "metadata");
-	const char *error, *backend = json_get_text(meta, "backend", "none");
+	const char *error, *example, *backend = json_get_text(meta, "backend", "none");
 	uint64_t queue = json_get_u64(v, "persist_queue", 0), failed;
 	char bytes[32], dirty[32], files[40];
 
@@ -103,6 +103,7 @@ static void print_writing(const struct json *v)
 		return;
 	}
 	failed = json_get_u64(w, "files_failed", 0);
+	example = json_get_text(w, "failed_example", "");
 	row("Writing", "%s open for it; %s staged (%s not in the storage) in %s",
 	    count(json_get_u64(w, "files_open", 0), "file", "files", files, sizeof(files)),
 	    cli_size(json_get_u64(w, "staged_bytes", 0), bytes, sizeof(bytes)),
@@ -113,12 +114,43 @@ static void print_writing(const struct json *v)
 		row("", "last error: %s", error);
 	print_deletions(w);
 	if (queue > 0)
-		row("Persist", "%s not in the storage yet",
+		row("Unsaved", "%s not in the storage yet",
 		    count(queue, "file", "files", files, sizeof(files)));
 	if (failed > 0)
-		row("Warning", "%s could not be uploaded, such as %s: batonfs async-persist list",
+		row("Warning", "%s could not be uploaded%s%s: batonfs async-persist list",
 		    count(failed, "file", "files", files, sizeof(files)),
-		    json_get_text(w, "failed_example", "?"));
+		    example[0] != '\0' ? ", such as " : "", example);
+}
+
+static void print_persist(const struct json *v)
+{
+	const struct json *p = json_get(v, "persist"), *oldest;
+	const char *error = json_get_text(p, "last_error", "");
+	uint64_t waiting, running, failed, transient, limit;
+	char files[40], bytes[32], span[40] = "", pinned[32], all[32], tfiles[40];
+
+	if (p == NULL)
+		return;
+	waiting = json_get_u64(p, "waiting", 0);
+	running = json_get_u64(p, "running", 0);
+	failed = json_get_u64(p, "failed", 0);
+	transient = json_get_u64(p, "transient", 0);
+	limit = json_get_u64(p, "pinned_limit_bytes", 0);
+	oldest = json_get(p, "oldest_seconds");
+	if (oldest != NULL && oldest->type == JSON_NUMBER)
+		cli_span(json_get_u64(p, "oldest_seconds", 0), span, sizeof(span));
+	if (waiting > 0)
+		row("Persist", "%s, %s wait; %" PRIu64 " being uploaded%s%s",
+		    count(waiting, "file", "files", files, sizeof(files)),
+		    cli_size(json_get_u64(p, "waiting_bytes", 0), bytes, sizeof(bytes)), running,
+		    span[0] != '\0' ? "; the oldest for " : "", span);
+	if (waiting > 0 && error[0] != '\0')
+		row("", "last error: %s", error);
+	if (waiting + failed + transient > 0)
+		row("Pinned", "%s of %s%s%s",
+		    cli_size(json_get_u64(p, "pinned_bytes", 0), pinned, sizeof(pinned)),
+		    cli_size(limit, all, sizeof(all)), transient > 0 ? ", with TRANSIENT " : "",
+		    transient > 0 ? count(transient, "file", "files", tfiles, sizeof(tfiles)) : "");
 }
 
 static void print_takeover(const struct json *v)
@@ -167,6 +199,7 @@ static void print_status(const struct json *v)
 	print_storage(v);
 	print_cache(v);
 	print_writing(v);
+	print_persist(v);
 	row("Open", "%s, %s; %s known",
 	    count(json_get_u64(v, "files_open", 0), "file", "files", files, sizeof(files)),
 	    count(json_get_u64(v, "directories_open", 0), "directory", "directories", dirs,

@@ -23,6 +23,7 @@ enum {
 	CLI_PATH = 16,
 	CLI_DRAIN = 32,
 	CLI_WAIT = 64, /* --timeout is the command's own */
+	CLI_WORKER = 128,
 };
 
 struct cli {
@@ -32,6 +33,7 @@ struct cli {
 	uint64_t timeout_ns; /* longest silence of the daemon; 0: for ever */
 	unsigned seen;	     /* CLI_RECURSIVE, … */
 	const char *binary, *path_given;
+	const char *worker;
 	const char *drain_timeout; /* as given; NULL: none */
 	char **operands; /* behind the command's words */
 	int noperands;

@@ -43,6 +43,7 @@ static const struct ctl_arg upgrade_args[] = {
     {0},
 };
 static const struct ctl_arg umount_args[] = {{"force", JSON_BOOL, false}, {0}};
+static const struct ctl_arg list_args[] = {{"worker", JSON_STRING, false}, {0}};
 static const struct ctl_arg rules_args[] = {
     {"text", JSON_STRING, true},
     {"if_version", JSON_NUMBER, false},
@@ -64,11 +65,11 @@ const struct ctl_command ctl_commands[] = {
     {"pathconfig set", ctl_pathconfig_set, rules_args,
 	"other path rules, if they have that version now"},
     {"pathconfig test", ctl_pathconfig_test, path_args, "the rule that decides about a path"},
-    {"async-persist list", ctl_persist_list, no_args,
+    {"async-persist list", ctl_persist_list, list_args,
 	"files that are not in the storage yet, as rows of progress"},
     {"async-persist stat", ctl_persist_stat, path_args, "one of them"},
     {"async-persist retry", ctl_persist_retry, path_args, "upload one of them now"},
-    {"async-persist drop", ctl_persist_drop, path_args, "throw away one whose upload failed"},
+    {"async-persist drop", ctl_persist_drop, path_args, "throw away one that has failed"},
     {"async-persist drain", ctl_persist_drain, drain_args, "wait until there are none"},
     {"upgrade", ctl_upgrade, upgrade_args, "start a new daemon and let it take over"},
     {"umount", ctl_umount, umount_args, "unmount and end the daemon"},

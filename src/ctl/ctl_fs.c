@@ -2,6 +2,8 @@
 #include "ctl/ctl_fs.h"
 
 #include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "base/obj.h"
@@ -9,6 +11,8 @@
 #include "ctl/ctl_persist.h"
 #include "ctl/ctl_priv.h"
 #include "daemon.h"
+#include "ops/fs_priv.h"
+#include "ops/policy.h"
 #include "reactor/task.h"
 
 void ctl_fs_fail(struct ctl_cmd *cmd, int err, const char *nspath)
@@ -71,11 +75,18 @@ void ctl_fs_put_entry(struct json_out *o, struct daemon *d, const struct ctl_fs_
 	json_add_u64(o, "size", at->size);
 	json_add_i64(o, "mtime", at->mtime.tv_sec);
 	json_add_text(o, "persistence",
-	    at->kind == UFS_DIR ? "PERSISTED" : ctl_persistence(d, e->nspath));
+	    at->kind == UFS_DIR ? "PERSISTED" : ctl_persistence(d, e->nspath, e->rec));
 	if (at->kind == UFS_DIR) {
 		json_add_null(o, "cached_bytes");
 		json_add_null(o, "cached_percent");
 		json_add_null(o, "stored_bytes");
+		return;
+	}
+	/* What is not in the storage is all here. */
+	if (e->rec != NULL && ctl_fs_unpersisted(e->rec)) {
+		json_add_u64(o, "cached_bytes", at->size);
+		json_add_u64(o, "cached_percent", 100);
+		json_add_u64(o, "stored_bytes", at->size);
 		return;
 	}
 	cached = e->blob != NULL ? cache_blob_cached(e->blob) : 0;
@@ -84,12 +95,32 @@ void ctl_fs_put_entry(struct json_out *o, struct daemon *d, const struct ctl_fs_
 	json_add_u64(o, "stored_bytes", e->blob != NULL ? cache_blob_stored(e->blob) : 0);
 }
 
+bool ctl_fs_unpersisted(const struct meta_record *rec)
+{
+	return (rec->has & META_HAS_CONTENT) != 0 && rec->content.state != META_STATE_PERSISTED;
+}
+
+void ctl_fs_record_attr(const struct daemon *d, const struct meta_record *rec,
+    struct ufs_attr *attr)
+{
+	memset(attr, 0, sizeof(*attr));
+	attr->kind = UFS_FILE;
+	attr->size = rec->content.size;
+	attr->mtime = rec->mtime;
+	attr->have_mode = (rec->has & (META_HAS_MODE | META_HAS_UID | META_HAS_GID)) != 0;
+	attr->mode = (rec->has & META_HAS_MODE) != 0 ? rec->mode : d->fs->file_mode;
+	attr->uid = (rec->has & META_HAS_UID) != 0 ? rec->uid : d->fs->uid;
+	attr->gid = (rec->has & META_HAS_GID) != 0 ? rec->gid : d->fs->gid;
+}
+
 /* --- fs stat, fs explain */
 
 struct fs_stat {
 	struct task task;
 	struct ctl_cmd *cmd;
 	char *nspath;
+	struct meta_get get;
+	bool record; /* get.rec: there is one */
 	struct ufs_stat rq;
 	struct ctl_fs_entry entry;
 	struct blob *blob;
@@ -97,7 +128,31 @@ struct fs_stat {
 	bool explain;
 };
 
-enum { ST_ASK, ST_LOAD, ST_ANSWER };
+enum { ST_RECORD, ST_ASK, ST_LOAD, ST_ANSWER };
+
+static void st_leave_record(struct task *t)
+{
+	meta_abort(&container_of(t, struct fs_stat, task)->get.req);
+}
+
+static void st_recorded(struct meta_req *r, int err)
+{
+	struct fs_stat *st = container_of(r, struct fs_stat, get.req);
+
+	st->record = err == 0;
+	task_resume(&st->task);
+}
+
+static enum task_next st_record(struct task *t)
+{
+	struct fs_stat *st = container_of(t, struct fs_stat, task);
+
+	if (st->cmd->d->meta == NULL)
+		return task_goto(t, ST_ASK);
+	st->get.path = st->nspath + 1;
+	meta_get(st->cmd->d->meta, &st->get, st_recorded);
+	return task_wait(t, ST_ASK, st_leave_record);
+}
 
 static void st_leave(struct task *t)
 {
@@ -126,6 +181,15 @@ static enum task_next st_ask(struct task *t)
 		task_fail(t, rc);
 		return task_goto(t, ST_ANSWER);
 	}
+	st->entry.nspath = st->nspath;
+	st->entry.ufs = u;
+	st->entry.path = st->rq.path;
+	st->entry.attr = &st->rq.attr;
+	st->entry.rec = st->record ? &st->get.rec : NULL;
+	if (st->record && ctl_fs_unpersisted(&st->get.rec)) {
+		ctl_fs_record_attr(st->cmd->d, &st->get.rec, &st->rq.attr);
+		return task_goto(t, ST_ANSWER);
+	}
 	ufs_stat(u, &st->rq, st_done);
 	return task_wait(t, ST_LOAD, st_leave);
 }
@@ -141,16 +205,41 @@ static enum task_next st_load(struct task *t)
 
 	if (task_err(t) != 0)
 		return task_goto(t, ST_ANSWER);
-	st->entry = (struct ctl_fs_entry){
-	    .nspath = st->nspath,
-	    .ufs = st->rq.req.ufs,
-	    .path = st->rq.path,
-	    .attr = &st->rq.attr,
-	};
 	st->blob = ctl_fs_blob(st->cmd->d, &st->entry);
 	st->entry.blob = st->blob;
 	cache_when_loaded(st->cmd->d->cache, &st->loaded, st_loaded);
 	return task_wait(t, ST_ANSWER, NULL);
+}
+
+/* Which rule decides for what is created there now, and what became of the file. */
+static void ex_put_policy(struct json_out *o, struct fs_stat *st)
+{
+	struct daemon *d = st->cmd->d;
+	const struct meta_content *c = &st->get.rec.content;
+	bool content = st->record && (st->get.rec.has & META_HAS_CONTENT) != 0;
+	const struct rules *rules = NULL;
+	const struct rule *rule = NULL;
+	uint64_t version;
+	char id[24];
+
+	if (d->cfg->write_cache_enabled && d->staging != NULL)
+		rules = policy_rules(d->fs, &version);
+	if (rules != NULL)
+		rule = rules_match(rules, st->nspath + 1);
+	json_add_bool(o, "write_cache", rule != NULL);
+	json_add_text(o, "rule", rule != NULL ? rule->path : NULL);
+	json_add_text(o, "rule_policy", rule != NULL ? rule_mode_name(rule->mode) : "NO_CACHE");
+	json_add_text(o, "policy",
+	    content	   ? ctl_policy_text(c)
+	    : rule != NULL ? rule_mode_name(rule->mode)
+			   : "NO_CACHE");
+	json_add_u64(o, "retries", content ? c->tries : 0);
+	if (!content || c->state == META_STATE_PERSISTED)
+		return;
+	ctl_put_tries(o, d, c);
+	json_add_bool(o, "outcome_unknown", c->doubt);
+	snprintf(id, sizeof(id), "%016" PRIx64, c->id);
+	json_add_text(o, "content", id);
 }
 
 static void ex_put(struct json_out *o, struct fs_stat *st)
@@ -159,10 +248,7 @@ static void ex_put(struct json_out *o, struct fs_stat *st)
 	struct cache_status cs;
 	struct cache_where at;
 
-	/* Without the write cache no rule decides anything. */
-	json_add_null(o, "rule");
-	json_add_text(o, "policy", "NO_CACHE");
-	json_add_u64(o, "retries", 0);
+	ex_put_policy(o, st);
 	ufs_health(st->entry.ufs, &health);
 	json_add_bool(o, "storage_ok", health.ok || health.since_ns == 0);
 	json_add_text(o, "last_storage_error", health.last_error);
@@ -225,6 +311,7 @@ static void st_fini(struct task *t)
 }
 
 static const struct task_step st_steps[] = {
+    [ST_RECORD] = {"record", st_record, TO(ST_ASK)},
     [ST_ASK] = {"ask", st_ask, TO(ST_LOAD) | TO(ST_ANSWER)},
     [ST_LOAD] = {"load", st_load, TO(ST_ANSWER)},
     [ST_ANSWER] = {"answer", st_answer, 0},

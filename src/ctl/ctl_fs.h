@@ -4,6 +4,7 @@
 #define CTL_CTL_FS_H
 
 #include "base/json.h"
+#include "meta/meta.h"
 #include "ufs/ufs.h"
 
 struct blob;
@@ -23,7 +24,13 @@ struct ctl_fs_entry {
 	const char *path;	/* in ufs */
 	const struct ufs_attr *attr;
 	const struct blob *blob; /* NULL: a directory, or not known */
+	const struct meta_record *rec; /* what the metadata store has of it, or NULL */
 };
+
+/* Is the record all there is of the file?  Then its attributes are these. */
+bool ctl_fs_unpersisted(const struct meta_record *rec);
+void ctl_fs_record_attr(const struct daemon *d, const struct meta_record *rec,
+    struct ufs_attr *attr);
 
 /* The blob of a file, to be put by the caller; NULL for a directory, or without
  * memory.  cache_when_loaded() says when its figure is right. */

@@ -1,28 +1,36 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * async-persist: what was written and is not in the storage yet.  A file is listed
- * while it has a write session, by its node; a file that a rename moves meanwhile is
- * listed under the name that it has when its row is made.
+ * What was written and is not in the storage yet.  Where no policy governs a path it is
+ * known by the file's write session, which is listed by its node; a file that a rename
+ * moves meanwhile is listed under the name that it has when its row is made.  Under a
+ * policy it is a record of the metadata store.
  */
+#include "ctl/ctl_persist.h"
+
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "base/obj.h"
 #include "base/units.h"
-#include "ctl/ctl_fs.h"
-#include "ctl/ctl_persist.h"
-#include "ctl/ctl_priv.h"
 #include "daemon.h"
+#include "ops/persist.h"
 #include "ops/session.h"
 
-static bool unpersisted(const struct session *s)
+/* --- States */
+
+static bool durable(const struct session *s)
 {
-	return s->state != SESSION_ORPHAN &&
+	return s->policy != META_POLICY_NO_CACHE && s->recorded;
+}
+
+bool ctl_session_unpersisted(const struct session *s)
+{
+	return !durable(s) && s->state != SESSION_ORPHAN &&
 	       (s->state != SESSION_OPEN || s->fresh || s->created || s->uploading != NULL);
 }
 
-static const char *state_text(const struct session *s)
+static const char *session_text(const struct session *s)
 {
 	if (s->uploading != NULL)
 		return "PERSISTING";
@@ -40,32 +48,28 @@ static const char *state_text(const struct session *s)
 	return "PERSISTED";
 }
 
-static void put_row(struct json_out *o, struct daemon *d, const struct session *s,
-    const char *path)
+static const char *content_text(struct daemon *d, const struct meta_content *c,
+    const struct session *s)
 {
-	uint64_t wall = loop_wall(d->loop), now = loop_now(d->loop);
-	uint64_t written = (uint64_t)s->mtime.tv_sec;
-	char nspath[UFS_PATH_MAX + 2];
+	bool same = s != NULL && s->content.id == c->id;
 
-	snprintf(nspath, sizeof(nspath), "/%s", path);
-	json_open_object(o);
-	json_add_text(o, "path", nspath);
-	json_add_u64(o, "size", staged_size(s->sf));
-	json_add_u64(o, "sent_bytes", upload_sent(s->up));
-	json_add_text(o, "state", state_text(s));
-	json_add_text(o, "worker", "local");
-	json_add_u64(o, "age_seconds", wall / NS_PER_S > written ? wall / NS_PER_S - written : 0);
-	json_add_u64(o, "tries", s->tries);
-	if (s->next_try_ns == 0)
-		json_add_null(o, "next_try_seconds");
-	else
-		json_add_u64(o, "next_try_seconds",
-		    s->next_try_ns > now ? (s->next_try_ns - now) / NS_PER_S : 0);
-	json_add_text(o, "last_error", s->error != 0 ? strerror(-s->error) : "");
-	json_close_object(o);
+	if (same && s->uploading != NULL)
+		return "PERSISTING";
+	if (same && s->writers > 0)
+		return "WRITING";
+	switch ((enum meta_state)c->state) {
+	case META_STATE_NOT_PERSISTED:
+		return persist_runs(d->fs, c->id) ? "PERSISTING" : "NOT_PERSISTED";
+	case META_STATE_TRANSIENT:
+		return "TRANSIENT";
+	case META_STATE_FAILED:
+		return "FAILED";
+	case META_STATE_PERSISTED:
+	case META_STATE_NONE:
+		break;
+	}
+	return "PERSISTED";
 }
-
-/* --- What a path is */
 
 /* The node that a path below the mounted part has, if the kernel knows it. */
 static int find_node(struct fs *fs, const char *path, struct node *n)
@@ -90,19 +94,122 @@ static int find_node(struct fs *fs, const char *path, struct node *n)
 	return id == NODE_ROOT ? -ENOENT : 0;
 }
 
-const char *ctl_persistence(struct daemon *d, const char *nspath)
+struct session *ctl_session_of(struct daemon *d, const char *nspath)
 {
 	size_t root = strlen(d->fs->root);
-	struct session *s = NULL;
 	struct node n;
 
 	if (d->fs->sessions == NULL || d->fs->db == NULL)
-		return "PERSISTED";
+		return NULL;
 	nspath += 1 + root;
 	nspath += root > 0 && *nspath == '/';
-	if (find_node(d->fs, nspath, &n) == 0)
-		s = session_of(d->fs, n.id);
-	return s != NULL && unpersisted(s) ? state_text(s) : "PERSISTED";
+	return find_node(d->fs, nspath, &n) == 0 ? session_of(d->fs, n.id) : NULL;
+}
+
+const char *ctl_persistence(struct daemon *d, const char *nspath, const struct meta_record *rec)
+{
+	const struct session *s = ctl_session_of(d, nspath);
+
+	if (rec != NULL && (rec->has & META_HAS_CONTENT) != 0)
+		return content_text(d, &rec->content, s);
+	return s != NULL && ctl_session_unpersisted(s) ? session_text(s) : "PERSISTED";
+}
+
+/* --- Rows */
+
+static void put_since(struct json_out *o, struct daemon *d, uint64_t since_ns)
+{
+	uint64_t wall = loop_wall(d->loop);
+
+	json_add_u64(o, "age_seconds", wall > since_ns ? (wall - since_ns) / NS_PER_S : 0);
+}
+
+void ctl_put_session(struct json_out *o, struct daemon *d, const struct session *s,
+    const char *path)
+{
+	uint64_t now = loop_now(d->loop);
+	char nspath[UFS_PATH_MAX + 2];
+
+	snprintf(nspath, sizeof(nspath), "/%s", path);
+	json_open_object(o);
+	json_add_text(o, "path", nspath);
+	json_add_u64(o, "size", staged_size(s->sf));
+	json_add_u64(o, "sent_bytes", upload_sent(s->up));
+	json_add_text(o, "state", session_text(s));
+	json_add_text(o, "worker", "local");
+	put_since(o, d, (uint64_t)s->mtime.tv_sec * NS_PER_S);
+	json_add_u64(o, "tries", s->tries);
+	if (s->next_try_ns == 0)
+		json_add_null(o, "next_try_seconds");
+	else
+		json_add_u64(o, "next_try_seconds",
+		    s->next_try_ns > now ? (s->next_try_ns - now) / NS_PER_S : 0);
+	json_add_text(o, "last_error", s->error != 0 ? strerror(-s->error) : "");
+	json_close_object(o);
+}
+
+/* As a person is told it. */
+static const char *error_text(const struct meta_content *c)
+{
+	if (c->error == -EEXIST || c->error == -ESTALE)
+		return "another client has made an object of that name: both are kept";
+	if (c->error == -EBADMSG)
+		return "a checksum does not match: not uploaded";
+	return c->error != 0 ? strerror(-c->error) : "";
+}
+
+static uint64_t sent_bytes(const struct meta_content *c, const struct session *s)
+{
+	return s != NULL && s->content.id == c->id && s->up != NULL ? upload_sent(s->up) : 0;
+}
+
+void ctl_put_tries(struct json_out *o, struct daemon *d, const struct meta_content *c)
+{
+	uint64_t wall = loop_wall(d->loop);
+
+	put_since(o, d, c->since_ns);
+	json_add_u64(o, "tries", c->tries);
+	if (c->state != META_STATE_NOT_PERSISTED)
+		json_add_null(o, "next_try_seconds");
+	else
+		json_add_u64(o, "next_try_seconds",
+		    c->next_ns > wall ? (c->next_ns - wall + NS_PER_S - 1) / NS_PER_S : 0);
+	json_add_text(o, "last_error", error_text(c));
+}
+
+const char *ctl_policy_text(const struct meta_content *c)
+{
+	switch ((enum meta_policy)c->policy) {
+	case META_POLICY_WRITE_THROUGH:
+		return "WRITE_THROUGH";
+	case META_POLICY_WRITE_BACK:
+		return "WRITE_BACK";
+	case META_POLICY_TRANSIENT:
+		return "TRANSIENT";
+	case META_POLICY_NO_CACHE:
+		break;
+	}
+	return "NO_CACHE";
+}
+
+void ctl_put_content(struct json_out *o, struct daemon *d, const char *path,
+    const struct meta_record *rec)
+{
+	const struct meta_content *c = &rec->content;
+	char nspath[META_PATH_MAX + 2];
+	const struct session *s;
+
+	snprintf(nspath, sizeof(nspath), "/%s", path);
+	s = ctl_session_of(d, nspath);
+	json_open_object(o);
+	json_add_text(o, "path", nspath);
+	json_add_u64(o, "size", c->size);
+	json_add_u64(o, "sent_bytes", sent_bytes(c, s));
+	json_add_text(o, "state", content_text(d, c, s));
+	json_add_text(o, "worker", "local");
+	ctl_put_tries(o, d, c);
+	json_add_text(o, "policy", ctl_policy_text(c));
+	json_close_object(o);
 }
 
 /* --- How much there is */
@@ -119,9 +226,10 @@ static void tally_one(struct session *s, void *arg)
 	char *to = failed ? out->first_failed : out->first, path[UFS_PATH_MAX + 1];
 
 	out->open += s->state == SESSION_OPEN;
-	if (!unpersisted(s))
+	if (!ctl_session_unpersisted(s))
 		return;
 	out->files++;
+	out->lost++;
 	out->failed += failed;
 	out->bytes += staged_size(s->sf);
 	if (to[0] == '\0' && node_path(((struct tally *)arg)->fs, s->node, path) == 0)
@@ -131,346 +239,80 @@ static void tally_one(struct session *s, void *arg)
 void ctl_unpersisted(struct daemon *d, struct ctl_unpersisted *out)
 {
 	struct tally t = {.fs = d->fs, .out = out};
+	struct meta_status ms;
 
 	memset(out, 0, sizeof(*out));
 	session_foreach(d->fs, tally_one, &t);
 	if (out->first[0] == '\0')
 		memcpy(out->first, out->first_failed, sizeof(out->first));
-}
-
-/* --- list */
-
-struct persist_list {
-	struct ctl_cmd *cmd;
-	struct deferred run; /* the client has gone */
-	uint64_t *node;
-	size_t n, cap, at;
-	uint64_t rows;
-	bool failed;
-};
-
-static void list_add(struct session *s, void *arg)
-{
-	struct persist_list *pl = arg;
-	size_t cap = pl->cap == 0 ? 64 : pl->cap * 2;
-	uint64_t *p;
-
-	if (!unpersisted(s))
+	if (d->meta == NULL)
 		return;
-	if (pl->n == pl->cap) {
-		p = reallocarray(pl->node, cap, sizeof(*p));
-		if (p == NULL) {
-			pl->failed = true;
-			return;
-		}
-		pl->node = p;
-		pl->cap = cap;
-	}
-	pl->node[pl->n++] = s->node;
+	memset(&ms, 0, sizeof(ms));
+	meta_status(d->meta, &ms);
+	out->files += ms.tally.files[META_STATE_NOT_PERSISTED] + ms.tally.files[META_STATE_FAILED];
+	out->bytes += ms.tally.bytes[META_STATE_NOT_PERSISTED] + ms.tally.bytes[META_STATE_FAILED];
+	out->failed += ms.tally.files[META_STATE_FAILED];
 }
 
-static void list_free(struct persist_list *pl)
+/* --- With names */
+
+static void add_name(struct ctl_left *l, const char *slash, const char *path)
 {
-	free(pl->node);
-	free(pl);
+	size_t used = strlen(l->names);
+
+	snprintf(l->names + used, sizeof(l->names) - used, "%s%s%s", used > 0 ? ", " : "", slash,
+	    path);
 }
 
-/* As many rows as the client takes. */
-static void list_go_on(struct ctl_cmd *cmd)
+static void left_answer(struct ctl_left *l, int err)
 {
-	struct persist_list *pl = cmd->priv;
-	char path[UFS_PATH_MAX + 1];
-	struct json_out *o;
-
-	for (; pl->at < pl->n && !ctl_blocked(cmd); pl->at++) {
-		struct session *s = session_of(cmd->d->fs, pl->node[pl->at]);
-
-		if (s == NULL || !unpersisted(s) ||
-		    node_path(cmd->d->fs, s->node, path) != 0)
-			continue;
-		o = ctl_progress_begin(cmd);
-		put_row(o, cmd->d, s, path);
-		ctl_progress_send(cmd, &o);
-		pl->rows++;
-	}
-	if (pl->at < pl->n)
-		return;
-	o = ctl_result_begin(cmd);
-	json_open_object(o);
-	json_add_u64(o, "count", pl->rows);
-	json_close_object(o);
-	loop_undefer(cmd->ctl->loop, &pl->run);
-	list_free(pl);
-	ctl_result_send(cmd, &o);
+	l->running = false;
+	ctl_unpersisted(l->d, &l->n);
+	l->names[0] = '\0';
+	if (l->n.first[0] != '\0')
+		add_name(l, "", l->n.first);
+	for (size_t i = 0; err == 0 && i < l->queue.count; i++)
+		add_name(l, "/", l->queue.entries[i].name);
+	meta_queue_free(&l->queue);
+	l->done(l, err);
 }
 
-static void list_end(struct deferred *d)
+static void left_asked(struct meta_req *r, int err)
 {
-	list_go_on(container_of(d, struct persist_list, run)->cmd);
+	left_answer(r->user, err);
 }
 
-static void list_cancel(struct ctl_cmd *cmd)
+static void left_alone(struct deferred *d)
 {
-	struct persist_list *pl = cmd->priv;
-
-	pl->at = pl->n;
-	loop_defer(cmd->ctl->loop, &pl->run, list_end);
+	left_answer(container_of(d, struct ctl_left, run), 0);
 }
 
-void ctl_persist_list(struct ctl_cmd *cmd)
+void ctl_left_start(struct daemon *d, struct ctl_left *l,
+    void (*done)(struct ctl_left *l, int err))
 {
-	struct persist_list *pl = calloc(1, sizeof(*pl));
-
-	if (pl != NULL)
-		session_foreach(cmd->d->fs, list_add, pl);
-	if (pl == NULL || pl->failed) {
-		if (pl != NULL)
-			list_free(pl);
-		ctl_fail(cmd, -ENOMEM, "out of memory");
+	l->d = d;
+	l->done = done;
+	l->running = true;
+	memset(&l->queue, 0, sizeof(l->queue));
+	memset(&l->run, 0, sizeof(l->run));
+	if (d->meta == NULL) {
+		loop_defer(d->loop, &l->run, left_alone);
 		return;
 	}
-	pl->cmd = cmd;
-	cmd->priv = pl;
-	cmd->cancel = list_cancel;
-	cmd->drained = list_go_on;
-	list_go_on(cmd);
+	l->queue.max = CTL_LEFT_NAMES;
+	l->queue.until_ns = UINT64_MAX;
+	l->queue.req.user = l;
+	meta_queue(d->meta, &l->queue, left_asked);
 }
 
-/* --- stat, retry, drop: one file */
-
-struct seek {
-	struct fs *fs;
-	const char *path; /* without the leading slash */
-	struct session *found;
-};
-
-static void seek_one(struct session *s, void *arg)
+void ctl_left_abort(struct ctl_left *l)
 {
-	struct seek *sk = arg;
-	char path[UFS_PATH_MAX + 1];
-
-	if (unpersisted(s) && node_path(sk->fs, s->node, path) == 0 && strcmp(path, sk->path) == 0)
-		sk->found = s;
-}
-
-/* The session of the path that the command names; NULL: it was answered. */
-static struct session *named_session(struct ctl_cmd *cmd, char **nspath)
-{
-	struct seek sk = {.fs = cmd->d->fs};
-
-	*nspath = ctl_fs_path(cmd);
-	if (*nspath == NULL)
-		return NULL;
-	sk.path = *nspath + 1;
-	session_foreach(cmd->d->fs, seek_one, &sk);
-	if (sk.found != NULL)
-		return sk.found;
-	ctl_fail(cmd, -ENOENT,
-	    "%s: not among the files that are not in the storage yet "
-	    "(`batonfs async-persist list` shows them)",
-	    *nspath);
-	free(*nspath);
-	*nspath = NULL;
-	return NULL;
-}
-
-void ctl_persist_stat(struct ctl_cmd *cmd)
-{
-	struct json_out *o;
-	char *nspath;
-	struct session *s = named_session(cmd, &nspath);
-
-	if (s == NULL)
+	if (!l->running)
 		return;
-	o = ctl_result_begin(cmd);
-	put_row(o, cmd->d, s, nspath + 1);
-	free(nspath);
-	ctl_result_send(cmd, &o);
-}
-
-static void say_path(struct ctl_cmd *cmd, const char *nspath)
-{
-	struct json_out *o = ctl_result_begin(cmd);
-
-	json_open_object(o);
-	json_add_text(o, "path", nspath);
-	json_close_object(o);
-	ctl_result_send(cmd, &o);
-}
-
-struct persist_retry {
-	struct ctl_cmd *cmd;
-	struct session_wait wait;
-	struct deferred run; /* the client has gone */
-	char *nspath;
-};
-
-static void retry_end(struct persist_retry *pr, int err)
-{
-	loop_undefer(pr->cmd->ctl->loop, &pr->run);
-	if (err == 0)
-		say_path(pr->cmd, pr->nspath);
-	else
-		ctl_fs_fail(pr->cmd, err, pr->nspath);
-	free(pr->nspath);
-	free(pr);
-}
-
-static void retry_done(struct session_wait *w, int err)
-{
-	retry_end(container_of(w, struct persist_retry, wait), err);
-}
-
-static void retry_given_up(struct deferred *d)
-{
-	retry_end(container_of(d, struct persist_retry, run), -ECANCELED);
-}
-
-/* The upload goes on; only the waiting for it ends. */
-static void retry_cancel(struct ctl_cmd *cmd)
-{
-	struct persist_retry *pr = cmd->priv;
-
-	session_wait_abort(&pr->wait);
-	loop_defer(cmd->ctl->loop, &pr->run, retry_given_up);
-}
-
-void ctl_persist_retry(struct ctl_cmd *cmd)
-{
-	struct persist_retry *pr;
-	char *nspath;
-	struct session *s = named_session(cmd, &nspath);
-
-	if (s == NULL)
-		return;
-	pr = calloc(1, sizeof(*pr));
-	if (pr == NULL) {
-		free(nspath);
-		ctl_fail(cmd, -ENOMEM, "out of memory");
-		return;
+	l->running = false;
+	loop_undefer(l->d->loop, &l->run);
+	if (l->d->meta != NULL) {
+		meta_abort(&l->queue.req);
+		meta_queue_free(&l->queue);
 	}
-	pr->cmd = cmd;
-	pr->nspath = nspath;
-	cmd->priv = pr;
-	cmd->cancel = retry_cancel;
-	session_upload(s, &pr->wait, true, retry_done);
-}
-
-void ctl_persist_drop(struct ctl_cmd *cmd)
-{
-	char *nspath;
-	struct session *s = named_session(cmd, &nspath);
-	int err;
-
-	if (s == NULL)
-		return;
-	if (s->state != SESSION_FAILED) {
-		ctl_fail(cmd, -EBUSY, "%s: is %s; only what has FAILED can be dropped", nspath,
-		    state_text(s));
-		free(nspath);
-		return;
-	}
-	log_warn("%s: %llu bytes that could not be uploaded (%s) are dropped on request", nspath,
-	    (unsigned long long)staged_size(s->sf), strerror(-s->error));
-	err = session_drop(s);
-	if (err == 0)
-		say_path(cmd, nspath);
-	else
-		ctl_fs_fail(cmd, err, nspath);
-	free(nspath);
-}
-
-/* --- drain: waits until there is nothing left.  Looks again when a moment has passed:
- * what is waited for takes storage requests, and new files may come meanwhile. */
-
-#define DRAIN_LOOK (100 * NS_PER_MS)
-#define DRAIN_SAY 10 /* a row of progress every so many looks */
-
-struct drain {
-	struct ctl_cmd *cmd;
-	struct timer look;
-	uint64_t until; /* 0: for ever */
-	unsigned looks;
-	bool given_up;
-};
-
-static void drain_end(struct drain *dr)
-{
-	timer_cancel(&dr->look);
-	free(dr);
-}
-
-static void put_left(struct json_out *o, const struct ctl_unpersisted *left)
-{
-	json_open_object(o);
-	json_add_u64(o, "files", left->files);
-	json_add_u64(o, "failed", left->failed);
-	json_add_u64(o, "bytes", left->bytes);
-	json_close_object(o);
-}
-
-static void drain_look(struct timer *t)
-{
-	struct drain *dr = container_of(t, struct drain, look);
-	struct ctl_cmd *cmd = dr->cmd;
-	struct ctl_unpersisted left;
-	struct json_out *o;
-
-	ctl_unpersisted(cmd->d, &left);
-	if (left.files == 0) {
-		o = ctl_result_begin(cmd);
-		put_left(o, &left);
-		drain_end(dr);
-		ctl_result_send(cmd, &o);
-		return;
-	}
-	if (dr->given_up || left.files == left.failed ||
-	    (dr->until != 0 && loop_now(cmd->d->loop) >= dr->until)) {
-		const char *why = left.files == left.failed
-				      ? "; they have failed: `batonfs async-persist retry` or "
-					"`drop` them"
-				      : "";
-
-		drain_end(dr);
-		ctl_fail(cmd, -EBUSY, "%llu files are not in the storage, such as %s%s",
-		    (unsigned long long)left.files, left.first, why);
-		return;
-	}
-	if (dr->looks++ % DRAIN_SAY == 0 && !ctl_blocked(cmd)) {
-		o = ctl_progress_begin(cmd);
-		put_left(o, &left);
-		ctl_progress_send(cmd, &o);
-	}
-	timer_arm(&dr->look, DRAIN_LOOK);
-}
-
-static void drain_cancel(struct ctl_cmd *cmd)
-{
-	struct drain *dr = cmd->priv;
-
-	dr->given_up = true;
-	timer_arm(&dr->look, 0);
-}
-
-void ctl_persist_drain(struct ctl_cmd *cmd)
-{
-	const char *timeout = json_get_text(cmd->rq.args, "timeout", "");
-	uint64_t ns = 0;
-	struct drain *dr;
-
-	if (timeout[0] != '\0' && units_parse_duration(timeout, &ns) != 0) {
-		ctl_fail(cmd, -EINVAL, "timeout %s: not a duration such as 10s or 5min", timeout);
-		return;
-	}
-	dr = calloc(1, sizeof(*dr));
-	if (dr == NULL) {
-		ctl_fail(cmd, -ENOMEM, "out of memory");
-		return;
-	}
-	dr->cmd = cmd;
-	dr->until = timeout[0] != '\0' ? loop_now(cmd->d->loop) + ns : 0;
-	cmd->priv = dr;
-	cmd->cancel = drain_cancel;
-	timer_init(&dr->look, cmd->ctl->loop, drain_look);
-	timer_arm(&dr->look, 0);
 }

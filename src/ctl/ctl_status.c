@@ -14,6 +14,7 @@
 #include "ctl/ctl_priv.h"
 #include "daemon.h"
 #include "meta/meta.h"
+#include "ops/persist.h"
 #include "ufs/ufs.h"
 
 static void put_storage(struct json_out *o, const struct daemon *d)
@@ -120,6 +121,34 @@ static void put_writing(struct json_out *o, struct daemon *d)
 	json_close_object(o);
 }
 
+/* What waits in the background, all of it kept as it changes: nothing is counted here. */
+static void put_persist(struct json_out *o, struct daemon *d)
+{
+	uint64_t wall = loop_wall(d->loop);
+	struct persist_info pi;
+
+	if (d->staging == NULL)
+		return;
+	persist_info(d->fs, &pi);
+	json_key(o, "persist");
+	json_open_object(o);
+	json_add_u64(o, "waiting", pi.waiting);
+	json_add_u64(o, "waiting_bytes", pi.waiting_bytes);
+	json_add_u64(o, "running", pi.running);
+	json_add_u64(o, "failed", pi.failed);
+	json_add_u64(o, "transient", pi.transient);
+	json_add_u64(o, "persisted", pi.persisted);
+	if (pi.oldest_ns == 0)
+		json_add_null(o, "oldest_seconds");
+	else
+		json_add_u64(o, "oldest_seconds",
+		    wall > pi.oldest_ns ? (wall - pi.oldest_ns) / NS_PER_S : 0);
+	json_add_u64(o, "pinned_bytes", pi.pinned_bytes);
+	json_add_u64(o, "pinned_limit_bytes", pi.pinned_limit);
+	json_add_text(o, "last_error", pi.error);
+	json_close_object(o);
+}
+
 static const char *report_kind(const struct takeover_report *r)
 {
 	switch (r->kind) {
@@ -208,6 +237,7 @@ static void put_status(struct json_out *o, struct daemon *d)
 	put_metadata(o, d);
 	put_cache(o, d);
 	put_writing(o, d);
+	put_persist(o, d);
 	json_add_u64(o, "files_open", info.open_files);
 	json_add_u64(o, "directories_open", info.open_dirs);
 	json_add_u64(o, "nodes", info.nodes);

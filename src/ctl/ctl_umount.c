@@ -2,7 +2,8 @@
 /*
  * umount: the mount point is detached in the pool, since umount(2) may ask the file
  * system and so must not run on the loop that answers it.  The daemon ends when the
- * kernel says that the mount is gone.
+ * kernel says that the mount is gone.  It is refused while there are files that are not in
+ * the storage.
  */
 #include <errno.h>
 #include <string.h>
@@ -14,6 +15,8 @@
 
 struct umount {
 	struct pool_job job;
+	struct ctl_left left;
+	struct deferred run; /* the client has gone */
 	struct ctl_cmd *cmd;
 	const char *mountpoint;
 };
@@ -59,23 +62,62 @@ static void umount_done(struct pool_job *job)
 	free(um);
 }
 
+static void umount_refuse(struct umount *um, int err)
+{
+	const struct ctl_unpersisted *n = &um->left.n;
+	const char *mp = um->mountpoint;
+
+	loop_undefer(um->cmd->ctl->loop, &um->run);
+	if (err != 0)
+		ctl_fail(um->cmd, err,
+		    "%s: whether there are files that are not in the storage yet is not known: the "
+		    "metadata store: %s; --force unmounts all the same",
+		    mp, strerror(-err));
+	else
+		ctl_fail(um->cmd, -EBUSY,
+		    "%s: %llu files are not in the storage yet, such as %s: --drain TIME waits for "
+		    "them, `batonfs async-persist list` shows them, --force %s",
+		    mp, (unsigned long long)n->files, um->left.names,
+		    n->lost == 0	  ? "leaves them to the next mount"
+		    : n->lost == n->files ? "gives them up"
+					  : "gives up those that no policy governs and leaves the "
+					    "others to the next mount");
+	free(um);
+}
+
+static void umount_seen(struct ctl_left *left, int err)
+{
+	struct umount *um = container_of(left, struct umount, left);
+
+	if (err != 0 || left->n.files > 0) {
+		umount_refuse(um, err);
+		return;
+	}
+	um->cmd->cancel = NULL;
+	pool_submit(um->cmd->d->pool, NULL, &um->job, umount_work, umount_done);
+}
+
+static void umount_given_up(struct deferred *d)
+{
+	umount_refuse(container_of(d, struct umount, run), -ECANCELED);
+}
+
+static void umount_cancel(struct ctl_cmd *cmd)
+{
+	struct umount *um = cmd->priv;
+
+	ctl_left_abort(&um->left);
+	loop_defer(cmd->ctl->loop, &um->run, umount_given_up);
+}
+
 void ctl_umount(struct ctl_cmd *cmd)
 {
 	struct daemon *d = cmd->d;
-	struct ctl_unpersisted left;
 	struct umount *um;
 
 	if (json_get_bool(cmd->rq.args, "force", false)) {
 		umount_say(cmd, d->args.mountpoint, true);
 		daemon_exit(d, true, DAEMON_EXIT_OK);
-		return;
-	}
-	ctl_unpersisted(d, &left);
-	if (left.files > 0) {
-		ctl_fail(cmd, -EBUSY,
-		    "%s: %llu files are not in the storage yet, such as %s: --drain TIME waits "
-		    "for them, `batonfs async-persist list` shows them, --force gives them up",
-		    d->args.mountpoint, (unsigned long long)left.files, left.first);
 		return;
 	}
 	um = calloc(1, sizeof(*um));
@@ -85,5 +127,7 @@ void ctl_umount(struct ctl_cmd *cmd)
 	}
 	um->cmd = cmd;
 	um->mountpoint = d->args.mountpoint;
-	pool_submit(d->pool, NULL, &um->job, umount_work, umount_done);
+	cmd->priv = um;
+	cmd->cancel = umount_cancel;
+	ctl_left_start(d, &um->left, umount_seen);
 }

@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 #include "fake.h"
+#include "fake_policy.h"
+#include "fake_records.h"
 #include "fake_sessions.h"
 
 #include <criterion/criterion.h>
@@ -106,6 +108,18 @@ void fs_info(struct fs *fs, struct fs_info *out)
 {
 	(void)fs;
 	*out = (struct fs_info){.nodes = 10, .open_files = 3, .open_dirs = 1, .running = 2};
+}
+
+void fs_deletions(const struct fs *fs, struct fs_deletions *out)
+{
+	(void)fs;
+	memset(out, 0, sizeof(*out));
+}
+
+bool fs_deleted(const struct fs *fs, const char *nspath)
+{
+	(void)fs, (void)nspath;
+	return false;
 }
 
 const char *ufs_uri(const struct ufs *u)
@@ -368,6 +382,7 @@ void fake_init(void)
 	cr_assert_not_null(fake.d.cfg);
 	fake.d.takeover = (struct takeover_server *)(void *)&fake;
 	fake_sessions(fake.d.loop, 0);
+	fake_records("", 0);
 }
 
 void fake_fini(void)
@@ -381,6 +396,7 @@ void fake_fini(void)
 	pool_free(&fake.d.pool);
 	loop_free(&fake.d.loop);
 	config_free(&fake.d.cfg);
+	fake_policy_fini();
 	if (fake.client >= 0)
 		close(fake.client);
 	free(fake.got);

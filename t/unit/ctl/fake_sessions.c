@@ -7,7 +7,6 @@
 #include <string.h>
 
 #include "base/obj.h"
-#include "meta/meta.h"
 
 struct session fake_session[FAKE_SESSIONS];
 unsigned fake_nsessions;
@@ -108,10 +107,4 @@ void staging_status(const struct staging *st, struct staging_status *out)
 {
 	(void)st;
 	*out = (struct staging_status){.dir = "/nvme/staged", .files = 2, .bytes = 2000, .dirty = 1500};
-}
-
-void meta_status(const struct meta *m, struct meta_status *out)
-{
-	(void)m;
-	*out = (struct meta_status){.open = true, .dir = "/nvme/meta", .records = 5};
 }
