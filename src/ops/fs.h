@@ -101,6 +101,8 @@ void fs_handover_begin(struct fs *fs, void (*done)(void *arg), void *arg);
  * After fs_state_detach() only once fs_state_open() has been called again.  The
  * caller re-arms the channel. */
 void fs_handover_undo(struct fs *fs);
+/* Is there one on the held list? */
+bool fs_holds(const struct fs *fs);
 /* Moves the held requests to `to`. */
 void fs_handover_take(struct fs *fs, struct held_list *to);
 /* From here on no operation touches the state database; reads end from memory or

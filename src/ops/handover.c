@@ -154,6 +154,11 @@ void fs_handover_undo(struct fs *fs)
 	}
 }
 
+bool fs_holds(const struct fs *fs)
+{
+	return !STAILQ_EMPTY(&fs->held);
+}
+
 void fs_handover_take(struct fs *fs, struct held_list *to)
 {
 	STAILQ_CONCAT(to, &fs->held);

@@ -195,7 +195,7 @@ void server_idle(void *arg)
 	if (ts->handoff == NULL) {
 		/* After a rollback: what could not be recalled in time has ended now,
 		 * unanswered, and must be done again here. */
-		if (ts->d->serving)
+		if (ts->d->serving && fs_holds(ts->d->fs))
 			fs_handover_undo(ts->d->fs);
 	} else if (ts->handoff->committed)
 		handoff_wake(ts->handoff);
