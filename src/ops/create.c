@@ -3,8 +3,8 @@
  * CREATE, and MKNOD of regular files.
  *
  * A file that is created exists here at once, and in the storage with its first upload.
- * O_EXCL, where the storage can tell, and mknod(2), which has no close(2) behind it, make
- * the empty object before they answer.
+ * O_EXCL, where the storage can tell (and create.exclusive says so), and mknod(2), which
+ * has no close(2) behind it, make the empty object before they answer.
  *
  * Under a policy of the write cache the file is this mount's alone until it is persisted:
  * no object is made ahead, and what no close(2) will make safe is so before the answer.
@@ -232,6 +232,17 @@ static bool wants_object(const struct op_create *oc)
 	       (ufs_can(oc->ufs) & UFS_CAN_ABSENT) != 0;
 }
 
+/* The storage has just said that there is nothing, and that is enough (create.exclusive):
+ * if two mounts heard so, the upload of the second fails. */
+static bool told_absent(const struct op_create *oc)
+{
+	struct fs *fs = oc->op.fs;
+
+	return strcmp(fs->env.cfg->create_exclusive, "mount") == 0 &&
+	       ledger_seen(fs, oc->op.unique, NULL) == LEDGER_NEW &&
+	       fs_absent(fs, oc->parent, oc->name);
+}
+
 static enum task_next cr_check(struct task *t)
 {
 	struct op_create *oc = OP_OF(t, op_create);
@@ -245,6 +256,7 @@ static enum task_next cr_check(struct task *t)
 	/* A directory that only leads to other storage: nothing can be made in it. */
 	if (oc->ufs == oc->op.fs->tree)
 		return cr_fail(oc, -EROFS);
+	oc->exclusive = oc->exclusive && !told_absent(oc);
 	wanted_attr(oc);
 	oc->policy = policy_of(oc->op.fs, oc->path);
 	if (wants_object(oc))

@@ -352,6 +352,10 @@ static enum task_next up_made(struct task *t)
 	}
 	if (task_err(t) != 0)
 		return up_finish(u, task_err(t));
+	if (u->was_created) { /* what there may be is of something that is gone */
+		u->result = -ENOENT;
+		return task_goto(t, UP_RECORD);
+	}
 	u->get.path = u->path;
 	u->get.req.user = u;
 	meta_get(fs->meta, &u->get, up_meta_cb);
