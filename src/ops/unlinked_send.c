@@ -420,6 +420,5 @@ void unlinked_pause(struct fs *fs)
 void unlinked_resume(struct fs *fs)
 {
 	fs->unlinked->held = false;
-	fs->unlinked->wanted = true;
-	unlinked_pump(fs->unlinked);
+	unlinked_flush(fs);
 }

@@ -89,7 +89,8 @@ export AWS_ACCESS_KEY_ID AWS_SECRET_ACCESS_KEY RGW_ENDPOINT
 "$BATONFS_SRC/t/lib/s3put.sh" bucket data
 serve -u /=s3://data -s s3.endpoint="$RGW_ENDPOINT" -s "keeper.restart.limit=1000 in 1min"
 # shellcheck disable=SC2086
-points bucket $POINTS create.reserved upload.recorded
+points bucket $POINTS create.reserved upload.recorded unlinked.noted unlinked.send unlinked.sent unlinked.recorded \
+	unlinked.gone
 checked "$M/bucket" "the mount"
 stop
 serve -u /=s3://data -s s3.endpoint="$RGW_ENDPOINT"
