@@ -348,7 +348,8 @@ static int read_durable(struct staged_io *io, void *mem)
 	bool upload = io->kind == IO_PREAD;
 	int err = 0;
 
-	if (upload || sf->verify)
+	/* Nothing was ever written, or it is not even made. */
+	if (sf->fd >= 0 && (upload || sf->verify))
 		err = sums_check(sf, io->off, io->got, mem);
 	if (err == 0 && upload)
 		io->crc = checksum_crc32c_more(io->crc, mem, io->got);

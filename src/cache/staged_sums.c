@@ -388,9 +388,10 @@ static int restore_synced(struct staged *sf)
 
 	if (err != 0)
 		return err;
-	if (is < sf->size)
+	/* Being rewritten it may have been cut off. */
+	if (is < sf->size && !sf->rewriting)
 		return lost(sf->path, "shorter than its record says");
-	if (is > sf->size && ftruncate(sf->fd, (off_t)sf->size) != 0)
+	if (is != sf->size && ftruncate(sf->fd, (off_t)sf->size) != 0)
 		return -errno;
 	if (ftruncate(sf->sum_fd, (off_t)pos_of(blocks_of(sf->size))) != 0)
 		return -errno;
