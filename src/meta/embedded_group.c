@@ -23,7 +23,7 @@
 #define SWEEP_ROWS 2000
 #define SWEEP_LESS 8
 
-/* A full map still lets deleting go on: into a 16th more. */
+/* A full map still lets go on what makes room, or was promised: into a 16th more. */
 static uint64_t reserve(const struct db *db)
 {
 	uint64_t full = MAX(db->limit, db->map_opened);
@@ -62,8 +62,11 @@ static bool only_changes(const struct meta_change *ch)
 	       (ch->rec.has & META_HAS_CONTENT) != 0 && ch->rec.content.id == ch->if_content;
 }
 
-static bool only_deletes(const struct meta_call *c)
+/* May it take what is kept in reserve? */
+static bool goes_on(const struct meta_call *c)
 {
+	if (c->promised)
+		return true;
 	for (unsigned i = 0; i < c->n; i++) {
 		const struct meta_change *ch = &c->changes[i];
 
@@ -77,7 +80,7 @@ static bool only_deletes(const struct meta_call *c)
  * gets. */
 static int grow_for(const struct group *gr, const struct meta_call *c)
 {
-	uint64_t most = c == NULL || only_deletes(c) ? reserve(gr->db) : gr->db->limit;
+	uint64_t most = c == NULL || goes_on(c) ? reserve(gr->db) : gr->db->limit;
 	int err = db_grow(gr->db, gr->db->map < gr->db->limit ? gr->db->limit : most);
 
 	if (err == -ENOSPC)

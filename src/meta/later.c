@@ -26,6 +26,7 @@
 #define LATER_FORMAT 1
 #define LATER_BATCH 512	 /* changes a flush */
 #define LATER_MAX 16384	 /* that may wait; more are answered when they are on the disk */
+#define LATER_ROOM 512	 /* bytes in the store that one is taken to need */
 #define RETRY_NS (3 * NS_PER_S)
 
 /* A row: format, verb, length of the record's row (1 byte each), that row, the path. */
@@ -198,10 +199,19 @@ unsigned meta_waiting(const struct meta *m)
 
 /* --- From the requests */
 
+/* Is there room for these?  If not, the store says so before they are answered. */
+static bool room_for(struct meta *m, unsigned n)
+{
+	struct meta_status st = {.open = false};
+
+	m->be->ops->status(m->be, &st);
+	return st.used_bytes + (m->nlater + n) * (uint64_t)LATER_ROOM < m->env.cfg->meta_size;
+}
+
 bool later_takes(struct meta *m, const struct meta_change *changes, unsigned n)
 {
 	if (m->db == NULL || m->later_changes == NULL || m->env.cfg->meta_sync_period == 0 ||
-	    m->nlater + n > LATER_MAX)
+	    m->nlater + n > LATER_MAX || !room_for(m, n))
 		return false;
 	for (unsigned i = 0; i < n; i++) {
 		if (changes[i].verb != META_PUT && changes[i].verb != META_DEL)

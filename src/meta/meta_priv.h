@@ -58,6 +58,7 @@ struct meta_call {
 	uint64_t after_ns, after_id, until_ns; /* QUEUE */
 	struct meta_change *changes;	 /* TXN */
 	unsigned n;
+	bool promised; /* TXN: answered long ago; what is kept for deleting is for it, too */
 	uint64_t mark; /* given when what waited up to here is in the store; 0: at once */
 	/* out */
 	int err;

@@ -127,6 +127,7 @@ void request_txn(struct meta *m, struct meta_txn *rq, uint64_t mark,
 	c->changes = (struct meta_change *)(c + 1);
 	c->n = n;
 	c->mark = mark;
+	c->promised = rq == &m->later_txn;
 	at = (char *)(c->changes + n);
 	for (unsigned i = 0; i < n; i++)
 		copy_change(&c->changes[i], &rq->changes[i], &at);

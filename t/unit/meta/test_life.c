@@ -399,6 +399,9 @@ struct abort_set {
 	struct meta_scan scan;
 	struct meta_intents intents;
 	struct meta_txn txn;
+	struct meta_queue queue;
+	struct meta_content_get content;
+	struct meta_setting_get setting;
 	struct meta_change ch[2];
 	char path[32], other[32];
 };
@@ -412,8 +415,14 @@ Test(meta_life, aborted_at_any_moment)
 {
 	static const char blob[5000];
 
+	struct meta_change first[2] = { meta_rig_content("d/c", 1, META_STATE_FAILED, sizeof(blob)),
+		{ .verb = META_SETTING_PUT, .id = 1, .blob = blob, .blob_len = sizeof(blob) } };
+
+	first[0].blob = blob;
+	first[0].blob_len = sizeof(blob);
 	meta_rig_open(&g);
 	cr_assert_eq(meta_rig_put(&g, "d/a", 1), 0);
+	cr_assert_eq(meta_rig_txn(&g, first, 2), 0);
 	for (unsigned n = 0; n < 60; n++) {
 		struct abort_set *s = calloc(1, sizeof(*s));
 
@@ -431,6 +440,12 @@ Test(meta_life, aborted_at_any_moment)
 		meta_get(g.meta, &s->get, never);
 		meta_scan(g.meta, &s->scan, never);
 		meta_intents(g.meta, &s->intents, never);
+		s->queue.until_ns = UINT64_MAX;
+		meta_queue(g.meta, &s->queue, never);
+		s->content.id = META_RIG_ID(1);
+		meta_content_get(g.meta, &s->content, never);
+		s->setting.id = 1;
+		meta_setting_get(g.meta, &s->setting, never);
 		/* Not yet begun; in a job; perhaps done there.  One turn begins what came in
 		 * it, and only the next could answer. */
 		if (n % 4 > 0)
@@ -441,6 +456,9 @@ Test(meta_life, aborted_at_any_moment)
 		meta_abort(&s->get.req);
 		meta_abort(&s->scan.req);
 		meta_abort(&s->intents.req);
+		meta_abort(&s->queue.req);
+		meta_abort(&s->content.req);
+		meta_abort(&s->setting.req);
 		meta_abort(&s->get.req); /* no-op */
 		meta_scan_free(&s->scan);
 		meta_intents_free(&s->intents);

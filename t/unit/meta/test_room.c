@@ -15,6 +15,7 @@
 #include "base/obj.h"
 #include "meta_check.h"
 #include "meta_rig.h"
+#include "reactor/statedb.h"
 
 static struct meta_rig g;
 static char bytes[META_BLOB_MAX];
@@ -159,8 +160,78 @@ static void fill(const char *dir, bool full)
 	close(fd);
 }
 
+/* What was answered before it is on the disk finds room there, or was not so answered;
+ * nothing waits for it in vain. */
+Test(meta_room, the_limit_is_reached_by_what_comes_later)
+{
+	struct meta_queue q = { .until_ns = UINT64_MAX, .max = 5 };
+	char state[] = "/dev/shm/batonfs-room-XXXXXX", path[64];
+	unsigned n = 0, taken = 0, refused = 0;
+	struct statedb *db;
+	struct errtext et;
+
+	meta_rig_set(&g, "meta.size", "16MiB");
+	cr_assert_not_null(mkdtemp(state));
+	cr_assert_eq(statedb_open(&db, g.loop, state, 32 * MIB, true, &g.epoch, &et), 0, "%s", et.s);
+	meta_rig_new(&g);
+	cr_assert_eq(meta_set_db(g.meta, db), 0);
+	meta_rig_open(&g);
+	log_set_level(LOG_LVL_ERROR);
+	while (put_many(n, 50, 100) == 0)
+		n += 50;
+	for (unsigned i = 0; i < 20000 && refused < 50; i++) {
+		struct meta_rig_end end = { .done = false };
+		struct meta_change ch;
+		struct meta_txn rq = { .req.user = &end, .changes = &ch, .n = 1, .later = true };
+
+		(void)snprintf(path, sizeof(path), "later/%u", i);
+		ch = meta_rig_file(path, 1);
+		meta_txn(g.meta, &rq, meta_rig_done);
+		meta_rig_until(&g, &end.done);
+		cr_assert(end.err == 0 || end.err == -ENOSPC, "%d", end.err);
+		taken += end.err == 0;
+		refused += end.err != 0;
+	}
+	cr_assert_eq(refused, 50, "%u taken", taken);
+	meta_flush(g.meta);
+	meta_rig_settle(&g);
+	cr_assert_eq(meta_waiting(g.meta), 0, "of %u", taken);
+	cr_assert_eq(meta_rig_queue(&g, &q), 0);
+	cr_assert_eq(q.count, 5);
+	meta_queue_free(&q);
+	for (unsigned i = 0; i < n; i += 50)
+		cr_assert_eq(persist_many(i, 50, 100), 0);
+	meta_rig_settle(&g);
+	meta_check(g.dir);
+	meta_set_db(g.meta, NULL);
+	statedb_close(&db);
+	(void)snprintf(path, sizeof(path), "%s/data.mdb", state);
+	unlink(path);
+	rmdir(state);
+}
+
 /* The pool's threads must see the mount, so it comes before them. */
 TestSuite(meta_room_disk);
+
+/* In top/disk, a small tmpfs. */
+static void open_on_disk(char disk[96])
+{
+	cr_assert_eq(unshare(CLONE_NEWNS), 0);
+	cr_assert_eq(mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL), 0);
+	meta_rig_init(&g);
+	(void)snprintf(disk, 96, "%s/disk", g.top);
+	cr_assert_eq(mkdir(disk, 0700), 0);
+	cr_assert_eq(mount("disk", disk, "tmpfs", 0, "size=8m,mode=0700"), 0);
+	(void)snprintf(g.dir, sizeof(g.dir), "%s/disk/meta", g.top);
+	meta_rig_open(&g);
+}
+
+static void close_on_disk(const char *disk)
+{
+	meta_rig_free(&g);
+	cr_assert_eq(umount2(disk, MNT_DETACH), 0);
+	meta_rig_fini(&g);
+}
 
 Test(meta_room_disk, full)
 {
@@ -169,14 +240,7 @@ Test(meta_room_disk, full)
 
 	if (geteuid() != 0)
 		cr_skip_test("mounting a tmpfs needs root");
-	cr_assert_eq(unshare(CLONE_NEWNS), 0);
-	cr_assert_eq(mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL), 0);
-	meta_rig_init(&g);
-	(void)snprintf(disk, sizeof(disk), "%s/disk", g.top);
-	cr_assert_eq(mkdir(disk, 0700), 0);
-	cr_assert_eq(mount("disk", disk, "tmpfs", 0, "size=8m,mode=0700"), 0);
-	(void)snprintf(g.dir, sizeof(g.dir), "%s/disk/meta", g.top);
-	meta_rig_open(&g);
+	open_on_disk(disk);
 	for (unsigned round = 0; round < 12; round++) {
 		fill(disk, round % 2 == 0);
 		for (unsigned i = 0; i < 40; i++) {
@@ -203,7 +267,31 @@ Test(meta_room_disk, full)
 		}
 	}
 	cr_assert_gt(failed, 5);
-	meta_rig_free(&g);
-	cr_assert_eq(umount2(disk, MNT_DETACH), 0);
-	meta_rig_fini(&g);
+	close_on_disk(disk);
+}
+
+/* What changes records that are there needs no more room than they have. */
+Test(meta_room_disk, persisting_goes_on)
+{
+	unsigned n, failed = 0;
+	char disk[96];
+
+	if (geteuid() != 0)
+		cr_skip_test("mounting a tmpfs needs root");
+	open_on_disk(disk);
+	for (n = 0; n < 200; n++)
+		cr_assert_eq(put(n, 5000), 0);
+	fill(disk, true);
+	for (unsigned i = 0; i < 100; i++) {
+		int err = put(n, i % 2 == 0 ? 10 : 5000);
+
+		cr_assert(err == 0 || err == -ENOSPC);
+		failed += err != 0;
+		n += err == 0;
+	}
+	cr_assert_gt(failed, 50);
+	for (unsigned i = 0; i < 200; i++)
+		cr_assert_eq(persist(i, 5000), 0, "%u", i);
+	meta_check(g.dir);
+	close_on_disk(disk);
 }

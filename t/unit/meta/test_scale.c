@@ -196,6 +196,9 @@ Test(meta_scale, costs_do_not_grow)
 	begin();
 	fill(2000, many);
 	(void)end("fill", many);
+	if (env != NULL)
+		printf("%8u rows: %.0f bytes each\n", many,
+		    (double)meta_rig_status(&g).used_bytes / many);
 	lots = measure(many);
 	cr_assert_eq(lots.page, few.page, "%u, and %u before", lots.page, few.page);
 	cr_assert_eq(lots.middle, few.middle, "%u, and %u before", lots.middle, few.middle);
