@@ -49,6 +49,7 @@ struct op_remove {
 	struct name_look look;
 	struct dir_empty empty;
 	struct session_keep keep;
+	struct unlinked_wait wait;
 	struct record_look record;
 	struct dir_mark mark;
 	struct ufs_delete del;
@@ -67,6 +68,7 @@ enum {
 	RM_LOCKED,
 	RM_LOOKED,
 	RM_READY,
+	RM_BELOW,
 	RM_RECORD,
 	RM_RECORDED,
 	RM_MARKED,
@@ -311,6 +313,25 @@ static void rm_record_cb(struct record_look *l, int err)
 	rm_resume(l->user, err);
 }
 
+static void rm_leave_below(struct task *t)
+{
+	unlinked_wait_abort(&OP_OF(t, op_remove)->wait);
+}
+
+static void rm_below_cb(struct unlinked_wait *w, int err)
+{
+	rm_resume(w->user, err);
+}
+
+static enum task_next rm_below(struct task *t)
+{
+	struct op_remove *rm = OP_OF(t, op_remove);
+
+	if (rm_result(rm) != 0)
+		return rm_fail(rm, task_err(t));
+	return task_goto(t, RM_RECORD);
+}
+
 static enum task_next rm_record(struct task *t)
 {
 	struct op_remove *rm = OP_OF(t, op_remove);
@@ -324,6 +345,12 @@ static enum task_next rm_record(struct task *t)
 	if (rm->early) {
 		rm->result = 0;
 		return task_goto(t, RM_RECORDED);
+	}
+	/* The directory would be there again by what is below it. */
+	if (rm->dir && unlinked_below(rm->op.fs, rm->path)) {
+		rm->wait.user = rm;
+		unlinked_wait(rm->op.fs, &rm->wait, rm->path, rm_below_cb);
+		return task_wait(t, RM_BELOW, rm_leave_below);
 	}
 	rm->record.path = rm->path;
 	rm->record.dir = rm->dir;
@@ -512,7 +539,8 @@ static const struct task_step rm_steps[] = {
     [RM_LOCKED] = {"locked", rm_locked, TO(RM_LOCK) | TO(RM_LOOKED) | TO(RM_RECORD)},
     [RM_LOOKED] = {"looked", rm_looked, TO(RM_READY) | TO(RM_RECORD)},
     [RM_READY] = {"ready", rm_ready, TO(RM_RECORD)},
-    [RM_RECORD] = {"record", rm_record, TO(RM_RECORDED)},
+    [RM_BELOW] = {"below", rm_below, TO(RM_RECORD)},
+    [RM_RECORD] = {"record", rm_record, TO(RM_BELOW) | TO(RM_RECORDED)},
     [RM_RECORDED] = {"recorded", rm_recorded, TO(RM_MARKED) | TO(RM_DELETED)},
     [RM_MARKED] = {"marked", rm_marked, TO(RM_DELETED) | TO(RM_RECORD) | TO(RM_END)},
     [RM_DELETED] = {"deleted", rm_deleted, TO(RM_FORGOTTEN) | TO(RM_END)},

@@ -214,6 +214,16 @@ void unlinked_proved(struct fs *fs, const char *path, bool deletes)
 	ul->proved[dir % UNLINKED_PROVED].when_ns = loop_now(fs->env.loop);
 }
 
+bool unlinked_below(const struct fs *fs, const char *path)
+{
+	const struct unlinked *u;
+
+	TAILQ_FOREACH(u, &fs->unlinked->list, link)
+	if (path_within(u->path, path) && strcmp(u->path, path) != 0)
+		return true;
+	return false;
+}
+
 bool unlinked_may(struct fs *fs, const char *path, bool dir)
 {
 	const struct unlinkeds *ul = fs->unlinked;
@@ -227,7 +237,7 @@ bool unlinked_may(struct fs *fs, const char *path, bool dir)
 	if ((ufs_can(ufs) & UFS_CAN_RENAME) != 0)
 		return false; /* a directory of this machine, or of its kernel's */
 	return proved(fs, dir_of(path)) ||
-	       (dir && proved(fs, hash64(path, strlen(path), 1) | 1));
+	       (dir && (proved(fs, hash64(path, strlen(path), 1) | 1) || unlinked_below(fs, path)));
 }
 
 /* --- Whom it stops */

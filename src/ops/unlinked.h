@@ -37,6 +37,8 @@ void unlinked_fini(struct fs *fs);
 
 /* May the deletion of path be answered early? */
 bool unlinked_may(struct fs *fs, const char *path, bool dir);
+/* Is there something to be deleted below a directory?  Then that goes first. */
+bool unlinked_below(const struct fs *fs, const char *path);
 /* The storage has deleted, or would not delete, something in the directory of path. */
 void unlinked_proved(struct fs *fs, const char *path, bool deletes);
 /* From now on it is to be deleted: a row, to be committed with the turn.  version: what

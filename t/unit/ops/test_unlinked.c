@@ -318,6 +318,37 @@ Test(unlinked, what_another_client_made_keeps_the_directory)
 	cr_assert_eq(run(c_rmdir, "d/sub"), ENOTEMPTY);
 }
 
+/* Of the outer one nothing is known: what is in it, though, waits for its turn. */
+Test(unlinked, a_directory_in_which_nothing_was_deleted)
+{
+	begin();
+	fake_add(&r.ufs, "o", UFS_DIR, 0, "");
+	fake_add(&r.ufs, "o/i", UFS_DIR, 0, "");
+	fake_add(&r.ufs, "o/i/x", UFS_FILE, 5, "x1");
+	cr_assert_eq(run(c_unlink, "o/i/x"), 0);
+	cr_assert_eq(run(c_rmdir, "o/i"), 0);
+	cr_assert(there("o/i"));
+	cr_assert_eq(run(c_rmdir, "o"), 0);
+	cr_assert_eq(run(rig_stat, "o"), ENOENT);
+	flush();
+	cr_assert_not(there("o"));
+	cr_assert_not(there("o/i"));
+}
+
+Test(unlinked, a_directory_that_waits_for_the_storage)
+{
+	prove();
+	cr_assert_eq(run(c_unlink, "d/sub/x"), 0);
+	cr_assert_eq(run(c_rmdir, "d/sub"), 0);
+	cr_assert_eq(run(c_unlink, "d/b"), 0);
+	cr_assert_eq(run(c_unlink, "d/c"), 0);
+	r.cfg->delete_delay = 0;
+	cr_assert_eq(run(c_rmdir, "d"), 0);
+	cr_assert_eq(rows(), 0);
+	cr_assert_eq(r.ufs.store.nfiles, 0);
+	cr_assert_eq(run(rig_stat, "d"), ENOENT);
+}
+
 /* --- A daemon that ends, or dies */
 
 Test(unlinked, the_next_daemon_goes_on)
