@@ -30,6 +30,10 @@ pending() { # N
 	[ "$(counter delete.pending)" = "$1" ]
 }
 
+names() { # DIRECTORY: what is in it
+	(cd "$1" && echo *)
+}
+
 files() { # DIRECTORY NAMES...: with one that is deleted, so that the next wait for nobody
 	local dir=$1 name
 	shift
@@ -72,14 +76,14 @@ expect "no old file is in the storage" not in_bucket tree/inner/x
 files end k1 k2 k3 k4 k5 k6
 rm "$M/end/k1" "$M/end/k2"
 kill -9 "$(daemon_pid)"
-expect "after a kill -9 they stay gone" test "$(ls "$M/end" | tr '\n' ' ')" = "k3 k4 k5 k6 "
+expect "after a kill -9 they stay gone" test "$(names "$M/end")" = "k3 k4 k5 k6"
 wait_until 30 "the next daemon deletes them" not in_bucket end/k1
 wait_until 30 "the next daemon deletes them" pending 0
 ok "the next daemon has deleted them"
 rm "$M/end/k3" || die "rm"
 rm "$M/end/k4"
 expect "an upgrade" batonfs -m "$M" upgrade
-expect "they stay gone" test "$(ls "$M/end" | tr '\n' ' ')" = "k5 k6 "
+expect "they stay gone" test "$(names "$M/end")" = "k5 k6"
 wait_until 30 "the successor deletes them" pending 0
 expect "the successor has deleted them" not in_bucket end/k4
 rm "$M/end/k5"
@@ -105,7 +109,7 @@ expect_exit 1 "cannot remove" "another deletion is not promised" rm "$M/down/d2"
 wait_until 60 "it is done when the storage is back" pending 0
 expect "it is done when the storage is back" not in_bucket down/d1
 expect "and works as before" rm "$M/down/d3"
-expect "what was refused is there" test "$(ls "$M/down" | tr '\n' ' ')" = "d2 "
+expect "what was refused is there" test "$(names "$M/down")" = "d2"
 
 # --- the storage refuses
 files kept o1 keep1 keep2
