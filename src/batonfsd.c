@@ -173,6 +173,21 @@ static enum daemon_exit outwait_untakeable(struct daemon *d, bool *again, struct
 	return ex;
 }
 
+/* What a daemon and a keeper that died together have left is of use to nobody. */
+static void clear_dead(const struct daemon *d)
+{
+	const char *mp = d->args.mountpoint;
+	int err;
+
+	if (mountpoint_use(mp) != MOUNTPOINT_BATONFS || !mountpoint_is_dead(mp))
+		return;
+	err = fuse_chan_unmount(mp, true);
+	if (err == 0)
+		log_warn("%s: the mount there was dead (its daemon and its keeper had died): "
+			 "unmounted",
+		    mp);
+}
+
 /* *again: somebody else began to serve the mount point meanwhile. */
 static enum daemon_exit begin_fresh(struct daemon *d, bool *again, struct errtext *et)
 {
@@ -191,6 +206,9 @@ static enum daemon_exit begin_fresh(struct daemon *d, bool *again, struct errtex
 	ex = takes_over(d) ? outwait_untakeable(d, again, et) : DAEMON_EXIT_OK;
 	if (ex != DAEMON_EXIT_OK)
 		return ex;
+	/* With the socket bound nobody else mounts here meanwhile. */
+	if (!given && d->bound_takeover)
+		clear_dead(d);
 	if (!given && mountpoint_check_free(d->args.mountpoint, et) != 0)
 		return DAEMON_EXIT_FAILURE;
 	if (daemon_bind_control(d, et) != 0)

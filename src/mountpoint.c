@@ -7,6 +7,8 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <poll.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -17,6 +19,8 @@
 /* /dev/fuse, by Linux's list of devices. */
 #define FUSE_DEV_MAJOR 10
 #define FUSE_DEV_MINOR 229
+/* A dead mount answers at once. */
+#define PROBE_LIMIT_MS 2000
 
 /* dir + "/" + base, malloc'ed */
 static char *mountpoint_join(const char *dir, const char *base)
@@ -159,6 +163,55 @@ int mountpoint_use(const char *mountpoint)
 	free(line);
 	fclose(f);
 	return use;
+}
+
+/* A request to a mount that nobody serves can last for ever: it is made by a thread of
+ * its own, which is left behind then. */
+struct probe {
+	int fd; /* of a pipe; the thread writes what statx(2) said */
+	char path[];
+};
+
+static void *probe_run(void *arg)
+{
+	struct probe *p = arg;
+	struct statx stx;
+	int err;
+
+	err = statx(AT_FDCWD, p->path, AT_STATX_FORCE_SYNC | AT_SYMLINK_NOFOLLOW, STATX_MODE, &stx);
+	err = err == 0 ? 0 : errno;
+	if (write(p->fd, &err, sizeof(err)) < 0)
+		err = errno; /* nobody waits any more */
+	close(p->fd);
+	free(p);
+	return NULL;
+}
+
+bool mountpoint_is_dead(const char *mountpoint)
+{
+	struct probe *p = malloc(sizeof(*p) + strlen(mountpoint) + 1);
+	struct pollfd pfd = {.events = POLLIN};
+	int fds[2], err = -1;
+	pthread_t thread;
+
+	if (p == NULL || pipe2(fds, O_CLOEXEC) != 0) {
+		free(p);
+		return false;
+	}
+	p->fd = fds[1];
+	memcpy(p->path, mountpoint, strlen(mountpoint) + 1);
+	if (pthread_create(&thread, NULL, probe_run, p) != 0) {
+		close(fds[1]);
+		free(p);
+	} else {
+		pthread_detach(thread);
+		pfd.fd = fds[0];
+		if (poll(&pfd, 1, PROBE_LIMIT_MS) != 1 ||
+		    read(fds[0], &err, sizeof(err)) != (ssize_t)sizeof(err))
+			err = -1;
+	}
+	close(fds[0]);
+	return err == ENOTCONN;
 }
 
 int mountpoint_check_fuse_fd(int fd, struct errtext *et)

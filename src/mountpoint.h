@@ -24,6 +24,10 @@ enum mountpoint_use {
 /* What is mounted there (the topmost), or negative errno. */
 int mountpoint_use(const char *mountpoint);
 
+/* Nobody has the mount there, and nobody will: its connection is gone (ENOTCONN).  False
+ * also if that cannot be found out within seconds. */
+bool mountpoint_is_dead(const char *mountpoint);
+
 /* For a fresh mount: a directory with nothing of ours on it.  0, -ENOTDIR, -ENOENT,
  * -EBUSY, with words. */
 int mountpoint_check_free(const char *mountpoint, struct errtext *et);

@@ -7,6 +7,7 @@
  */
 #include <errno.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/obj.h"
 #include "ctl/ctl_persist.h"
@@ -53,6 +54,11 @@ static void umount_done(struct pool_job *job)
 	/* Bind mounts, and copies in other mount namespaces, are still served. */
 	if (job->result == 0)
 		umount_say(um->cmd, um->mountpoint, daemon_mount_gone(um->cmd->d));
+	else if (job->result == -EBUSY && um->cmd->d->args.fuse_fd >= 0 && geteuid() != 0)
+		ctl_fail(um->cmd, -EPERM,
+		    "%s: in use, or not this daemon's to unmount: its descriptor was given "
+		    "(--fuse-fd), and who mounted it unmounts it",
+		    um->mountpoint);
 	else if (job->result == -EBUSY)
 		ctl_fail(um->cmd, -EBUSY,
 		    "%s: in use (`fuser -vm %s` says by whom); --force unmounts it all the same",

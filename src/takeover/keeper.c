@@ -25,11 +25,12 @@
 #define KEEPER_WATCHDOG (30 * NS_PER_S)
 #define EXIT_USAGE 2
 
-enum { ARG_READY_FD = 256, ARG_WATCHDOG };
+enum { ARG_READY_FD = 256, ARG_WATCHDOG, ARG_STAY };
 
 static const struct option keeper_long[] = {
     {"ready-fd", required_argument, NULL, ARG_READY_FD},
     {"watchdog", required_argument, NULL, ARG_WATCHDOG},
+    {"stay", no_argument, NULL, ARG_STAY},
     {"version", no_argument, NULL, 'V'},
     {"help", no_argument, NULL, 'h'},
     {NULL, 0, NULL, 0},
@@ -47,6 +48,8 @@ static void keeper_help(void)
 	    "                            the daemon's exit code if it ends before that\n"
 	    "      --watchdog DURATION   kill a daemon that gives no sign of life for so long\n"
 	    "                            (default 30s; 0: never)\n"
+	    "      --stay                when another keeper's daemon has taken the mount over,\n"
+	    "                            wait for a signal instead of ending\n"
 	    "  -V, --version             version\n"
 	    "  -h, --help                this text\n"
 	    "\n"
@@ -77,6 +80,9 @@ static int keeper_option(struct keeper *k, int opt, const char *value)
 		    (k->watchdog_ns != 0 && k->watchdog_ns < NS_PER_MS))
 			return keeper_usage(
 			    "--watchdog", value, "must be a duration such as 30s, or 0");
+		return -1;
+	case ARG_STAY:
+		k->stay = true;
 		return -1;
 	case 'V':
 		printf("batonfs-keeper %s\n", PACKAGE_VERSION);

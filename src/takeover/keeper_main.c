@@ -129,6 +129,7 @@ int keeper_watch(struct keeper *k, pid_t pid)
 	k->pid = pid;
 	k->status_known = false;
 	k->up = false;
+	k->handed_over = false;
 	/* Coming up takes no time where a mount exists already; a first one may have to
 	 * wait for its storage. */
 	if (k->ready && k->watchdog_ns != 0)
@@ -222,6 +223,12 @@ static void keeper_main_ended(struct keeper *k)
 		keeper_try_again(k, pid, text);
 		return;
 	}
+	/* Where whatever ends is started again, an end would take the mount back. */
+	if (k->stay && k->handed_over && !k->quitting) {
+		log_info("pid %d %s: another keeper has the mount; waiting to be told to end",
+		    (int)pid, text);
+		return;
+	}
 	/* To whoever still waits for the mount it has said itself why. */
 	if (end_code(k) == 0)
 		log_info("pid %d %s", (int)pid, text);
@@ -286,6 +293,10 @@ void keeper_quit(struct keeper *k)
 	if (!k->quitting)
 		timer_arm(&k->quit_timer, QUIT_LIMIT);
 	k->quitting = true;
+	if (k->pid == 0 && k->handed_over) {
+		keeper_end(k, 0);
+		return;
+	}
 	/* Only a daemon can unmount in order: one that is due to come is waited for. */
 	if (k->pid == 0) {
 		timer_cancel(&k->restart_timer);

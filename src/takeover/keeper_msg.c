@@ -24,6 +24,8 @@ static void msg_field(struct keeper_msg *m, const char *name, const char *value)
 		m->fdname = value;
 	else if (strcmp(name, "STATUS") == 0)
 		m->status = value;
+	else if (strcmp(name, "X_BATONFS_HANDED_OVER") == 0)
+		m->handed_over = strcmp(value, "1") == 0;
 	else if (strcmp(name, "X_BATONFS_WAITER") == 0)
 		m->waiter = strcmp(value, "1") == 0;
 	else if (strcmp(name, "X_BATONFS_ARGV") == 0)

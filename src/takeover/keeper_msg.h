@@ -7,7 +7,7 @@
 #include <sys/types.h>
 
 struct keeper_msg {
-	bool ready, stopping, watchdog, fdstore, fdremove, waiter;
+	bool ready, stopping, watchdog, fdstore, fdremove, waiter, handed_over;
 	pid_t mainpid;                              /* 0: not in it */
 	const char *fdname, *status, *argv, *limit; /* into the text; NULL: not in it */
 };

@@ -86,6 +86,8 @@ static void hear(struct keeper *k, char *text, pid_t from, int *fds, int nfds)
 	/* An old daemon that finishes its reads is not the one we watch. */
 	if (m.stopping && from == k->pid)
 		k->stopping = true;
+	if (m.handed_over && from == k->pid)
+		k->handed_over = true;
 	if ((m.watchdog || m.ready) && from == k->pid && k->watchdog_ns != 0)
 		timer_arm(&k->watchdog, k->watchdog_ns);
 	if (m.ready && from == k->pid)

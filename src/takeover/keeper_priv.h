@@ -32,6 +32,7 @@ struct keeper {
 	bool ready; /* the mount has served: its daemons come up at once */
 	bool up;    /* and this daemon does: it heeds signals */
 	bool stopping, quitting, ended;
+	bool stay, handed_over; /* another keeper has the mount */
 	bool status_known; /* reaped before its pidfd was looked at */
 	int status;
 	struct timer watchdog, restart_timer, quit_timer;

@@ -343,7 +343,7 @@ static void handoff_leave_keeper(struct handoff *s)
 		return;
 	s->keeper_left = true;
 	daemon_unstore_fds();
-	notify_send("STOPPING=1", NULL, 0);
+	notify_send("STOPPING=1\nX_BATONFS_HANDED_OVER=1\n", NULL, 0);
 }
 
 static enum task_next s_done(struct task *t)

@@ -8,7 +8,7 @@ BUILD_PACKAGES="autoconf automake gcc libc6-dev make pkg-config fuse3 libfuse3-d
 	libisal-dev libxxhash-dev libssl-dev uthash-dev"
 TEST_PACKAGES="libcriterion-dev jq attr curl openssl iproute2 iptables radosgw ceph-mon ceph-osd
 	mandoc shellcheck clang clang-tidy cppcheck libclang-rt-14-dev procps psmisc
-	git python3 python3-numpy rsync fio stress-ng"
+	git python3 python3-numpy rsync fio stress-ng runc"
 
 install_packages() { # PACKAGE...: only what is missing; says what it would have needed
 	if ! command -v dpkg-query >/dev/null; then

@@ -376,6 +376,7 @@ void fake_init(void)
 	fake.client = -1;
 	fake.d.magic = DAEMON_MAGIC;
 	fake.d.args.mountpoint = (char *)(uintptr_t)"/mnt/test";
+	fake.d.args.fuse_fd = -1;
 	cr_assert_eq(loop_new(&fake.d.loop, &clock_system), 0);
 	cr_assert_eq(pool_new(&fake.d.pool, fake.d.loop, 1), 0);
 	fake.d.cfg = config_new();

@@ -85,6 +85,7 @@ Test(keeper_msg, fields)
 	char text[] = "READY=1\nMAINPID=123\nSTATUS=serving /mnt=x\nnonsense\nEXTRA=1\n"
 		      "X_BATONFS_RESTART_LIMIT=9 in 1h\nX_BATONFS_ARGV=batonfsd -f %2fmnt\n";
 	char store[] = "FDSTORE=1\nFDNAME=fuse";
+	char ends[] = "STOPPING=1\nX_BATONFS_HANDED_OVER=1\nX_BATONFS_WAITER=1";
 	char odd[] = "MAINPID=1\nREADY=0\nSTOPPING=yes\nMAINPID=99999999999\nFDSTOREREMOVE=1";
 
 	keeper_msg_parse(&m, text);
@@ -98,6 +99,9 @@ Test(keeper_msg, fields)
 	cr_assert(m.fdstore);
 	cr_assert_str_eq(m.fdname, "fuse");
 	cr_assert_null(m.argv);
+	cr_assert_not(m.waiter || m.handed_over);
+	keeper_msg_parse(&m, ends);
+	cr_assert(m.stopping && m.handed_over && m.waiter);
 	keeper_msg_parse(&m, odd);
 	cr_assert_eq(m.mainpid, 0);
 	cr_assert_not(m.ready || m.stopping);
