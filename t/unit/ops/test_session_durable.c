@@ -736,6 +736,28 @@ Test(session_durable, a_change_under_way_is_not_forgotten_by_the_record)
 	cr_assert(!rec.content.rewriting);
 }
 
+/* Power loss after a cut that the record was told of, but not what came of it. */
+Test(session_durable, cut_by_a_power_loss_it_can_still_be_read)
+{
+	struct meta_record rec;
+	struct session *s;
+	char path[160];
+
+	begin();
+	rec = parked("a", META_POLICY_WRITE_BACK, LARGE);
+	snprintf(path, sizeof(path), "%s/staged/%llx", r.tm.src,
+	    (unsigned long long)rec.content.id);
+	cr_assert_eq(truncate(path, 5000), 0);
+	rec.content.rewriting = true;
+	meta_rig_put(&r, "a", &rec);
+	memset(content + 5000, 0, LARGE - 5000);
+	s = adopt("a");
+	compare(s, LARGE);
+	cr_assert_eq(wait_for(s, upload_forced), 0);
+	until_gone();
+	check_object("a", LARGE);
+}
+
 /* The bytes in the store are those of the last secure, whatever the size was meanwhile. */
 Test(session_durable, a_small_file_that_is_written_again_needs_no_note)
 {
