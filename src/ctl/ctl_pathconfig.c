@@ -41,11 +41,9 @@ static struct pathconfig *pc_new(struct ctl_cmd *cmd)
 
 static void pc_fail(struct pathconfig *pc, int err, const char *words)
 {
-	struct ctl_cmd *cmd = pc->cmd;
-
-	pc_free(pc);
-	ctl_fail(cmd, err, "%s",
+	ctl_fail(pc->cmd, err, "%s",
 	    err == -ECANCELED ? "this daemon is ending or being replaced: ask again" : words);
+	pc_free(pc); /* with it the words */
 }
 
 static void pc_answer(struct pathconfig *pc)
