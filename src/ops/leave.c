@@ -15,9 +15,13 @@ static void close_one(struct session *s, void *arg)
 	(void)arg;
 	session_use(s);
 	s->last = true;
-	/* What is safe here is uploaded by the next mount. */
-	if (s->policy != META_POLICY_NO_CACHE)
+	/* What is safe here is uploaded by the next mount; what is not is tried once more. */
+	if (s->policy != META_POLICY_NO_CACHE) {
 		session_upload_recall(s);
+		timer_cancel(&s->reap);
+		if (s->state == SESSION_FAILED)
+			s->state = SESSION_CLOSING;
+	}
 	while (s->writers > 0 && session_add_writer(s, -1) == 0)
 		;
 	session_unuse(s);

@@ -7,7 +7,8 @@
  *	CLOSING	the last one was released; what is left is uploaded, then the session
  *		ends and the node has the version that the storage has
  *	FAILED	the last upload failed and nobody has it open: the data is kept until the
- *		user retries or drops it, or opens the file for writing and closes it well
+ *		user retries or drops it, or opens the file for writing and closes it well.
+ *		A durable file: it could not be made safe, which is tried again
  *	KEPT	of a durable file: closed, and its record says all; see below
  *	ORPHAN	the name is gone (unlink, replaced by a rename): never uploaded; lives as
  *		long as a handle of any kind is open on the node

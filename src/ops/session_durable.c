@@ -273,8 +273,10 @@ static struct wanted what_is_wanted(const struct session *s)
  * upload that runs brings along. */
 static bool closed_unsafe(const struct session *s)
 {
-	return !session_is_safe(s) && (s->state == SESSION_CLOSING ||
-					  (s->state == SESSION_KEPT && s->uploading == NULL));
+	if (session_is_safe(s))
+		return false;
+	return s->state == SESSION_CLOSING || s->state == SESSION_FAILED ||
+	       (s->state == SESSION_KEPT && s->uploading == NULL);
 }
 
 void session_pump_durable(struct session *s)
@@ -298,7 +300,8 @@ void session_pump_durable(struct session *s)
 		s->adopted = false;
 		session_upload_start(s);
 	} else {
-		if (s->state == SESSION_CLOSING && s->uploading == NULL)
+		if ((s->state == SESSION_CLOSING || s->state == SESSION_FAILED) &&
+		    s->uploading == NULL)
 			session_kept(s);
 		if (s->state == SESSION_KEPT && !w.upload)
 			try_end(s);
@@ -309,7 +312,7 @@ void session_unsafe(struct session *s, int err)
 {
 	char path[UFS_PATH_MAX + 1];
 
-	if ((s->state != SESSION_CLOSING && s->state != SESSION_KEPT) || err == -ECANCELED)
+	if (s->state == SESSION_OPEN || s->state == SESSION_ORPHAN || err == -ECANCELED)
 		return;
 	if (node_path(s->fs, s->node, path) != 0)
 		path[0] = '\0';
@@ -321,5 +324,9 @@ void session_unsafe(struct session *s, int err)
 	s->unsafe++;
 	s->error = err;
 	s->error_wall_ns = loop_wall(s->fs->env.loop);
+	/* Nobody need wait for it any longer. */
+	if (s->state == SESSION_CLOSING)
+		s->state = SESSION_FAILED;
 	(void)session_store(s);
+	session_wake(s, err);
 }

@@ -324,7 +324,8 @@ void write_flush(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 	(void)ino;
 	if (err == 0 && h->writes)
 		s = session_of(fs, h->node);
-	if (s != NULL && s->state == SESSION_OPEN && session_same_process(s, fuse_req_ctx(req)->pid)) {
+	if (s != NULL && s->state == SESSION_OPEN &&
+	    session_same_process(s, fuse_req_ctx(req)->pid)) {
 		s->flushed = true;
 		sync_session(fs, req, s, true);
 		return;

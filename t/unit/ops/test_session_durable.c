@@ -9,6 +9,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/fault.h"
 #include "meta_rig.h"
 #include "ops/session.h"
 #include "ops_rig.h"
@@ -352,6 +353,61 @@ Test(session_durable, what_nobody_made_safe_is_made_so_at_the_last_close)
 	cr_assert_eq(wait_for(s, upload_forced), 0);
 	until_gone();
 	cr_assert_eq(r.ufs.store.count[FAKE_PUT], 0, "never uploaded");
+}
+
+/* --- It cannot be made safe */
+
+static void fault(const char *spec)
+{
+	struct errtext et;
+
+	cr_assert_eq(fault_init(spec, &et), 0, "%s", et.s);
+}
+
+Test(session_durable, what_cannot_be_made_safe_is_tried_again)
+{
+	struct meta_record rec;
+	struct session *s;
+
+	begin();
+	s = make("a", META_POLICY_WRITE_BACK);
+	fill(s, LARGE);
+	fault("secure.synced=errno:28");
+	cr_assert_eq(secure(s), -ENOSPC);
+	cr_assert(!session_is_safe(s));
+	cr_assert_eq(meta_rig_get(&r, "a", &rec), -ENOENT);
+	cr_assert_eq(session_add_writer(s, -1), 0);
+	while (s->state != SESSION_FAILED)
+		(void)loop_turn(r.loop, true);
+	cr_assert_eq(s->error, -ENOSPC);
+	fault("");
+	until_gone();
+	cr_assert_eq(meta_rig_get(&r, "a", &rec), 0);
+	cr_assert_eq(rec.content.size, LARGE);
+	compare(adopt("a"), LARGE);
+}
+
+Test(session_durable, of_a_mount_that_ends_it_is_tried_at_once)
+{
+	struct meta_record rec;
+	struct session *s;
+
+	begin();
+	s = make("a", META_POLICY_WRITE_BACK);
+	fill(s, LARGE);
+	fault("secure.synced=errno:5@1");
+	cr_assert_eq(session_add_writer(s, -1), 0);
+	while (s->state != SESSION_FAILED)
+		(void)loop_turn(r.loop, true);
+	s->unsafe = 100;
+	fs_close_writers(r.fs);
+	cr_assert_eq(fs_unsent(r.fs), 1);
+	until_gone();
+	cr_assert_eq(fs_unsent(r.fs), 0);
+	cr_assert_eq(meta_rig_get(&r, "a", &rec), 0);
+	cr_assert_eq(rec.content.state, META_STATE_NOT_PERSISTED);
+	cr_assert_eq(r.ufs.store.count[FAKE_PUT], 0);
+	fault("");
 }
 
 /* --- A daemon ends */
@@ -783,7 +839,8 @@ Test(session_durable, a_small_file_that_is_written_again_needs_no_note)
 
 Test(session_durable, attributes_of_a_kept_file_go_into_the_record)
 {
-	struct ufs_set set = {.what = UFS_SET_MODE | UFS_SET_MTIME, .mode = 0601, .mtime = {.tv_sec = 7}};
+	struct ufs_set set = {
+	    .what = UFS_SET_MODE | UFS_SET_MTIME, .mode = 0601, .mtime = {.tv_sec = 7}};
 	struct meta_record rec;
 	struct session *s;
 	struct node n;
