@@ -410,6 +410,23 @@ static void rm_deleted_cb(struct ufs_req *r, int err)
 	rm_resume(rm, err == 0 && !rm->dir ? rm->errs[0] : err);
 }
 
+/* All in this turn; without room for the rows it is done at once. */
+static enum task_next rm_later(struct op_remove *rm)
+{
+	const char *version = rm->dir ? "" : rm->look.n.version;
+	/* Says enough if there is no room for what comes in its place. */
+	int err = ledger_intent(rm->op.fs, rm->op.unique, NULL);
+
+	if (err == 0)
+		err = unlinked_add(rm->op.fs, rm->path, rm->dir, version);
+	if (err == 0) {
+		rm->intent = true;
+		return task_goto(&rm->op.task, RM_END);
+	}
+	rm->refused = true;
+	return task_goto(&rm->op.task, RM_RECORD);
+}
+
 static enum task_next rm_marked(struct task *t)
 {
 	struct op_remove *rm = OP_OF(t, op_remove);
@@ -418,13 +435,8 @@ static enum task_next rm_marked(struct task *t)
 
 	if (rm_result(rm) != 0)
 		return rm_fail(rm, task_err(t));
-	if (rm->early) {
-		if (unlinked_add(rm->op.fs, rm->path, rm->dir,
-			rm->dir ? "" : rm->look.n.version) == 0)
-			return task_goto(t, RM_END);
-		rm->refused = true;
-		return task_goto(t, RM_RECORD);
-	}
+	if (rm->early)
+		return rm_later(rm);
 	fs_place(rm->op.fs, rm->path, &ufs, &sub);
 	if (rm->dir) {
 		rm->rmdir.path = sub;
