@@ -167,8 +167,10 @@ static int scan(struct db_txn *t, struct meta_call *c)
 	struct gather g = { .count = 0 };
 	bool more = false;
 	uint64_t dir;
-	int err = scan_dir(t, c->path, &dir);
+	int err;
 
+	t->path = c->path;
+	err = scan_dir(t, c->path, &dir);
 	if (err == 0)
 		err = scan_range(t, c, dir, &g, &more);
 	err = take_entries(c, &g, err, more);
@@ -369,7 +371,7 @@ static int queue(struct db_txn *t, struct meta_call *c)
 
 void db_read_call(struct db_txn *t, struct meta_call *c)
 {
-	t->path = c->path != NULL ? c->path : "";
+	t->path = "";
 	switch (c->op) {
 	case META_OP_GET:
 		c->err = get(t, c);

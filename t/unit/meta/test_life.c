@@ -361,6 +361,40 @@ Test(meta_life, records_that_this_build_does_not_know)
 	meta_scan_free(&scan);
 }
 
+Test(meta_life, what_is_queued_and_cannot_be_read)
+{
+	unsigned char key[9] = { 0, 0, 0, 0, 0, 0, 0, 1, 'x' }, val[80] = { 9 };
+	struct meta_queue q = { .until_ns = UINT64_MAX };
+	struct meta_content_get rq = { .id = META_RIG_ID(1) };
+	struct meta_change ch[3] = { meta_rig_content("x", 1, META_STATE_NOT_PERSISTED, 1),
+		meta_rig_content("y", 2, META_STATE_NOT_PERSISTED, 1),
+		meta_rig_content("z", 3, META_STATE_FAILED, 1) };
+
+	meta_rig_open(&g);
+	cr_assert_eq(meta_rig_txn(&g, ch, 3), 0);
+	meta_rig_free(&g);
+	put_row("tree", key, 9, val, sizeof(val));
+	meta_rig_open(&g);
+	log_set_level(LOG_LVL_ERROR);
+	cr_assert_eq(meta_rig_queue(&g, &q), 0);
+	cr_assert_eq(q.count, 2, "the others");
+	cr_assert_str_eq(q.entries[0].name, "y");
+	HAS(meta_rig_status(&g).error, "record of 'x'");
+	HAS(meta_rig_status(&g).error, "is of version 9");
+	cr_assert_eq(meta_rig_content_get(&g, &rq), -EIO);
+	meta_queue_free(&q);
+	meta_rig_free(&g);
+	/* Another's record in its place. */
+	val[0] = 1;
+	val[1] = META_FILE;
+	put_row("tree", key, 9, val, 56);
+	meta_rig_open(&g);
+	cr_assert_eq(meta_rig_queue(&g, &q), 0);
+	cr_assert_eq(q.count, 2);
+	HAS(meta_rig_status(&g).error, "has not content 8000000000000001");
+	meta_queue_free(&q);
+}
+
 /* --- The right to write */
 
 Test(meta_life, the_epoch_passes)

@@ -8,9 +8,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "base/log.h"
 #include "base/obj.h"
+#include "disk_log.h"
 #include "meta_check.h"
 #include "meta_rig.h"
 
@@ -491,14 +493,21 @@ static void round_of(unsigned step, unsigned together)
 	}
 }
 
-Test(meta_model, random_transactions)
+static void seed_it(void)
 {
-	const char *seed = getenv("SEED"), *steps = getenv("STEPS");
-	unsigned n = steps != NULL ? (unsigned)atoi(steps) : 4000;
+	const char *seed = getenv("SEED");
 
 	rng = seed != NULL ? strtoull(seed, NULL, 0) : meta_intent_id();
 	printf("SEED=%llu\n", (unsigned long long)rng);
 	fflush(stdout);
+}
+
+Test(meta_model, random_transactions)
+{
+	const char *steps = getenv("STEPS");
+	unsigned n = steps != NULL ? (unsigned)atoi(steps) : 4000;
+
+	seed_it();
 	meta_rig_init_in(&g, "/dev/shm"); /* nothing here is about power */
 	meta_rig_open(&g);
 	for (unsigned i = 0; i < n; i++) {
@@ -518,5 +527,67 @@ Test(meta_model, random_transactions)
 		}
 	}
 	compare_all();
+	meta_rig_fini(&g);
+}
+
+/* --- Power fails */
+
+#define IMAGES 50
+
+static unsigned nimages, events;
+
+static void image_dir(char *dir, size_t len, unsigned i)
+{
+	int n = snprintf(dir, len, "%s/image-%u", g.top, i);
+
+	if (n < 0 || (size_t)n >= len)
+		abort();
+}
+
+/* In the writing thread. */
+static void power_fails(void *arg)
+{
+	char dir[80], path[160];
+
+	(void)arg;
+	if (events++ % 31 != 0 || nimages == IMAGES)
+		return;
+	image_dir(dir, sizeof(dir), nimages);
+	if (mkdir(dir, 0700) != 0)
+		abort();
+	(void)snprintf(path, sizeof(path), "%s/meta.mdb", dir);
+	disk_log_image(path, nimages);
+	nimages++;
+}
+
+/* Whatever a machine finds, what is beside the records agrees with them. */
+Test(meta_model, power_fails_meanwhile)
+{
+	char path[128];
+
+	seed_it();
+	meta_rig_init_in(&g, "/dev/shm");
+	meta_rig_open(&g);
+	(void)snprintf(path, sizeof(path), "%s/meta.mdb", g.dir);
+	disk_log_start(path);
+	disk_log_hook(power_fails, NULL);
+	for (unsigned i = 0; nimages < IMAGES && i < 20000; i++)
+		round_of(i, roll(3) == 0 ? 1 + roll(TOGETHER_MAX) : 2);
+	disk_log_hook(NULL, NULL);
+	meta_rig_free(&g);
+	disk_log_stop();
+	cr_assert_eq(nimages, IMAGES);
+	for (unsigned i = 0; i < nimages; i++) {
+		struct meta_rig at;
+
+		meta_rig_init_in(&at, "/dev/shm");
+		image_dir(at.dir, sizeof(at.dir), i);
+		meta_rig_open(&at);
+		meta_check(at.dir);
+		cr_assert_eq(meta_rig_put(&at, "goes on", 1), 0);
+		meta_rig_settle(&at);
+		cr_assert_eq(meta_check(at.dir).garbage, 0);
+		meta_rig_fini(&at);
+	}
 	meta_rig_fini(&g);
 }
