@@ -74,6 +74,68 @@ void staging_parked(struct staging *st, uint64_t bytes)
 
 /* --- What the pool has done */
 
+static void data_work(struct pool_job *job)
+{
+	job->result = sums_sync_data(container_of(job, struct staged_io, job)->sf);
+}
+
+static void sums_work(struct pool_job *job)
+{
+	job->result = sums_sync_sums(container_of(job, struct staged, sync_job[0]));
+}
+
+static void dir_work(struct pool_job *job)
+{
+	job->result = sums_sync_dir(container_of(job, struct staged, sync_job[1]));
+}
+
+/* What was said to have failed once is gone, whatever a later sync says. */
+static void one_synced(struct staged *sf, int err)
+{
+	struct staged_io *io = sf->sync_io;
+
+	if (err != 0 && sf->broken == 0)
+		sf->broken = err;
+	if (--sf->sync_left > 0)
+		return;
+	sf->new_name &= sf->broken != 0;
+	sf->sync_io = NULL;
+	io->job.result = sf->broken;
+	sf->sync_done(&io->job);
+}
+
+static void data_done(struct pool_job *job)
+{
+	one_synced(container_of(job, struct staged_io, job)->sf, job->result);
+}
+
+static void sums_done(struct pool_job *job)
+{
+	one_synced(container_of(job, struct staged, sync_job[0]), job->result);
+}
+
+static void dir_done(struct pool_job *job)
+{
+	one_synced(container_of(job, struct staged, sync_job[1]), job->result);
+}
+
+bool durable_sync_rest(struct staged_io *io, int err, void (*done)(struct pool_job *job))
+{
+	struct staged *sf = io->sf;
+
+	if (!sf->durable || err != 0 || !sf->sync_due)
+		return false;
+	sf->sync_due = false;
+	sf->sync_io = io;
+	sf->sync_done = done;
+	sf->sync_left = sf->new_name ? 3 : 2;
+	pool_submit(sf->pool, NULL, &io->job, data_work, data_done);
+	pool_submit(sf->pool, NULL, &sf->sync_job[0], sums_work, sums_done);
+	if (sf->new_name)
+		pool_submit(sf->pool, NULL, &sf->sync_job[1], dir_work, dir_done);
+	return true;
+}
+
 static int synced(struct staged *sf, int err)
 {
 	struct staged_durable safe = sf->safe;

@@ -268,11 +268,12 @@ int file_sync_dir(struct staged *sf)
 	char *dir = dir_of(sf->path), *slash;
 	int err = dir == NULL ? -ENOMEM : sync_one_dir(dir);
 
-	/* Those above it may be as new, or not ours to open. */
+	/* Those above it may be as new; or not ours to open, or of a file system that does
+	 * not know how. */
 	while (err == 0 && !sf->dirs_safe && (slash = strrchr(dir, '/')) != NULL && dir[1] != '\0') {
 		slash[slash == dir] = '\0';
 		err = sync_one_dir(dir);
-		if (err == -EACCES || err == -EPERM)
+		if (err != -EIO)
 			err = 0;
 	}
 	sf->dirs_safe |= err == 0;

@@ -178,6 +178,8 @@ static void job_done(struct pool_job *job)
 	struct staged *sf = sf_of(io);
 	int err = job->result;
 
+	if (io->kind == IO_SYNC && durable_sync_rest(io, err, job_done))
+		return;
 	if (sf->durable)
 		err = durable_ended(io, err);
 	if (err != 0 && sf->st != NULL)

@@ -154,6 +154,12 @@ struct staged {
 	int broken;	  /* what can never be made safe any more */
 	uint64_t bad_off; /* of the last -EBADMSG */
 	struct staged_durable syncing;
+	bool sync_due; /* there is something to be synced */
+	/* Syncs side by side: of the sums and the directory; of the bytes: the request's job. */
+	struct pool_job sync_job[2];
+	struct staged_io *sync_io;
+	void (*sync_done)(struct pool_job *job);
+	unsigned sync_left;
 	struct staged_durable safe;
 	uint64_t told; /* below it nothing may change unseen */
 	bool rewritten;
@@ -249,8 +255,11 @@ int sums_zero(struct staged *sf, uint64_t off, uint64_t end);
 int sums_cut(struct staged *sf, uint64_t size); /* the map has been cut already */
 /* Anew from the bytes, after a change that failed. */
 int sums_redo(struct staged *sf, uint64_t off, uint64_t end);
-/* Opens it if need be; sets `syncing`. */
+/* Opens it if need be; sets `syncing` and `sync_due`. */
 int sums_sync(struct staged *sf);
+int sums_sync_data(struct staged *sf);
+int sums_sync_sums(struct staged *sf);
+int sums_sync_dir(struct staged *sf);
 
 /* --- staged_durable.c */
 /* Does the id belong to one? */
@@ -260,6 +269,9 @@ static inline bool durable_id(uint64_t id)
 }
 /* Room for what the request will add: 0 or -ENOSPC; held until durable_ended(). */
 int durable_reserve(struct staged_io *io);
+/* After a sync's first job: the pool is given the rest, at the end of which `done` is called
+ * with the request's job.  False: there is none. */
+bool durable_sync_rest(struct staged_io *io, int err, void (*done)(struct pool_job *job));
 /* The pool is through with it: the error that it has now. */
 int durable_ended(struct staged_io *io, int err);
 /* [off, ...) will not be any more what it was. */

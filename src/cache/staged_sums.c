@@ -479,18 +479,6 @@ int sums_open(struct staged *sf, bool create)
 
 /* --- Making it safe */
 
-/* What was said to have failed once is gone, whatever a later sync says. */
-static int sync_one(struct staged *sf, int fd, const char *point)
-{
-	int err = FAULT(point);
-
-	if (err == 0 && fdatasync(fd) != 0)
-		err = -errno;
-	if (err != 0)
-		sf->broken = err;
-	return err;
-}
-
 static int tail_sum(struct staged *sf, uint32_t *crc)
 {
 	unsigned char mem[STAGED_BLOCK];
@@ -528,6 +516,7 @@ int sums_sync(struct staged *sf)
 	uint64_t is;
 	int err = sf->broken;
 
+	sf->sync_due = false;
 	sf->syncing = (struct staged_durable){.size = sf->size};
 	if (err != 0 || sf->size == 0)
 		return err;
@@ -542,19 +531,30 @@ int sums_sync(struct staged *sf)
 		err = tail_sum(sf, &sf->syncing.tail_crc);
 	if (err != 0)
 		return err;
-	/* So the journal of the file system is written once, for both. */
-	(void)sync_file_range(sf->sum_fd, 0, 0, SYNC_FILE_RANGE_WRITE);
-	err = sync_one(sf, sf->fd, "staged.sync.data");
-	if (err == 0)
-		err = sync_one(sf, sf->sum_fd, "staged.sync.sums");
-	if (err == 0 && sf->new_name) {
-		err = FAULT("staged.sync.dir");
-		if (err == 0)
-			err = file_sync_dir(sf);
-		if (err != 0)
-			sf->broken = err;
-	}
-	if (err == 0)
-		sf->new_name = false;
-	return err;
+	sf->sync_due = true;
+	return 0;
+}
+
+static int sync_one(int fd, const char *point)
+{
+	int err = FAULT(point);
+
+	return err == 0 && fdatasync(fd) != 0 ? -errno : err;
+}
+
+int sums_sync_data(struct staged *sf)
+{
+	return sync_one(sf->fd, "staged.sync.data");
+}
+
+int sums_sync_sums(struct staged *sf)
+{
+	return sync_one(sf->sum_fd, "staged.sync.sums");
+}
+
+int sums_sync_dir(struct staged *sf)
+{
+	int err = FAULT("staged.sync.dir");
+
+	return err == 0 ? file_sync_dir(sf) : err;
 }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 #include <errno.h>
 #include <fcntl.h>
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -548,4 +549,122 @@ Test(staged_durable, a_write_that_fails_leaves_sums_that_agree)
 		is_model();
 		cr_assert_eq(verb(staged_sync, 0, 0), 0);
 	}
+}
+
+/* The pool's threads stay in the mount namespace that they began in. */
+static bool on_small_disk(void)
+{
+	static char dir[] = "/tmp/batonfs-small-XXXXXX";
+
+	teardown();
+	cr_assert_not_null(mkdtemp(dir));
+	if (unshare(CLONE_NEWNS) != 0 || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) != 0 ||
+	    mount("none", dir, "tmpfs", 0, "size=96k") != 0) {
+		setup();
+		rmdir(dir);
+		return false;
+	}
+	srig_init_in(&s, dir);
+	sf = srig_create(&s, ID, NULL);
+	return true;
+}
+
+/* What is written at one place is always the same: so it is there, or is not. */
+Test(staged_durable, a_full_disk_leaves_sums_that_agree)
+{
+	unsigned seed = 1, full = 0, done = 0;
+
+	if (!on_small_disk())
+		return;
+	for (unsigned n = 0; n < 300; n++) {
+		uint64_t off = (unsigned)rand_r(&seed) % (MOST - 1);
+		uint64_t len = 1 + (unsigned)rand_r(&seed) % 20000;
+		int err;
+
+		len = MIN(len, MOST - off);
+		err = srig_do(&s, sf, staged_write, off, len, data + off);
+		cr_assert(err == 0 || err == -ENOSPC, "error %d", err);
+		full += err != 0;
+		done += err == 0;
+		if (err == 0)
+			memcpy(model + off, data + off, len);
+		cr_assert_eq(upload_read(NULL), 0);
+		for (uint64_t i = 0; i < staged_size(sf); i++)
+			cr_assert(mem[i] == model[i] || mem[i] == data[i], "byte %llu",
+			    (unsigned long long)i);
+		if (err != 0 && n % 3 == 0) {
+			cr_assert_eq(srig_zero(&s, sf, off, len, true), 0);
+			memset(model + off, 0, len);
+		}
+		if (n % 17 == 0) {
+			cr_assert_eq(verb(staged_truncate, off, 0), 0);
+			memset(model + off, 0, MOST - off);
+		}
+	}
+	cr_assert(full > 20 && done > 20, "%u full, %u not", full, done);
+	cr_assert_eq(mismatches(), 0);
+	cr_assert_eq(staged_delete(&sf), 0);
+	srig_commit(&s);
+	rig_settle(&s.g);
+	umount2(s.dir, MNT_DETACH);
+	rmdir(s.dir);
+}
+
+Test(staged_durable, every_allocation_may_fail)
+{
+	struct staged_durable d;
+	struct scan x;
+	unsigned n;
+	int err;
+
+	cr_assert_eq(write_at(0, 10000), 0);
+	d = synced();
+	settle_clock();
+	for (n = 1;; n++) {
+		if (sf != NULL)
+			cr_assert_eq(staged_park(&sf), 0);
+		nth_arm(n);
+		err = staged_restore(s.st, ID, &d, model, 10000, false, &sf);
+		nth_disarm();
+		cr_assert_eq(err, sf != NULL ? 0 : -ENOMEM);
+		if (!nth_fired())
+			break;
+	}
+	cr_assert_gt(n, 4);
+	is_model();
+	for (n = 1;; n++) {
+		srig_commit(&s);
+		nth_arm(n);
+		err = staged_park(&sf);
+		nth_disarm();
+		cr_assert_eq(err == 0, sf == NULL);
+		if (statedb_lost(s.db))
+			statedb_recover(s.db);
+		if (sf == NULL)
+			cr_assert_eq(staged_restore(s.st, ID, &d, NULL, 0, false, &sf), 0);
+		is_model();
+		if (!nth_fired())
+			break;
+	}
+	cr_assert_eq(staged_park(&sf), 0);
+	for (n = 1;; n++) {
+		x = (struct scan){.sc = {.done = scan_done}};
+		nth_arm(n);
+		staging_scan(s.st, &x.sc);
+		cr_assert(rig_until(&s.g, scan_is_done, &x));
+		nth_disarm();
+		cr_assert(x.err == 0 ? x.sc.n == 1 : x.err == -ENOMEM && x.sc.ids == NULL);
+		free(x.sc.ids);
+		if (!nth_fired())
+			break;
+	}
+	for (n = 1;; n++) {
+		nth_arm(n);
+		staging_discard(s.st, ID);
+		nth_disarm();
+		if (!nth_fired())
+			break;
+	}
+	rig_settle(&s.g);
+	cr_assert(!there(false) && !there(true));
 }
