@@ -517,19 +517,3 @@ Test(unlinked, out_of_memory)
 			cr_assert_eq(run(c_unlink, name), 0);
 	}
 }
-
-/* Not answered early, it finds nothing left below that would make it a directory again. */
-Test(unlinked, rmdir_waits_for_what_is_below)
-{
-	begin();
-	fake_add(&r.ufs, "d/sub/deep", UFS_DIR, 0, "");
-	cr_assert_eq(run(c_unlink, "d/sub/x"), 0);
-	cr_assert_eq(run(c_rmdir, "d/sub/deep"), 0);
-	cr_assert_eq(rows(), 1);
-	cr_assert(there("d/sub/deep"));
-	memset(r.fs->unlinked->proved, 0, sizeof(r.fs->unlinked->proved));
-	cr_assert_eq(run(c_rmdir, "d/sub"), 0);
-	cr_assert_not(there("d/sub/deep"));
-	flush();
-	cr_assert_not(there("d/sub"));
-}
