@@ -9,6 +9,8 @@
 
 ROUNDS=${ROUNDS:-2}
 LIMIT=$((96 << 20))
+# A sanitizer's own memory is not what is tested.
+! ldd "$BATONFS_BUILD/batonfsd" | grep -qE 'lib(a|t|m)san' || LIMIT=$((1 << 30))
 V=$T/volume
 I=$T/image
 A=$T/app
@@ -25,6 +27,7 @@ unshare --mount --pid --fork true 2>/dev/null || skip "no namespaces can be made
 # --- the image, and the directory that mounts are seen through
 "$BATONFS_SRC/etc/container/make-root" "$I" "$BATONFS_BUILD"/{batonfsd,batonfs,batonfs-keeper}
 expect "the image has no shell" not test -e "$I/bin/sh"
+cp "$BATONFS_SRC/t/lib/lsan.supp" "$I/etc/"
 mkdir -p "$V/run" "$V/data" "$V/state" "$T/src/d" "$T/shared/mnt" "$T/box" "$T/out"
 mount --bind "$T/shared" "$T/shared"
 mount --make-shared "$T/shared"
@@ -87,7 +90,8 @@ box_config() {
 	def tmpfs(at): {destination: at, type: "tmpfs", source: "tmpfs", options: ["nosuid", "mode=755"]};
 	{ociVersion: "1.0.2", root: {path: $root, readonly: true}, hostname: "box",
 	process: {terminal: false, cwd: "/", user: {uid: 0, gid: 0}, args: $args,
-		env: (["PATH=/bin:/usr/bin", "HOME=/", "BATONFS_TEST_DIR=" + $t] +
+		env: (["PATH=/bin:/usr/bin", "HOME=/", "BATONFS_TEST_DIR=" + $t,
+			"LSAN_OPTIONS=suppressions=/etc/lsan.supp:print_suppressions=0"] +
 			if $fault == "" then [] else ["BATONFS_FAULT=" + $fault] end),
 		noNewPrivileges: true, rlimits: [{type: "RLIMIT_NOFILE", hard: $files, soft: $files}],
 		capabilities: {bounding: caps, effective: caps, permitted: caps}},

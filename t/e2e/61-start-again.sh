@@ -4,7 +4,7 @@
 # between: who starts meets a daemon that is ending, or starting, and waits for it.
 . "${BATONFS_SRC:-.}/t/e2e/lib.sh"
 
-ROUNDS=${ROUNDS:-20}
+ROUNDS=${ROUNDS:-10}
 mkdir "$T/src" "$T/cache"
 echo hello >"$T/src/hello"
 MOUNT=(batonfsd -u "/=file://$T/src" -s "worker.page.store.dir=$T/cache")
