@@ -69,9 +69,10 @@ int meta_new(struct meta **out, const struct meta_env *env, const char *dir);
 void meta_free(struct meta **m);
 
 /* Opens the store in the pool; requests that come meanwhile wait for it.  Only while
- * the epoch is ours.  A store that cannot be opened (another process holds it, a newer
- * format, damage, no room) fails every request with -EIO, is tried again every few
- * seconds, and says why in meta_status(). */
+ * the epoch is ours.  One of an older format is upgraded, and no older build opens it
+ * then.  A store that cannot be opened (another process holds it, a newer format, damage,
+ * no room) fails every request with -EIO, is tried again every few seconds, and says why
+ * in meta_status(). */
 void meta_open(struct meta *m);
 /* No further request is begun (-ECANCELED); calls done on the loop, never inline, when
  * what ran has ended and the files are closed.  meta_open() may follow. */

@@ -3,6 +3,7 @@
 
 #include <string.h>
 
+#include "base/obj.h"
 #include "base/units.h"
 
 #define HAS_ALL                                                                                    \
@@ -257,8 +258,9 @@ void meta_tally_add(struct meta_tally *ta, const struct meta_content *ct)
 
 void meta_tally_sub(struct meta_tally *ta, const struct meta_content *ct)
 {
-	ta->files[ct->state]--;
-	ta->bytes[ct->state] -= ct->size;
+	/* Of a damaged store: rather too few than all there could be. */
+	ta->files[ct->state] -= ta->files[ct->state] > 0;
+	ta->bytes[ct->state] -= MIN(ta->bytes[ct->state], ct->size);
 }
 
 void meta_tally_encode(const struct meta_tally *ta, unsigned char *buf)
