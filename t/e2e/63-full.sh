@@ -1,0 +1,97 @@
+#!/bin/bash
+# SPDX-License-Identifier: BSD-2-Clause
+# No room in /run or in state.dir: a start says which; a mount that serves already goes on,
+# through upgrades and crashes, and there is an error where there is no way.
+if [ "${BATONFS_FULL:-}" != inside ]; then
+	if ! unshare --mount true 2>/dev/null; then
+		echo "skipped: no mount namespace can be made here"
+		exit 77
+	fi
+	BATONFS_FULL=inside exec unshare --mount --propagation private "$0" "$@"
+fi
+. "${BATONFS_SRC:-.}/t/e2e/lib.sh"
+
+mkdir "$T/src" "$T/st"
+pattern gen "$T/src/a.3000001" "$T/src/b.4096"
+for n in $(seq 400); do
+	echo "$n" >"$T/src/file-$n"
+done
+FILES="$M/a.3000001 $M/b.4096"
+mount -t tmpfs -o size=1m,nr_inodes=40,mode=755 run /run
+mount -t tmpfs -o size=20m,nr_inodes=40,mode=700 state "$T/st"
+URI="/=file://$T/src"
+RUN=/run/batonfs/$(systemd_escape "$M")
+
+fill() { # DIRECTORY: to the last byte and inode
+	local n=0
+	dd if=/dev/zero of="$1/full" bs=4k 2>/dev/null || true
+	while ln -s x "$1/full.$n" 2>/dev/null; do
+		n=$((n + 1))
+	done
+	! (echo x >"$1/one") 2>/dev/null || die "$1 is not full"
+}
+
+empty() { # DIRECTORY
+	find "$1" -maxdepth 1 -name 'full*' -delete
+	rm -f "$1/one"
+}
+
+other_than() { # another daemon than pid $1 serves
+	local p
+	p=$(daemon_pid) && [ -n "$p" ] && [ "$p" != "$1" ]
+}
+
+goes_on() { # DESCRIPTION: upgrade and crash
+	local pid
+	batonfs -m "$M" upgrade >/dev/null || die "$1: upgrade"
+	pid=$(daemon_pid)
+	kill -9 "$pid"
+	wait_until 30 "$1: a daemon after the crash" other_than "$pid"
+	readers_alive
+	ok "$1: an upgrade and a crash"
+}
+
+# --- /run
+fill /run
+expect_exit 1 "$RUN" "a start without room in /run names the socket" batonfsd -u "$URI" "$M"
+expect "and mounts nothing" not mounted
+empty /run
+batonfsd -u "$URI" -s state.dir="$T/st/s" -s keeper.restart.limit="50 in 1min" "$M"
+# shellcheck disable=SC2086
+readers_start buffered direct reopen list
+fill /run
+goes_on "/run is full"
+expect "the client reaches it" test "$(batonfs -m "$M" --json status | jq -r .mountpoint)" = "$M"
+batonfs -m "$M" conf set readahead.max 5MiB >/dev/null
+goes_on "and after a setting was changed"
+expect "which is kept" test "$(batonfs -m "$M" conf get readahead.max)" = 5MiB
+
+# --- state.dir, too
+fill "$T/st"
+goes_on "state.dir is full, too"
+for n in $(seq 400); do
+	cat "$M/file-$n" >/dev/null 2>>"$T/cat.err" || true
+done
+expect "what was new is served as long as there is room, else the error says so" \
+	not grep -qv "No space left on device" "$T/cat.err"
+expect "what is known is served" pattern check "$M/b.4096"
+goes_on "with all the room used"
+empty "$T/st"
+for n in $(seq 400); do
+	[ "$(cat "$M/file-$n")" = "$n" ] || die "file-$n, with room again"
+done
+ok "with room again all is as before"
+goes_on "and still"
+readers_stop
+ok "no reader saw anything of it"
+fill /run
+batonfs -m "$M" umount
+expect "umount works without room" not mounted
+fill "$T/st"
+empty /run
+expect_exit 1 "state" "a start without room in state.dir names it" batonfsd -u "$URI" -s state.dir="$T/st/s" "$M"
+expect "and mounts nothing" not mounted
+empty "$T/st"
+batonfsd -u "$URI" -s state.dir="$T/st/s" "$M"
+expect "with room it starts" pattern check "$M/b.4096"
+batonfs -m "$M" umount
