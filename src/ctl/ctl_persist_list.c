@@ -214,17 +214,19 @@ struct persist_stat {
 
 static void stat_free(struct persist_stat *ps)
 {
-	loop_undefer(ps->cmd->ctl->loop, &ps->run);
 	free(ps->nspath);
 	free(ps);
 }
 
 static void stat_none(struct persist_stat *ps, int err)
 {
+	struct ctl_cmd *cmd = ps->cmd;
+
+	loop_undefer(cmd->ctl->loop, &ps->run);
 	if (err != -ENOENT)
-		ctl_fs_fail(ps->cmd, err, ps->nspath);
+		ctl_fs_fail(cmd, err, ps->nspath);
 	else
-		ctl_fail(ps->cmd, -ENOENT,
+		ctl_fail(cmd, -ENOENT,
 		    "%s: not among the files that are not in the storage yet "
 		    "(`batonfs async-persist list` shows them)",
 		    ps->nspath);
@@ -235,6 +237,7 @@ static void stat_got(struct meta_req *r, int err)
 {
 	struct persist_stat *ps = r->user;
 	const struct meta_record *rec = &ps->get.rec;
+	struct ctl_cmd *cmd = ps->cmd;
 	struct json_out *o;
 
 	if (err == 0 && ((rec->has & META_HAS_CONTENT) == 0 ||
@@ -244,9 +247,9 @@ static void stat_got(struct meta_req *r, int err)
 		stat_none(ps, err);
 		return;
 	}
-	o = ctl_result_begin(ps->cmd);
-	ctl_put_content(o, ps->cmd->d, ps->get.path, rec);
-	ctl_result_send(ps->cmd, &o);
+	o = ctl_result_begin(cmd);
+	ctl_put_content(o, cmd->d, ps->get.path, rec);
+	ctl_result_send(cmd, &o);
 	stat_free(ps);
 }
 
