@@ -62,7 +62,7 @@ static int refuse(struct parse *p, int err, const char *why)
 
 static size_t skip_blank(const struct parse *p, size_t at, size_t end)
 {
-	while (at < end && memchr(" \t\r\n\v\f", p->text[at], 6) != NULL)
+	while (at < end && p->text[at] != '\0' && strchr(" \t\r\n\v\f", p->text[at]) != NULL)
 		at++;
 	return at;
 }

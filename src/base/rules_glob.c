@@ -227,7 +227,7 @@ enum glob_below glob_below(const struct glob *g, const char *dir)
 			bool came = i > 0 && now[i - 1] && !g->parts[i - 1].any &&
 				    part_match(&g->parts[i - 1], s, len);
 
-			now[i] = came || (now[i] && i < g->n && g->parts[i].any);
+			now[i] = came || (i < g->n && now[i] && g->parts[i].any);
 		}
 		dir = part_next(s);
 	}

@@ -41,7 +41,7 @@ static void lower(const char *s, char buf[WORDS_MAX + 1])
 
 const char *words_nearest(const char *word, const char *const *known)
 {
-	char a[WORDS_MAX + 1], b[WORDS_MAX + 1];
+	char a[WORDS_MAX + 1] = "", b[WORDS_MAX + 1] = "";
 	unsigned least = UINT_MAX;
 	const char *best = NULL;
 

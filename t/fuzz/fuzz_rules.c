@@ -6,6 +6,7 @@
  */
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -38,8 +39,7 @@ static void ask(const struct rules *r, const char *path)
 	rules_review(r, storage, hear, NULL);
 	/* What no rule splits has one rule, in the one place that is looked at too. */
 	if (strlen(path) < sizeof(below) - 8 && !rules_split(r, path)) {
-		(void)strcpy(below, path);
-		(void)strcat(below, path[0] != '\0' ? "/x/y" : "x/y");
+		(void)snprintf(below, sizeof(below), "%s%s", path, path[0] != '\0' ? "/x/y" : "x/y");
 		if (rules_match(r, below) != rule)
 			abort();
 	}
