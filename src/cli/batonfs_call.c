@@ -263,7 +263,7 @@ static enum cli_exit wait_end(struct cli *c, struct wire *w)
 	return cli_error(c, "%s: %s", c->path, strerror(errno));
 }
 
-/* One try.  Returns true if the daemon went away without a word. */
+/* One try.  Returns true if the daemon went away without a word that counts. */
 static bool call_once(struct cli *c, struct cli_call *call, const char *text, size_t len,
     uint64_t wait_ns, struct json **result, enum cli_exit *ex)
 {
@@ -296,7 +296,7 @@ static bool call_once(struct cli *c, struct cli_call *call, const char *text, si
 		*ex = cli_error(c, "%s: the daemon does not answer", c->path);
 	else if (rc != 0 || end == WIRE_ERROR)
 		*ex = cli_error(c, "%s: %s", c->path, strerror(rc != 0 ? -rc : errno));
-	else if (end == WIRE_CLOSED && !w.heard)
+	else if (end == WIRE_CLOSED && (!w.heard || call->waits))
 		gone = true;
 	else if (end == WIRE_CLOSED)
 		*ex = cli_error(c, "%s: the daemon went away before it was done", c->path);
@@ -353,8 +353,11 @@ enum cli_exit cli_call_run(struct cli *c, struct cli_call *call, struct json **r
 		return ex;
 	}
 	gone = call_once(c, call, text, len, 0, result, &ex);
-	if (gone && call->repeatable)
+	while (gone && call->repeatable) {
 		gone = call_once(c, call, text, len, RECONNECT_NS, result, &ex);
+		if (!call->waits)
+			break;
+	}
 	if (gone)
 		ex = cli_error(c, "%s: the daemon closed the connection without an answer",
 		    c->path);

@@ -160,7 +160,7 @@ enum cli_exit cli_drain(struct cli *c, const char *timeout)
 
 	if (ex != CLI_OK)
 		return ex;
-	call.repeatable = true;
+	call.repeatable = call.waits = true;
 	call.progress = say_left;
 	if (timeout != NULL)
 		json_add_text(call.args, "timeout", timeout);

@@ -78,6 +78,7 @@ struct cli_call {
 	/* The daemon's answer does not depend on how often it is asked: if it goes
 	 * away (a takeover) before it said anything, its successor is asked. */
 	bool repeatable;
+	bool waits; /* ... and also if it has: what it said was only how far it is */
 	/* After the result: until the daemon, and whoever keeps it, has ended. */
 	bool until_end;
 	enum cli_exit refused; /* the exit code if the daemon says no; 0: CLI_FAILURE */
