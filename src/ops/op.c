@@ -230,6 +230,7 @@ int op_errno(int err)
 	switch (err) {
 	case -ETIMEDOUT:
 	case -ECANCELED:
+	case -EBADMSG: /* bytes that are not those that were written */
 		return EIO;
 	default:
 		return -err;
