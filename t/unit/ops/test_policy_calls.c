@@ -10,69 +10,17 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "../../lib/nth_fault.h"
 #include "meta_rig.h"
-#include "ops/attr.h"
-#include "ops/node.h"
 #include "ops/persist.h"
-#include "ops/policy.h"
-#include "ops/session.h"
+#include "policy_rig.h"
 
-#define EACH_TIME "attr_timeout=0,entry_timeout=0"
 #define LARGE (300u * 1024)
 
 static struct rig r;
 
-/* --- Rules */
-
-struct step {
-	bool over;
-	int err;
-};
-
-static void rules_set(struct policy_set *ps, int err)
-{
-	struct step *st = ps->user;
-
-	st->over = true;
-	st->err = err;
-}
-
-static void set_rules(const char *json)
-{
-	struct step st = {0};
-	struct policy_set ps = {
-	    .json = json, .len = strlen(json), .if_version = UINT64_MAX, .user = &st};
-
-	policy_set(r.fs, &ps, rules_set);
-	meta_rig_until(&r, &st.over);
-	cr_assert_eq(st.err, 0, "%s", ps.et.s);
-}
-
-/* All of /p is under the policy, the rest is not cached. */
-static void set_mode(const char *mode)
-{
-	char json[400];
-
-	snprintf(json, sizeof(json),
-	    "{\"apiVersion\": \"v1.0\", \"defaultRule\": {\"policyMode\": \"NO_CACHE\"},"
-	    " \"pathRules\": [{\"path\": \"/p/**\", \"policyMode\": \"%s\"}]}",
-	    mode);
-	set_rules(json);
-}
-
 static void begin(const char *mode, bool native)
 {
-	if (geteuid() != 0 || access("/dev/fuse", R_OK | W_OK) != 0)
-		cr_skip_test("needs root and /dev/fuse");
-	rig_mount_writing(&r, EACH_TIME);
-	r.cfg->write_cache_enabled = true;
-	if (native)
-		fake_can(&r.ufs, UFS_CAN_SETATTR | UFS_CAN_RENAME | UFS_CAN_ABSENT);
-	fake_add(&r.ufs, "p", UFS_DIR, 0, "");
-	fake_add(&r.ufs, "p/foreign", UFS_FILE, 7, "v1");
-	fake_add(&r.ufs, "n", UFS_DIR, 0, "");
-	set_mode(mode);
+	policy_rig_begin(&r, mode, native);
 }
 
 static void finish(void)
@@ -83,27 +31,9 @@ static void finish(void)
 
 TestSuite(policy_calls, .fini = finish, .timeout = 120);
 
-static bool no_session(struct rig *rig, void *arg)
-{
-	(void)arg;
-	return rig->fs->sessions == NULL && rig->fs->nwork == 0;
-}
-
-static bool persisted(struct rig *rig, void *arg)
-{
-	struct meta_status st;
-
-	(void)arg;
-	meta_status(rig->fs->meta, &st);
-	return st.tally.files[META_STATE_NOT_PERSISTED] == 0 && no_session(rig, NULL);
-}
-
 static uint64_t tally(enum meta_state state)
 {
-	struct meta_status st;
-
-	meta_status(r.fs->meta, &st);
-	return st.tally.files[state];
+	return policy_rig_tally(&r, state);
 }
 
 static int run(rig_client *fn, const char *arg)
@@ -113,32 +43,14 @@ static int run(rig_client *fn, const char *arg)
 
 /* --- Clients */
 
-static int put_file(const char *path, size_t len)
-{
-	int fd = open(path, O_WRONLY | O_CREAT | O_EXCL, 0640);
-	char buf[4096];
-	int err = 0;
-
-	if (fd < 0)
-		return errno;
-	for (size_t i = 0; i < sizeof(buf); i++)
-		buf[i] = (char)('a' + i % 26);
-	for (size_t at = 0; at < len && err == 0; at += sizeof(buf))
-		if (write(fd, buf, MIN(sizeof(buf), len - at)) < 0)
-			err = errno;
-	if (close(fd) != 0 && err == 0)
-		err = errno;
-	return err;
-}
-
 static int c_make(const struct tmp_mount *tm, void *arg)
 {
-	return put_file(rig_at(tm, arg), 26);
+	return policy_rig_put(rig_at(tm, arg), 26);
 }
 
 static int c_make_large(const struct tmp_mount *tm, void *arg)
 {
-	return put_file(rig_at(tm, arg), LARGE);
+	return policy_rig_put(rig_at(tm, arg), LARGE);
 }
 
 static int c_read(const struct tmp_mount *tm, void *arg)
@@ -244,9 +156,9 @@ static void closed_file(const char *mode, bool native)
 {
 	begin(mode, native);
 	cr_assert_eq(run(c_make, "p/f"), 0);
-	rig_until(&r, no_session, NULL);
+	rig_until(&r, policy_rig_quiet, NULL);
 	cr_assert_eq(rig_run(&r, c_closed_file, NULL), 0);
-	rig_until(&r, no_session, NULL);
+	rig_until(&r, policy_rig_quiet, NULL);
 }
 
 #define WAITS(mode, native) \
@@ -305,7 +217,7 @@ static void after_persisting(bool native)
 	begin("WRITE_BACK", native);
 	cr_assert_eq(run(c_make, "p/f"), 0);
 	persist_resume(r.fs);
-	rig_until(&r, persisted, NULL);
+	rig_until(&r, policy_rig_persisted, NULL);
 	cr_assert_not_null(fake_find(&r.ufs, "p/f"));
 	cr_assert_eq(rig_run(&r, c_closed_file, NULL), 0);
 	cr_assert_eq(run(c_unlink, "p/f"), 0);
@@ -331,7 +243,7 @@ static void no_storage(bool native)
 	begin("WRITE_BACK", native);
 	cr_assert_eq(run(c_make, "p/f"), 0);
 	cr_assert_eq(run(c_make_large, "p/big"), 0);
-	rig_until(&r, no_session, NULL);
+	rig_until(&r, policy_rig_quiet, NULL);
 	/* The directory is known for a moment. */
 	r.fs->attr_ttl_ns = UINT64_C(3600000000000);
 	cr_assert_eq(run(rig_stat, "p"), 0);
@@ -414,7 +326,7 @@ static void open_file(const char *mode, bool native)
 {
 	begin(mode, native);
 	cr_assert_eq(rig_run(&r, c_open_file, NULL), 0);
-	rig_until(&r, no_session, NULL);
+	rig_until(&r, policy_rig_quiet, NULL);
 	cr_assert_eq(tally(META_STATE_NOT_PERSISTED) + tally(META_STATE_TRANSIENT) +
 			 tally(META_STATE_FAILED),
 	    0);
@@ -473,13 +385,13 @@ Test(policy_calls, silly_rename)
 	r.cfg->silly_rename = true;
 	cr_assert_eq(run(c_make, "p/f"), 0);
 	cr_assert_eq(rig_run(&r, c_silly, NULL), 0);
-	rig_until(&r, no_session, NULL);
+	rig_until(&r, policy_rig_quiet, NULL);
 	cr_assert_eq(tally(META_STATE_NOT_PERSISTED), 0);
 	/* Persisted, it is the same. */
 	cr_assert_eq(run(c_rmdir, "p/d"), 0);
 	cr_assert_eq(run(c_make, "p/f"), 0);
 	persist_resume(r.fs);
-	rig_until(&r, persisted, NULL);
+	rig_until(&r, policy_rig_persisted, NULL);
 	cr_assert_eq(rig_run(&r, c_silly, NULL), 0);
 }
 
@@ -511,9 +423,9 @@ Test(policy_calls, renames)
 	fake_add(&r.ufs, "p/d", UFS_DIR, 0, "");
 	cr_assert_eq(rig_run(&r, c_renames, pairs), 0);
 	/* Written under rules of another day. */
-	set_rules("{\"apiVersion\": \"v1.0\", \"defaultRule\": {\"policyMode\": \"WRITE_BACK\"}}");
+	policy_rig_rules(&r, "{\"apiVersion\": \"v1.0\", \"defaultRule\": {\"policyMode\": \"WRITE_BACK\"}}");
 	cr_assert_eq(run(c_make, "n/d/g"), 0);
-	set_mode("WRITE_BACK");
+	policy_rig_mode(&r, "WRITE_BACK");
 	cr_assert_eq(rig_run(&r, c_renames, below), 0);
 	cr_assert_eq(run(c_read, "n/d/g"), 0);
 }
@@ -611,7 +523,7 @@ static void only_by_records(bool native)
 	fake_add(&r.ufs, "p/gone", UFS_DIR, 0, "");
 	fake_add(&r.ufs, "p/gone/x", UFS_FILE, 7, "v1");
 	cr_assert_eq(run(c_make, "p/gone/f"), 0);
-	rig_until(&r, no_session, NULL);
+	rig_until(&r, policy_rig_quiet, NULL);
 	fake_store_remove(&r.ufs.store, fake_find(&r.ufs, "p/gone/x"));
 	fake_store_remove(&r.ufs.store, fake_find(&r.ufs, "p/gone"));
 	cr_assert_null(fake_find(&r.ufs, "p/gone"));
@@ -658,11 +570,11 @@ Test(policy_calls, mknod_write_back)
 {
 	begin("WRITE_BACK", false);
 	cr_assert_eq(run(c_mknod, "p/m"), 0);
-	rig_until(&r, no_session, NULL);
+	rig_until(&r, policy_rig_quiet, NULL);
 	cr_assert_eq(tally(META_STATE_NOT_PERSISTED), 2);
 	cr_assert_null(fake_find(&r.ufs, "p/m"));
 	persist_resume(r.fs);
-	rig_until(&r, persisted, NULL);
+	rig_until(&r, policy_rig_persisted, NULL);
 	cr_assert_not_null(fake_find(&r.ufs, "p/m"));
 	cr_assert_not_null(fake_find(&r.ufs, "p/ro"));
 }
@@ -671,7 +583,7 @@ Test(policy_calls, mknod_transient)
 {
 	begin("TRANSIENT", true);
 	cr_assert_eq(run(c_mknod, "p/m"), 0);
-	rig_until(&r, no_session, NULL);
+	rig_until(&r, policy_rig_quiet, NULL);
 	cr_assert_eq(tally(META_STATE_TRANSIENT), 2);
 	cr_assert_null(fake_find(&r.ufs, "p/m"));
 }
