@@ -16,6 +16,7 @@ static void s3_free(struct ufs *u)
 	s3_orphans_abort(s3);
 	s3_keys_free(&s3->keys);
 	explicit_bzero(&s3->sign_key, sizeof(s3->sign_key));
+	explicit_bzero(s3->sse_key, sizeof(s3->sse_key));
 	free(s3->base);
 	free(s3->prefix);
 	free(s3->bucket);
@@ -184,6 +185,11 @@ static int check_object_options(const struct config *cfg, struct errtext *et)
 	    !word_of(cfg->s3_storage_class, strlen(cfg->s3_storage_class), "_-"))
 		return errtext_set(et, -EINVAL, "s3.storage.class \"%s\" is no class's name",
 		    cfg->s3_storage_class);
+	if (*cfg->s3_sse_key_file != '\0' && strcmp(cfg->s3_encryption, "none") != 0)
+		return errtext_set(et, -EINVAL,
+		    "s3.sse.customer.key.file and s3.server.side.encryption = %s are two ways to "
+		    "encrypt: only one can be",
+		    cfg->s3_encryption);
 	if (*cfg->s3_kms_key == '\0')
 		return 0;
 	if (!word_of(cfg->s3_kms_key, strlen(cfg->s3_kms_key), "_-:/.+=@"))
@@ -214,6 +220,8 @@ int s3_new(struct ufs **out, const struct ufs_env *env, const char *rest, struct
 		err = parse_endpoint(s3, env->cfg, et);
 	if (err == 0)
 		err = check_object_options(env->cfg, et);
+	if (err == 0)
+		err = s3_sse_load(s3, env->cfg->s3_sse_key_file, et);
 	if (err == 0)
 		err = s3_keys_new(&s3->keys, env, et);
 	if (err != 0) {

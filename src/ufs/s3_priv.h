@@ -50,6 +50,7 @@ struct s3 {
 	char *base;	/* URL of the bucket, without a final slash */
 	struct s3_keys *keys;
 	struct s3_sign_key sign_key;
+	char sse_key[45], sse_md5[25]; /* the customer's key, in base64; "": none */
 	/* Largest CopyObject, and the part of a larger copy: for tests to lower. */
 	uint64_t copy_max, copy_part;
 	/* What has been learnt of the storage. */
@@ -70,6 +71,13 @@ void s3_match_text(const struct s3 *s3, const char *version, char out[UFS_VERSIO
 /* The headers of whatever makes an object; how many. */
 #define S3_OBJECT_HEADERS 3u
 unsigned s3_object_headers(const struct s3 *s3, struct http_header out[S3_OBJECT_HEADERS]);
+
+/* --- s3_sse.c: objects encrypted by the storage with a key that each request brings */
+/* From a file; "": none.  -EINVAL with words. */
+int s3_sse_load(struct s3 *s3, const char *path, struct errtext *et);
+#define S3_SSE_HEADERS 6u
+/* The headers of a request for an object, and if it copies, for what it copies; how many. */
+unsigned s3_sse_headers(const struct s3 *s3, bool copies, struct http_header out[S3_SSE_HEADERS]);
 
 /* --- s3_enc.c: percent-encoding in the canonical form of SigV4 */
 void s3_enc_path(FILE *f, const char *s);  /* keeps "/" */
@@ -161,6 +169,7 @@ struct s3_req {
 	bool rejected;	     /* they were, once */
 	unsigned digests;    /* answers that the checksum is another */
 	bool answered;	     /* an attempt has got an answer */
+	bool object;	     /* what an object is made of, read from or looked at by */
 	int sink_err, start_err;
 	size_t error_bytes;
 	bool running, body_stop;

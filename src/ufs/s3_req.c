@@ -459,6 +459,19 @@ static void begin(struct s3_req *r)
 	}
 }
 
+static void add_key(struct s3_req *r)
+{
+	struct http_header sse[S3_SSE_HEADERS];
+	bool copies = false;
+	unsigned n;
+
+	for (unsigned i = 0; i < r->nextra; i++)
+		copies = copies || strcmp(r->extra[i].name, "x-amz-copy-source") == 0;
+	n = r->object ? s3_sse_headers(r->s3, copies, sse) : 0;
+	for (unsigned i = 0; i < n; i++)
+		add_header(r, sse[i].name, sse[i].value);
+}
+
 static int sign(struct s3_req *r)
 {
 	struct s3 *s3 = r->s3;
@@ -510,6 +523,7 @@ static void send(struct s3_req *r)
 	add_header(r, "If-Match", r->if_match);
 	for (unsigned i = 0; i < r->nextra; i++)
 		add_header(r, r->extra[i].name, r->extra[i].value);
+	add_key(r);
 	if (is_write(r))
 		r->hr.idle_ns = left;
 	else
@@ -622,6 +636,7 @@ void s3_req_start(struct s3_req *r, const char *key, const char *query)
 	r->url = key != NULL ? make_url(r, key, query) : NULL;
 	r->keys.ready = on_keys;
 	r->rejected = r->answered = false;
+	r->object = key != NULL && *key != '\0' && strcmp(r->method, "DELETE") != 0;
 	if (r->url != NULL) {
 		begin(r);
 		send_with_keys(r);
