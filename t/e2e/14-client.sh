@@ -41,12 +41,15 @@ expect "a name with another system's prefix" test "$(batonfs -m "$M" conf get uf
 entry="path kind size mtime persistence cached_bytes cached_percent stored_bytes"
 batonfs -m "$M" --json status >"$T/status"
 jq -e '(keys_unsorted == ["version", "pid", "uptime_seconds", "mountpoint", "subtree", "mount_id",
-	"keeper", "storage", "metadata", "cache", "read_only", "persist_queue", "writing", "files_open",
+	"keeper", "storage", "metadata", "cache", "read_only", "persist_queue", "writing", "persist", "files_open",
 	"directories_open", "nodes", "requests_running", "last_takeover", "warnings", "counters"])
 	and (.storage[0] | keys_unsorted == ["path", "uri", "health", "since_seconds", "last_error"])
 	and (.metadata | keys_unsorted == ["backend", "dir", "health", "error", "records", "used_bytes"])
 	and (.writing | keys_unsorted == ["dir", "files_open", "files_failed", "staged_files",
-		"staged_bytes", "dirty_bytes", "failed_example", "error"])
+		"staged_bytes", "dirty_bytes", "failed_example", "error", "deletions_pending",
+		"deletions_refused", "deletions_error"])
+	and (.persist | keys_unsorted == ["waiting", "waiting_bytes", "running", "failed", "transient",
+		"persisted", "oldest_seconds", "pinned_bytes", "pinned_limit_bytes", "last_error"])
 	and (.cache | keys_unsorted == ["dir", "index_open", "capacity_bytes", "used_bytes",
 		"pinned_bytes", "memory_limit_bytes", "memory_used_bytes", "fetches_running", "error"])
 	and (.last_takeover | keys_unsorted == ["kind", "time", "pause_ms", "from_pid",
