@@ -344,7 +344,7 @@ static int file_size(int fd, uint64_t *size)
 /* Rows of an earlier daemon are there, which may have died while it changed the file. */
 static int recover(struct staged *sf, const struct sums_head *h)
 {
-	uint64_t is, end = MIN(h->end, sf->size);
+	uint64_t is = 0, end = MIN(h->end, sf->size);
 	int err = file_size(sf->fd, &is);
 
 	if (err == 0 && h->off < end) {
@@ -383,7 +383,7 @@ static int restore_tail(struct staged *sf)
 
 static int restore_synced(struct staged *sf)
 {
-	uint64_t is;
+	uint64_t is = 0;
 	int err = file_size(sf->fd, &is);
 
 	if (err != 0)
@@ -425,7 +425,7 @@ static int restore_inline(struct staged *sf)
 static int prepare(struct staged *sf, bool make)
 {
 	struct sums_head h;
-	uint64_t is;
+	uint64_t is = 0;
 	int err;
 
 	if (sf->prep == PREP_RESTORE && sf->inl != NULL)
@@ -513,7 +513,7 @@ static int mend_all(struct staged *sf)
 
 int sums_sync(struct staged *sf)
 {
-	uint64_t is;
+	uint64_t is = 0;
 	int err = sf->broken;
 
 	sf->sync_due = false;
