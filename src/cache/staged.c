@@ -123,6 +123,7 @@ void staging_status(const struct staging *st, struct staging_status *out)
 	out->bytes = st->bytes;
 	out->dirty = st->dirty;
 	out->durable = st->pinned;
+	out->parked = st->parked;
 	out->mismatches = st->mismatches;
 }
 

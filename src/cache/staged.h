@@ -75,6 +75,7 @@ struct staging_status {
 	uint64_t bytes, dirty;	 /* present, and of those not in the storage */
 	uint64_t durable;	 /* bytes of durable files that are in memory (open, being
 				  * persisted): what a write adds is here at once */
+	uint64_t parked;	 /* and of those that are not */
 	uint64_t mismatches;	 /* checksums that did not match */
 };
 void staging_status(const struct staging *st, struct staging_status *out);

@@ -10,9 +10,11 @@
 #include <errno.h>
 #include <string.h>
 
+#include "cache/staged.h"
 #include "ops/attr.h"
 #include "ops/node.h"
 #include "ops/op.h"
+#include "ops/policy.h"
 #include "ops/requests.h"
 #include "ops/session.h"
 
@@ -353,6 +355,7 @@ struct op_statfs {
 	struct ufs_statfs statfs;
 	int result;
 	uint64_t node;
+	char path[UFS_PATH_MAX + 1];
 };
 
 enum { SF_ASK, SF_ANSWER };
@@ -373,16 +376,32 @@ static void sf_leave(struct task *t)
 static enum task_next sf_ask(struct task *t)
 {
 	struct op_statfs *sf = OP_OF(t, op_statfs);
-	char path[UFS_PATH_MAX + 1];
 	const char *sub;
 	struct ufs *ufs;
 
-	if (task_fail(t, node_path(sf->op.fs, sf->node, path)) != 0)
+	if (task_fail(t, node_path(sf->op.fs, sf->node, sf->path)) != 0)
 		return op_fail(&sf->op, task_err(t));
-	fs_place(sf->op.fs, path, &ufs, &sub);
+	fs_place(sf->op.fs, sf->path, &ufs, &sub);
 	sf->statfs.req.user = sf;
 	ufs_statfs(ufs, &sf->statfs, sf_done);
 	return task_wait(t, SF_ANSWER, sf_leave);
+}
+
+/* What is written under a policy fills the cache until it is persisted. */
+static uint64_t room(const struct op_statfs *sf)
+{
+	const struct fs *fs = sf->op.fs;
+	const struct config *cfg = fs->env.cfg;
+	uint64_t limit = UINT64_MAX, used;
+	struct staging_status st;
+
+	if (policy_of(fs, sf->path) != META_POLICY_NO_CACHE) {
+		staging_status(fs->staging, &st);
+		used = st.durable + st.parked;
+		limit = (uint64_t)(cfg->pinned_ratio * (double)cfg->page_store_size);
+		limit = limit > used ? limit - used : 0;
+	}
+	return MIN(limit, sf->statfs.space.free);
 }
 
 static enum task_next sf_answer(struct task *t)
@@ -393,7 +412,8 @@ static enum task_next sf_answer(struct task *t)
 	if (task_fail(t, sf->result) != 0)
 		return op_fail(&sf->op, task_err(t));
 	st.f_blocks = sf->statfs.space.total / st.f_frsize;
-	st.f_bfree = st.f_bavail = sf->statfs.space.free / st.f_frsize;
+	st.f_bfree = sf->statfs.space.free / st.f_frsize;
+	st.f_bavail = room(sf) / st.f_frsize;
 	fuse_reply_statfs(op_take(&sf->op), &st);
 	return task_end(t);
 }

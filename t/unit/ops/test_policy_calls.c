@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 #include "meta_rig.h"
@@ -593,4 +594,30 @@ Test(policy_calls, mknod_write_through)
 	begin("WRITE_THROUGH", false);
 	cr_assert_eq(run(c_mknod, "p/m"), 0);
 	cr_assert_not_null(fake_find(&r.ufs, "p/m"));
+}
+
+/* --- Room: what the cache still takes, where that is less than the storage has */
+
+static int c_room(const struct tmp_mount *tm, void *arg)
+{
+	struct statvfs p, n;
+
+	(void)arg;
+	if (statvfs(rig_at(tm, "p"), &p) != 0 || statvfs(rig_at(tm, "n"), &n) != 0)
+		return errno;
+	if (n.f_bavail != n.f_bfree || n.f_bfree < (16u << 20) / n.f_frsize)
+		return WRONG;
+	if (p.f_bfree != n.f_bfree)
+		return WRONG + 1;
+	return p.f_bavail * p.f_frsize <= (8u << 20) - LARGE && p.f_bavail > 0 ? 0 : WRONG + 2;
+}
+
+Test(policy_calls, statfs)
+{
+	begin("WRITE_BACK", false);
+	r.cfg->page_store_size = 16 << 20;
+	r.cfg->pinned_ratio = 0.5;
+	cr_assert_eq(run(c_make_large, "p/f"), 0);
+	rig_until(&r, policy_rig_quiet, NULL);
+	cr_assert_eq(rig_run(&r, c_room, NULL), 0);
 }
