@@ -80,6 +80,7 @@ static void forget(struct unlinkeds *ul, struct unlinked *u)
 
 	if (dir != NULL && dir->below > 0)
 		dir->below--;
+	assert(ul->by_path != NULL);
 	HASH_DEL(ul->by_path, u);
 	TAILQ_REMOVE(&ul->list, u, link);
 	ul->n--;
