@@ -170,10 +170,11 @@ static void scan_nothing(struct deferred *d)
 
 void staging_scan(struct staging *st, struct staging_scan *sc)
 {
-	size_t len = strlen(st->dir) + 1;
 	struct scan_job *sj;
+	size_t len;
 
 	CHECK_OBJ(st, STAGING_MAGIC);
+	len = strlen(st->dir) + 1;
 	sc->ids = NULL;
 	sc->n = 0;
 	sc->loop = st->env.loop;
@@ -218,13 +219,14 @@ void scan_leave_all(struct staging *st)
 
 void staging_discard(struct staging *st, uint64_t id)
 {
-	size_t len = strlen(st->dir) + 20;
 	uint64_t be = htobe64(id);
 	struct gone *g = NULL;
+	size_t len;
 	char *path;
 
 	CHECK_OBJ(st, STAGING_MAGIC);
 	assert(durable_id(id));
+	len = strlen(st->dir) + 20;
 	path = malloc(len);
 	if (path != NULL) {
 		snprintf(path, len, "%s/%llx", st->dir, (unsigned long long)id);

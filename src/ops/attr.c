@@ -24,12 +24,13 @@ bool attr_native(const struct fs *fs, const char *path)
 /* How many there are; UINT64_MAX: not known. */
 static uint64_t contents(const struct fs *fs, bool persisted)
 {
+	const uint64_t *n;
 	struct meta_status st;
-	const uint64_t *n = st.tally.files;
 
 	if (fs->meta == NULL)
 		return 0;
 	meta_status(fs->meta, &st);
+	n = st.tally.files;
 	/* Being opened, it is waited for; one that cannot be opened fails what asks it, which
 	 * is not for those who never needed it. */
 	if (!st.open)

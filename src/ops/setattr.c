@@ -357,11 +357,11 @@ static bool recorded(const struct meta_record *a, const struct meta_record *b)
 static enum task_next set_record(struct op_setattr *sa)
 {
 	const struct meta_record *old = sa->get.have_record ? &sa->get.meta.rec : NULL;
-
 	bool local = old != NULL && attr_unpersisted(old);
 
 	sa->change = (struct meta_change){.verb = META_PUT, .path = sa->path};
-	sa->change.if_content = local ? old->content.id : 0;
+	if (local)
+		sa->change.if_content = old->content.id;
 	attr_record(&sa->change.rec, old, &sa->get.stat.attr, &sa->set);
 	sa->result = 0;
 	if (old != NULL && recorded(old, &sa->change.rec))
