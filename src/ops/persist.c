@@ -24,6 +24,7 @@
 #define PAGE 256u
 #define AGAIN_NS NS_PER_S	/* the metadata store did not answer; a file was open */
 #define SLEEP_MAX (60 * NS_PER_S) /* the wall clock may be set */
+#define PASS_PAUSE_NS (200 * NS_PER_MS)
 #define BACKOFF_MIN NS_PER_S
 
 static void go_fn(struct deferred *d);
@@ -173,7 +174,9 @@ static enum added add(struct persist *p, const char *path, const struct meta_con
 	struct persist_file *f;
 
 	persist_note_oldest(p, c->id, c->since_ns);
-	if (persist_find(p, c->id) != NULL)
+	/* What lies outside of the mounted part has no node here: it is for a mount that has
+	 * one. */
+	if (persist_find(p, c->id) != NULL || persist_below_root(p->fs, path) == NULL)
 		return ADDED;
 	if (p->nwaiting[size] >= PERSIST_WAIT_MAX)
 		return NO_ROOM;
@@ -212,6 +215,8 @@ int persist_now(struct fs *fs, const char *path, const struct meta_content *c,
 
 	if (p == NULL || p->held)
 		return -ECANCELED;
+	if (persist_below_root(fs, path) == NULL)
+		return -EXDEV;
 	f = persist_find(p, c->id);
 	if (f == NULL)
 		f = file_add(p, path, c);
@@ -365,8 +370,17 @@ static void ask(struct persist *p, enum persist_ask what)
 	meta_queue(p->fs->meta, &p->queue, asked);
 }
 
+/* From the first again, with what was passed over.  That may be much: then passes have a
+ * pause between them. */
 static void begin_pass(struct persist *p)
 {
+	uint64_t now = loop_now(p->fs->env.loop);
+
+	if (p->passed_over && now - p->began_ns < PASS_PAUSE_NS) {
+		wake_in(p, PASS_PAUSE_NS);
+		return;
+	}
+	p->began_ns = now;
 	p->again = p->end = p->passed_over = p->next_known = false;
 	p->at_ns = p->at_id = 0;
 	timer_cancel(&p->due);
@@ -387,7 +401,7 @@ static void go_fn(struct deferred *d)
 		ask(p, ASK_LARGE);
 		return;
 	}
-	if (p->end && p->again && !p->passed_over)
+	if (p->end && p->again)
 		begin_pass(p);
 	if (!p->end && p->nwaiting[PERSIST_SMALL] <= PERSIST_WAIT_MAX / 2)
 		ask(p, ASK_DUE);

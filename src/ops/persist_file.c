@@ -481,8 +481,7 @@ void persist_file_free(struct persist_file **fp)
 	FREE_OBJ(f);
 }
 
-/* Below the mounted part: what lies elsewhere has no node here. */
-static const char *below_root(const struct fs *fs, const char *path)
+const char *persist_below_root(const struct fs *fs, const char *path)
 {
 	size_t n = strlen(fs->root);
 
@@ -497,9 +496,7 @@ void persist_file_start(struct persist_file *f)
 
 	f->running = true;
 	f->parent = NODE_ROOT;
-	f->rest_path = below_root(fs, f->path);
+	f->rest_path = persist_below_root(fs, f->path);
 	fs->nwork++;
 	task_start(&f->task, fs->env.loop, &kind);
-	if (f->rest_path == NULL)
-		task_cancel(&f->task, -EXDEV);
 }

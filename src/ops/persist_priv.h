@@ -81,6 +81,7 @@ struct persist {
 	bool asking, failing;
 	enum persist_ask ask;
 	uint64_t at_ns, at_id; /* seen up to here */
+	uint64_t began_ns;     /* monotonic */
 	uint64_t until_ns;     /* what is due later is not of this pass */
 	bool end;	       /* it has seen all */
 	bool again;	       /* there is something new: another one */
@@ -105,6 +106,8 @@ struct persist_file *persist_find(struct persist *p, uint64_t content);
 void persist_go_on(struct persist *p);
 
 /* --- persist_file.c */
+/* The path below the mounted part, or NULL. */
+const char *persist_below_root(const struct fs *fs, const char *path);
 struct persist_file *persist_file_new(struct persist *p, const char *path, uint64_t content);
 void persist_file_free(struct persist_file **f); /* it has no task */
 /* Its task; persist_file_ended() when it is over. */
