@@ -94,6 +94,7 @@ struct session {
 	char stored[UFS_VERSION_MAX]; /* what the storage has of it, "": nothing */
 	uint64_t changes, safe;	      /* of this many changes the record knows so many */
 	unsigned rewriters;	      /* running writes below the size that the record has */
+	bool unsure;		      /* what was put together last may be in the store or not */
 	bool noted;		      /* the record says `rewriting`, and is safe */
 	bool inlined;		      /* the metadata store has its bytes */
 	bool through;		      /* an upload follows at once: the record says `doubt` */

@@ -289,9 +289,9 @@ void session_pump_durable(struct session *s)
 	}
 	if (s->securing != NULL)
 		return;
-	if (w.note) {
+	if (w.note && !s->unsure) {
 		session_secure_start(s, true);
-	} else if (w.secure || (w.upload && !s->recorded)) {
+	} else if (w.note || w.secure || (w.upload && (s->unsure || !s->recorded))) {
 		session_secure_start(s, false);
 	} else if (closed_unsafe(s)) {
 		if (!timer_armed(&s->reap))

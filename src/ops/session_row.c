@@ -160,6 +160,7 @@ static int durable_decode(const struct durable_row *d, struct session *s)
 	/* What was being rewritten may not be safe, although nobody was told that it is. */
 	if ((d->flags & (ROW_UNSAFE | ROW_REWRITING)) != 0 || !s->recorded)
 		s->changes = 1;
+	s->unsure = (d->flags & ROW_UNSAFE) != 0;
 	memcpy(s->stored, d->stored, sizeof(s->stored));
 	return 0;
 }

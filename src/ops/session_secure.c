@@ -33,6 +33,7 @@ struct op_secure {
 	char path[UFS_PATH_MAX + 1];
 	struct meta_txn txn;
 	struct meta_change change;
+	bool content_too; /* the record says something new of it */
 	int result;
 };
 
@@ -102,7 +103,7 @@ void session_wake_secure(struct session *s, bool note, uint64_t upto, int err)
 	{
 		if (!w->secure)
 			continue;
-		if (w->note ? (err == 0 ? !session_must_note(s, 0) : note)
+		if (w->note ? (err == 0 ? !session_must_note(s, 0) : note || s->unsure)
 			    : (!note && w->upto <= upto))
 			session_wait_end(s, w, err);
 	}
@@ -130,6 +131,9 @@ static enum task_next sc_finish(struct op_secure *sc, int err)
 		(void)session_store(s);
 	if (err != -ECANCELED)
 		session_wake_secure(s, sc->note, sc->upto, err);
+	/* Nor can it be uploaded. */
+	if (err != 0 && err != -ECANCELED && (s->unsure || !s->recorded))
+		session_wake(s, err);
 	session_pump(s);
 	return task_end(&sc->task);
 }
@@ -278,6 +282,7 @@ static void sc_content(struct op_secure *sc)
 	}
 	if (content_is_safe(s))
 		return;
+	sc->content_too = true;
 	s->inlined = sc->inlined;
 	c->size = sc->dur.size;
 	c->tail_crc = sc->dur.tail_crc;
@@ -341,11 +346,14 @@ static enum task_next sc_recorded(struct task *t)
 	int err;
 
 	if (task_fail(t, sc->result) != 0) {
-		s->noted = false; /* what the record says now is not known */
+		/* What the record says now is not known. */
+		s->noted = false;
+		s->unsure = s->unsure || sc->content_too;
 		return sc_finish(sc, task_err(t));
 	}
 	(void)FAULT("secure.recorded");
 	s->recorded = true;
+	s->unsure = s->unsure && sc->note;
 	s->noted = sc->change.rec.content.rewriting;
 	err = sc->note ? 0 : session_tell_node(s);
 	return sc_finish(sc, err);

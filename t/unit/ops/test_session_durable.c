@@ -387,6 +387,47 @@ Test(session_durable, what_cannot_be_made_safe_is_tried_again)
 	compare(adopt("a"), LARGE);
 }
 
+/* Nobody who waits for a note, or an upload, waits for ever. */
+Test(session_durable, what_may_be_recorded_is_recorded_before_anything_else)
+{
+	struct session *s;
+
+	begin();
+	s = make("a", META_POLICY_WRITE_BACK);
+	fill(s, LARGE - 1);
+	cr_assert_eq(secure(s), 0);
+	put(s, LARGE - 1, content + LARGE - 1, 1);
+	s->unsure = true;
+	fault("secure.synced=errno:5");
+	cr_assert_eq(wait_for(s, session_note), -EIO);
+	cr_assert_eq(wait_for(s, upload_forced), -EIO);
+	cr_assert_eq(s->content.size, LARGE - 1);
+	fault("");
+	cr_assert_eq(wait_for(s, session_note), 0);
+	cr_assert(session_is_safe(s) && !s->unsure);
+	cr_assert(s->noted);
+	cr_assert_eq(s->content.size, LARGE);
+	cr_assert_eq(session_add_writer(s, -1), 0);
+	until_gone();
+	compare(adopt("a"), LARGE);
+}
+
+Test(session_durable, never_recorded_and_never_uploaded_it_says_why)
+{
+	struct session *s;
+
+	begin();
+	s = make("a", META_POLICY_WRITE_THROUGH);
+	fill(s, LARGE);
+	fault("secure.synced=errno:5");
+	cr_assert_eq(wait_for(s, upload_forced), -EIO);
+	fault("");
+	cr_assert_eq(wait_for(s, upload_forced), 0);
+	check_object("a", LARGE);
+	cr_assert_eq(session_add_writer(s, -1), 0);
+	until_gone();
+}
+
 Test(session_durable, of_a_mount_that_ends_it_is_tried_at_once)
 {
 	struct meta_record rec;
