@@ -259,7 +259,10 @@ static void step(void)
 		run_to_end(zero_keep, off, len, true, NULL);
 		break;
 	default:
-		run_to_end(staged_read, off, len, false, NULL);
+		if (c.id != 7 && rnd(2))
+			run_to_end(staged_sync, 0, 0, false, NULL);
+		else
+			run_to_end(staged_read, off, len, false, NULL);
 		break;
 	}
 }

@@ -295,6 +295,18 @@ Test(staged_durable, a_changed_bit_is_found)
 	cr_assert_eq(rig_counter(&s.g, CTR_STAGED_CHECKSUM_ERRORS), n);
 }
 
+Test(staged_durable, a_bit_that_changes_once_it_was_safe_is_found_by_a_successor_too)
+{
+	cr_assert_eq(write_at(0, 40000), 0);
+	synced();
+	srig_commit(&s);
+	staged_close(&sf);
+	flip(false, 20000);
+	srig_restart(&s);
+	sf = srig_open(&s, ID, NULL);
+	cr_assert_eq(upload_read(NULL), -EBADMSG);
+}
+
 Test(staged_durable, the_records_tail_sum_counts)
 {
 	struct staged_durable d;
