@@ -232,16 +232,20 @@ static enum task_next mk_set_again(struct op_mkdir *mk)
 	return task_wait(&mk->op.task, MK_SET, mk_leave_set);
 }
 
-/* A record of what the mount's defaults do not say, or none. */
+/* A record of what the mount's defaults do not say, or none: also where the storage keeps
+ * attributes, if one of a file that was persisted there may be left. */
 static enum task_next mk_record(struct op_mkdir *mk)
 {
 	struct fs *fs = mk->op.fs;
-	bool differs = mk->set.mode != fs->dir_mode || mk->set.uid != fs->uid ||
-		       mk->set.gid != fs->gid;
+	bool native = attr_native(fs, mk->path);
+	bool differs = !native && (mk->set.mode != fs->dir_mode || mk->set.uid != fs->uid ||
+				      mk->set.gid != fs->gid);
 
 	mk->change = (struct meta_change){.verb = differs ? META_PUT : META_DEL, .path = mk->path};
 	attr_record(&mk->change.rec, NULL, &mk->mkdir.attr, &mk->set);
 	mk->result = 0;
+	if (native)
+		mk->stale = attr_any_content(fs);
 	if (fs->meta == NULL || (!differs && !mk->stale))
 		return task_goto(&mk->op.task, MK_RECORDED);
 	mk->txn.changes = &mk->change;
@@ -263,7 +267,7 @@ static enum task_next mk_made(struct task *t)
 		return mk_set_again(mk);
 	if (task_fail(t, mk->result) != 0)
 		return mk_fail(mk, task_err(t));
-	return native ? task_goto(t, MK_RECORDED) : mk_record(mk);
+	return mk_record(mk);
 }
 
 static enum task_next mk_set_done(struct task *t)
@@ -275,7 +279,7 @@ static enum task_next mk_set_done(struct task *t)
 	mk->mkdir.attr = mk->setattr.attr;
 	if (mk->mkdir.attr.kind != UFS_DIR)
 		return mk_fail(mk, -EEXIST);
-	return task_goto(t, MK_RECORDED);
+	return mk_record(mk);
 }
 
 /* --- The node and the answer, in one turn */

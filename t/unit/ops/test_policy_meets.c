@@ -199,6 +199,35 @@ Test(policy_meets, a_directory_of_somebody_else)
 	cr_assert_eq(run(rig_stat, "p/f/x"), 0);
 }
 
+/* The record of a file that is no more does not keep anything from being made below. */
+static int c_mkdir(const struct tmp_mount *tm, void *arg)
+{
+	return mkdir(rig_at(tm, arg), 0700) == 0 ? 0 : errno;
+}
+
+static void a_directory_instead(bool native)
+{
+	policy_rig_begin(&r, "WRITE_BACK", native);
+	cr_assert_eq(run(c_make, "p/f"), 0);
+	persist_resume(r.fs);
+	rig_until(&r, policy_rig_persisted, NULL);
+	fake_store_remove(&r.ufs.store, fake_find(&r.ufs, "p/f"));
+	cr_assert_eq(run(c_mkdir, "p/f"), 0);
+	cr_assert_eq(run(c_make, "p/f/g"), 0);
+	rig_until(&r, policy_rig_persisted, NULL);
+	cr_assert_eq(run(c_read, "p/f/g"), 0);
+}
+
+Test(policy_meets, a_directory_instead)
+{
+	a_directory_instead(false);
+}
+
+Test(policy_meets, a_directory_instead_native)
+{
+	a_directory_instead(true);
+}
+
 /* --- Daemons that die */
 
 #define IDLE_MAX 20000 /* then the client has its answer, or never asks */
