@@ -7,7 +7,7 @@
 # shellcheck source=t/lib/s3put.sh
 . "$BATONFS_SRC/t/lib/s3put.sh"
 
-FILES=${FILES:-30} # of each round that has a kill or an upgrade in it
+FILES=${FILES:-16} # of each round that has a kill or an upgrade in it
 
 "$BATONFS_SRC/t/lib/rgw.sh" start "$T/rgw" || die "radosgw did not start"
 # shellcheck source=/dev/null
