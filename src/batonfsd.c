@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <linux/capability.h>
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -15,6 +16,7 @@
 #include "args.h"
 #include "background.h"
 #include "base/argv.h"
+#include "base/caps.h"
 #include "base/fault.h"
 #include "base/log.h"
 #include "base/obj.h"
@@ -287,6 +289,24 @@ static enum daemon_exit run(struct daemon *d, struct errtext *et)
 	return daemon_serve(d, et);
 }
 
+/* What is not needed is given up, before there are threads.  S3 and the mount: umount(2),
+ * and directories that need not be root's.  file:// besides: to give files their owners
+ * and modes. */
+static void limit_capabilities(const struct daemon *d)
+{
+	uint64_t keep = 1ULL << CAP_SYS_ADMIN | 1ULL << CAP_DAC_OVERRIDE |
+			1ULL << CAP_DAC_READ_SEARCH | 1ULL << CAP_IPC_LOCK;
+	unsigned i;
+	int err;
+
+	for (i = 0; i < d->args.nufs; i++)
+		if (strstr(d->args.ufs_specs[i], "=file://") != NULL)
+			keep |= 1ULL << CAP_CHOWN | 1ULL << CAP_FOWNER | 1ULL << CAP_FSETID;
+	err = caps_keep(keep);
+	if (err != 0)
+		log_warn("give up capabilities: %s", strerror(-err));
+}
+
 static int load(struct args *a, struct daemon *d, struct errtext *et)
 {
 	char *given = a->d.argc > 0 ? a->d.argv[a->d.argc - 1] : NULL;
@@ -335,6 +355,7 @@ int main(int argc, char **argv)
 	else {
 		daemon_apply_log_level(d->cfg);
 		d->args.detach = a.log == LOG_TO_SYSLOG;
+		limit_capabilities(d);
 		ex = run(d, &et);
 		if (et.s[0] != '\0' && ex != DAEMON_EXIT_OK)
 			fail(&a, (enum daemon_exit)ex, &et);

@@ -184,6 +184,18 @@ static void print_takeover(const struct json *v)
 		    cli_time(json_get_u64(t, "failure_time", 0), when, sizeof(when)), failure);
 }
 
+static void print_capabilities(const struct json *list)
+{
+	char text[1024] = "no capability";
+	size_t used = 0;
+
+	for (const struct json *c = list != NULL ? list->first : NULL; c != NULL; c = c->next)
+		if (used < sizeof(text))
+			used += (size_t)snprintf(text + used, sizeof(text) - used, "%s%s",
+			    used > 0 ? " " : "", json_text(c) != NULL ? json_text(c) : "?");
+	row("Rights", "%s", text);
+}
+
 static void print_status(const struct json *v)
 {
 	uint64_t up = json_get_u64(v, "uptime_seconds", 0);
@@ -196,6 +208,7 @@ static void print_status(const struct json *v)
 	    cli_time((uint64_t)time(NULL) - up, since, sizeof(since)),
 	    cli_span(up, span, sizeof(span)),
 	    json_get_bool(v, "keeper", false) ? "watched by a keeper" : "without a keeper");
+	print_capabilities(json_get(v, "capabilities"));
 	print_storage(v);
 	print_cache(v);
 	print_writing(v);

@@ -6,6 +6,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/caps.h"
 #include "base/obj.h"
 #include "base/units.h"
 #include "cache/cache.h"
@@ -206,6 +207,19 @@ static void put_warnings(struct json_out *o, const char *lines)
 	json_close_array(o);
 }
 
+static void put_capabilities(struct json_out *o)
+{
+	uint64_t set = caps_effective();
+	const char *name;
+	char buf[40];
+
+	json_key(o, "capabilities");
+	json_open_array(o);
+	while ((name = caps_next(&set, buf, sizeof(buf))) != NULL)
+		json_put_text(o, name);
+	json_close_array(o);
+}
+
 static void put_counters(struct json_out *o, struct loop *lp)
 {
 	json_key(o, "counters");
@@ -233,6 +247,7 @@ static void put_status(struct json_out *o, struct daemon *d)
 	json_add_text(o, "subtree", d->args.subtree != NULL ? d->args.subtree : "/");
 	json_add_text(o, "mount_id", id);
 	json_add_bool(o, "keeper", d->kept);
+	put_capabilities(o);
 	put_storage(o, d);
 	put_metadata(o, d);
 	put_cache(o, d);

@@ -41,7 +41,8 @@ expect "a name with another system's prefix" test "$(batonfs -m "$M" conf get uf
 entry="path kind size mtime persistence cached_bytes cached_percent stored_bytes"
 batonfs -m "$M" --json status >"$T/status"
 jq -e '(keys_unsorted == ["version", "pid", "uptime_seconds", "mountpoint", "subtree", "mount_id",
-	"keeper", "storage", "metadata", "cache", "read_only", "persist_queue", "writing", "persist", "files_open",
+	"keeper", "capabilities", "storage", "metadata", "cache", "read_only", "persist_queue", "writing",
+	"persist", "files_open",
 	"directories_open", "nodes", "requests_running", "last_takeover", "warnings", "counters"])
 	and (.storage[0] | keys_unsorted == ["path", "uri", "health", "since_seconds", "last_error"])
 	and (.metadata | keys_unsorted == ["backend", "dir", "health", "error", "records", "used_bytes"])

@@ -64,6 +64,7 @@ keeper=$!
 wait_until 30 "it serves" other_than ""
 pid=$(ask --json status | jq -r .pid)
 expect "the daemon has no capability" grep -qE '^CapEff:[[:space:]]*0+$' "/proc/$pid/status"
+expect "and says so" test "$(ask --json status | jq -c .capabilities)" = '[]'
 expect "and is nobody's" test "$(stat -c %u "/proc/$pid")" = $U
 expect "it serves the mount that was given" sh -c "grep -q '^given $M fuse.batonfs' /proc/self/mounts"
 # shellcheck disable=SC2086
