@@ -245,17 +245,24 @@ static void take_out(struct json **v)
 }
 
 /* Nothing is said any more; the end of the connection is what we wait for. */
-static enum cli_exit wait_end(struct cli *c, struct wire *w)
+static enum cli_exit wait_end(struct cli *c, struct wire *w, const struct json *result)
 {
+	bool elsewhere = json_get_bool(result, "mounted_elsewhere", false);
 	enum wire_end end;
 	size_t len;
 	char *line;
 
+	if (elsewhere)
+		cli_error(c, "%s: the same file system is mounted elsewhere too, by a bind mount or "
+			     "in another mount namespace: waiting for the end of that",
+		    json_get_text(result, "mountpoint", ""));
 	do
 		end = wire_line(c, w, &line, &len);
 	while (end == WIRE_LINE);
 	if (end == WIRE_CLOSED)
 		return CLI_OK;
+	if (end == WIRE_SILENT && elsewhere)
+		return cli_error(c, "unmounted here; its daemon goes on for the other places");
 	if (end == WIRE_SILENT)
 		return cli_error(c, "unmounted, but the daemon has not ended yet: it may still be "
 				    "storing what was written, its log says so (--timeout waits "
@@ -289,9 +296,8 @@ static bool call_once(struct cli *c, struct cli_call *call, const char *text, si
 	while (rc == 0 && (end = wire_line(c, &w, &line, &len)) == WIRE_LINE)
 		if (!take_line(c, call, line, len, result, ex))
 			break;
-	if (*result != NULL && call->until_end &&
-	    !json_get_bool(json_get(*result, "result"), "mounted_elsewhere", false))
-		*ex = wait_end(c, &w);
+	if (*result != NULL && call->until_end)
+		*ex = wait_end(c, &w, json_get(*result, "result"));
 	if (rc == -ETIMEDOUT || (rc == 0 && end == WIRE_SILENT))
 		*ex = cli_error(c, "%s: the daemon does not answer", c->path);
 	else if (rc != 0 || end == WIRE_ERROR)

@@ -117,11 +117,6 @@ enum cli_exit cli_umount(struct cli *c)
 	json_add_bool(call.args, "force", (c->seen & CLI_FORCE) != 0);
 	call.until_end = true;
 	ex = cli_call_run(c, &call, &v);
-	if (ex == CLI_OK && json_get_bool(v, "mounted_elsewhere", false))
-		ex = cli_error(c,
-		    "%s: unmounted here, but the same file system is mounted elsewhere too, by "
-		    "a bind mount or in another mount namespace: its daemon goes on",
-		    json_get_text(v, "mountpoint", ""));
 	if (ex == CLI_OK && c->json)
 		ex = cli_print_json(c, v);
 	json_free(&v);

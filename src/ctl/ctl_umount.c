@@ -22,8 +22,9 @@ struct umount {
 	const char *mountpoint;
 };
 
-/* If we end, the connection lasts until then, and until the keeper's end, so that a client
- * can wait for both. */
+/* The connection lasts until we end, and until the keeper's end, so that a client can wait
+ * for both.  Bind mounts, and copies in other mount namespaces, are served until they are
+ * gone, too; a container that is being made has such copies for a moment. */
 static void umount_say(struct ctl_cmd *cmd, const char *mountpoint, bool ends)
 {
 	struct json_out *o = ctl_result_begin(cmd);
@@ -35,7 +36,7 @@ static void umount_say(struct ctl_cmd *cmd, const char *mountpoint, bool ends)
 			json_add_bool(o, "mounted_elsewhere", true);
 		json_close_object(o);
 	}
-	if (ends && cmd->conn != NULL)
+	if (cmd->conn != NULL)
 		daemon_keep_waiter(cmd->d, cmd->conn->fd);
 	ctl_result_send(cmd, &o);
 }
@@ -51,7 +52,6 @@ static void umount_done(struct pool_job *job)
 {
 	struct umount *um = container_of(job, struct umount, job);
 
-	/* Bind mounts, and copies in other mount namespaces, are still served. */
 	if (job->result == 0)
 		umount_say(um->cmd, um->mountpoint, daemon_mount_gone(um->cmd->d));
 	else if (job->result == -EBUSY && um->cmd->d->args.fuse_fd >= 0 && geteuid() != 0)

@@ -28,6 +28,10 @@ cat >"$T/init" <<INIT
 #!/bin/bash
 set -eu
 mount --make-rprivate /
+# The copies of other tests' mounts: they would live as long as this namespace.
+awk '/ - fuse\\.batonfs / { print \$5 }' /proc/self/mountinfo | while read -r other; do
+	umount -l "\$(printf '%b' "\$other")"
+done
 mount -t proc proc /proc
 mount -t tmpfs tmpfs /run
 mount -t tmpfs tmpfs /usr/local/sbin

@@ -116,6 +116,11 @@ cat >"$T/unshared" <<'UNSHARED'
 set -eu
 config=$1
 root=$(jq -r .root.path "$config")
+# Not the mounts of others, which would live as long as this namespace.
+awk -v t="${config%/box/*}/" '/ - fuse\.batonfs / && index($5, t) != 1 { print $5 }' /proc/self/mountinfo |
+	while read -r other; do
+		umount -l "$(printf '%b' "$other")"
+	done
 mount --rbind "$root" "$root"
 mount --make-rprivate "$root"
 while read -r to type from options; do

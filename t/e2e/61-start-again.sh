@@ -73,9 +73,19 @@ batonfs -m "$M" umount
 mkdir "$T/bind"
 "${MOUNT[@]}" "$M"
 mount --bind "$M" "$T/bind"
-expect_exit 1 "mounted elsewhere too" "a bind mount that is left is named" batonfs -m "$M" umount
+expect_exit 1 "mounted elsewhere too" "a bind mount that is left is named" \
+	batonfs -m "$M" --timeout 1s umount
 expect "and served" grep -q hello "$T/bind/hello"
 umount "$T/bind"
+wait_until 30 "everything is gone" gone
+"${MOUNT[@]}" "$M"
+mount --bind "$M" "$T/bind"
+batonfs -m "$M" umount 2>"$T/umount.err" &
+client=$!
+wait_until 30 "the client waits for it" grep -q "mounted elsewhere too" "$T/umount.err"
+umount "$T/bind"
+wait "$client" || die "umount after the bind mount's end: $?"
+ok "its end is waited for"
 wait_until 30 "everything is gone" gone
 
 # --- nobody waits: neither umount(8) nor who starts

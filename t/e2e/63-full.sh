@@ -9,6 +9,10 @@ if [ "${BATONFS_FULL:-}" != inside ]; then
 	fi
 	BATONFS_FULL=inside exec unshare --mount --propagation private "$0" "$@"
 fi
+# The copies of other tests' mounts: they would live as long as this namespace.
+awk '/ - fuse\.batonfs / { print $5 }' /proc/self/mountinfo | sort -r | while read -r other; do
+	umount -l "$(printf '%b' "$other")"
+done
 . "${BATONFS_SRC:-.}/t/e2e/lib.sh"
 
 mkdir "$T/src" "$T/st"
