@@ -34,7 +34,7 @@ struct gone *gone_new(const struct epoch *epoch, const char *path, bool durable)
 	g->epoch = epoch;
 	g->durable = durable;
 	g->len = len;
-	memcpy(g->path, path, len);
+	memcpy(g->path, path, len + 1);
 	return g;
 }
 

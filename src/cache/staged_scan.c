@@ -213,8 +213,12 @@ void staging_scan_abort(struct staging_scan *sc)
 
 void scan_leave_all(struct staging *st)
 {
-	while (!LIST_EMPTY(&st->scans))
-		scan_leave(LIST_FIRST(&st->scans));
+	struct scan_job *sj, *next;
+
+	for (sj = LIST_FIRST(&st->scans); sj != NULL; sj = next) {
+		next = LIST_NEXT(sj, link);
+		scan_leave(sj);
+	}
 }
 
 void staging_discard(struct staging *st, uint64_t id)

@@ -169,7 +169,7 @@ int sums_check(struct staged *sf, uint64_t off, size_t len, void *mem)
 {
 	uint64_t end = off + len, block = off / STAGED_BLOCK;
 	unsigned char *p = mem;
-	uint32_t sums[AT_ONCE];
+	uint32_t sums[AT_ONCE] = {0};
 	int err = 0;
 
 	while (off < end && err == 0) {
