@@ -24,7 +24,7 @@ static void finish(void)
 		rig_free(&r);
 }
 
-TestSuite(policy_meets, .fini = finish, .timeout = 120);
+TestSuite(policy_meets, .fini = finish, .timeout = 600);
 
 static int run(rig_client *fn, const char *arg)
 {
@@ -342,10 +342,15 @@ static int c_rename_eio(const struct tmp_mount *tm, void *arg)
 	return errno == EIO ? 0 : errno;
 }
 
+Test(policy_meets, a_file_s_life_out_of_memory)
+{
+	policy_rig_begin(&r, "WRITE_BACK", false);
+	cr_assert_gt(rig_every(&r, c_cycle, NULL), 10);
+}
+
 static void no_memory(bool native)
 {
 	policy_rig_begin(&r, "WRITE_BACK", native);
-	cr_assert_gt(rig_every(&r, c_cycle, NULL), 10);
 	policy_rig_rules(&r,
 	    "{\"apiVersion\": \"v1.0\", \"defaultRule\": {\"policyMode\": \"WRITE_BACK\"}}");
 	fake_add(&r.ufs, "n/d", UFS_DIR, 0, "");
