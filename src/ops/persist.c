@@ -200,7 +200,8 @@ static void drop_waiting(struct persist *p)
 	for (unsigned i = 0; i < PERSIST_SIZES; i++) {
 		while ((f = TAILQ_FIRST(&p->waiting[i])) != NULL) {
 			TAILQ_REMOVE(&p->waiting[i], f, link);
-			HASH_DEL(p->files, f);
+			if (p->files != NULL)
+				HASH_DEL(p->files, f);
 			persist_file_free(&f);
 		}
 		p->nwaiting[i] = 0;
@@ -470,7 +471,7 @@ void persist_free(struct persist **pp)
 void persist_hold(struct fs *fs)
 {
 	struct persist *p = fs->persist;
-	struct persist_file *f, *next;
+	struct persist_file *f;
 
 	if (p == NULL || p->held)
 		return;
@@ -485,8 +486,9 @@ void persist_hold(struct fs *fs)
 	persist_check_stop(p);
 	persist_act_stop(p);
 	drop_waiting(p);
-	HASH_ITER(hh, p->files, f, next)
-	task_cancel(&f->task, -ECANCELED);
+	/* Cancelling only marks and defers: the table stays as it is meanwhile. */
+	for (f = p->files; f != NULL; f = f->hh.next)
+		task_cancel(&f->task, -ECANCELED);
 }
 
 void persist_resume(struct fs *fs)
