@@ -502,8 +502,11 @@ static enum task_next rm_forgotten(struct task *t)
 	if (task_err(t) != 0 && rm->op.hold)
 		return rm_fail(rm, task_err(t));
 	/* But for content: while there is a record of it the file is there. */
-	if (unpersisted(rm) && rm_result(rm) != 0)
-		return rm_fail(rm, task_err(t) == -ENOMEM || task_err(t) == -EINTR ? task_err(t) : -EIO);
+	if (unpersisted(rm) && rm_result(rm) != 0) {
+		int err = task_err(t);
+
+		return rm_fail(rm, err == -ENOMEM || err == -EINTR ? err : -EIO);
+	}
 	if (task_err(t) != 0 || rm->result != 0)
 		log_warn("/%s: deleted, but its attributes stay in the metadata store: %s",
 		    rm->path, strerror(task_err(t) != 0 ? -task_err(t) : -rm->result));

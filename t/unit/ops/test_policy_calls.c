@@ -424,7 +424,8 @@ Test(policy_calls, renames)
 	fake_add(&r.ufs, "p/d", UFS_DIR, 0, "");
 	cr_assert_eq(rig_run(&r, c_renames, pairs), 0);
 	/* Written under rules of another day. */
-	policy_rig_rules(&r, "{\"apiVersion\": \"v1.0\", \"defaultRule\": {\"policyMode\": \"WRITE_BACK\"}}");
+	policy_rig_rules(&r,
+	    "{\"apiVersion\": \"v1.0\", \"defaultRule\": {\"policyMode\": \"WRITE_BACK\"}}");
 	cr_assert_eq(run(c_make, "n/d/g"), 0);
 	policy_rig_mode(&r, "WRITE_BACK");
 	cr_assert_eq(rig_run(&r, c_renames, below), 0);
