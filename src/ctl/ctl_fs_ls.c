@@ -451,12 +451,12 @@ static enum task_next ls_rows(struct task *t)
 	if (task_err(t) != 0)
 		return task_goto(t, LS_ANSWER);
 	for (;;) {
-		if (fr->pos == fr->list.count && (!fr->listed || fr->list.more))
+		if (fr->pos >= fr->list.count && (!fr->listed || fr->list.more))
 			return ls_page_end(ls);
 		me = ls_unpersisted(fr);
 		if (me == NULL && (!fr->scanned || fr->scan.more))
 			return task_goto(t, LS_SCAN);
-		if (me == NULL && fr->pos == fr->list.count)
+		if (me == NULL && fr->pos >= fr->list.count)
 			break;
 		if (ctl_blocked(ls->cmd)) {
 			ls->stopped = true;
