@@ -26,6 +26,9 @@ unset AWS_ACCESS_KEY_ID AWS_SECRET_ACCESS_KEY AWS_SESSION_TOKEN AWS_PROFILE NOTI
 unset AWS_WEB_IDENTITY_TOKEN_FILE AWS_CONTAINER_CREDENTIALS_RELATIVE_URI
 unset AWS_CONTAINER_CREDENTIALS_FULL_URI AWS_CA_BUNDLE CURL_CA_BUNDLE SSL_CERT_FILE SSL_CERT_DIR
 export AWS_EC2_METADATA_DISABLED=true
+# Daemons that a keeper starts again may have no log: a sanitizer's words go to files.
+export ASAN_OPTIONS=${ASAN_OPTIONS:+$ASAN_OPTIONS:}log_path=$T/sanitizer
+export UBSAN_OPTIONS=${UBSAN_OPTIONS:+$UBSAN_OPTIONS:}log_path=$T/sanitizer
 mkdir "$M"
 checks=0
 
@@ -40,13 +43,13 @@ ours() { # pids of this test's processes, but not this shell
 }
 
 cleanup() {
-	local status=$? pid m n
+	local status=$? pid m n words='ERROR: [A-Za-z]*Sanitizer|runtime error:|Assertion'
 	trap - EXIT
 	set +e
 	# A daemon that a sanitizer stopped was replaced by its keeper: look for its words.
-	if grep -qE 'ERROR: [A-Za-z]*Sanitizer|runtime error:|Assertion' "$LOG" 2>/dev/null; then
-		echo "FAILED: the daemon's log has a sanitizer's report or an assertion"
-		grep -nE -A 30 'ERROR: [A-Za-z]*Sanitizer|runtime error:|Assertion' "$LOG" | head -n 80
+	if grep -qsE "$words" "$LOG" "$T"/sanitizer.*; then
+		echo "FAILED: there is a sanitizer's report or an assertion"
+		grep -nsE -A 30 "$words" "$LOG" "$T"/sanitizer.* | head -n 80
 		status=1
 	fi
 	if [ $status -ne 0 ]; then
