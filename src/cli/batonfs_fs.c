@@ -120,7 +120,7 @@ static void print_policy(const struct json *v)
 	else
 		printf(" (files created here now: %s, by default)\n",
 		    json_get_text(v, "rule_policy", "?"));
-	if (json_get(v, "tries") == NULL)
+	if (json_get(v, "tries") == NULL || strcmp(json_get_text(v, "state", ""), "TRANSIENT") == 0)
 		return;
 	printf("%12s: for %s, %" PRIu64 " tries failed", "Waits",
 	    cli_span(json_get_u64(v, "age_seconds", 0), span, sizeof(span)),

@@ -245,7 +245,8 @@ void persist_wait_abort(struct persist_wait *w)
 
 static void add_recorded(struct session *s, void *arg)
 {
-	if (s->policy != META_POLICY_NO_CACHE && s->recorded)
+	if (s->policy != META_POLICY_NO_CACHE && s->recorded && s->state != SESSION_ORPHAN &&
+	    s->content.state != META_STATE_PERSISTED)
 		*(uint64_t *)arg += s->content.size;
 }
 
@@ -419,6 +420,12 @@ void persist_kick(struct fs *fs)
 	p->again = true;
 	p->next_known = false;
 	persist_go_on(p);
+}
+
+void persist_recount(struct fs *fs)
+{
+	if (fs->persist != NULL)
+		persist_go_on(fs->persist);
 }
 
 /* --- Tries */

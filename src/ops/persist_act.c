@@ -177,6 +177,7 @@ static enum task_next act_dropped(struct task *t)
 		return end(a, task_err(t));
 	log_warn("/%s: %llu bytes that could not be stored (%s) are dropped on request", a->path,
 	    (unsigned long long)c->size, strerror(-c->error));
+	persist_recount(a->fs);
 	node = find_node(a->fs, a->path, &n) == 0 && (n.flags & NODE_REPLACED) == 0;
 	if (node)
 		s = session_of(a->fs, n.id);

@@ -29,6 +29,7 @@
 #include "ops/change.h"
 #include "ops/ledger.h"
 #include "ops/op.h"
+#include "ops/persist.h"
 #include "ops/requests.h"
 #include "ops/session.h"
 #include "ops/unlinked.h"
@@ -528,6 +529,8 @@ static enum task_next rm_end(struct task *t)
 		(void)session_orphan(s);
 	else if (err == 0 && rm->content != 0)
 		staging_discard(fs->staging, rm->content);
+	if (rm->content != 0)
+		persist_recount(fs);
 	if (err != 0 && err != -ENOENT) {
 		if (rm->early)
 			unlinked_undo(fs, rm->path);

@@ -224,6 +224,7 @@ int session_park(struct session *s)
 	/* Rows that stay are as good as those of a daemon that died here. */
 	if (staged_park(&s->sf) != 0)
 		staged_close(&s->sf);
+	persist_recount(s->fs);
 	return 0;
 }
 

@@ -65,6 +65,10 @@ status() { # FIELD of status
 	batonfs -m "$M" --json status | jq "$1"
 }
 
+pinned() { # BYTES
+	[ "$(status .persist.pinned_bytes)" = "$1" ]
+}
+
 fs_state() { # PATH: as fs stat has it
 	batonfs -m "$M" --json fs stat "$1" | jq -r .persistence
 }
@@ -124,7 +128,11 @@ expect "nor in the way of umount" batonfs -m "$M" umount
 wait_until 30 "the keeper ends" not kill -0 "$keeper"
 begin
 expect "it is there after a remount" cmp "$T/small.5000" "$M/transient/file"
-rm "$M/transient/file"
+cp "$T/big.40000000" "$M/transient/large"
+wait_until 10 "both are pinned" pinned 40005000
+rm "$M/transient/file" "$M/transient/large"
+wait_until 10 "the room is free again" pinned 0
+ok "what is pinned is counted as it comes and goes"
 
 # --- the storage is gone (a directory cannot be looked up then, a file that waits can)
 exec 5>"$M/small" 6>"$M/big"
