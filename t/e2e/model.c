@@ -363,8 +363,8 @@ int main(int argc, char **argv)
 	const char *replay = NULL;
 	struct model_script sc;
 	struct model_answer an = { 0 };
+	int c, status = 0;
 	long bad;
-	int c;
 
 	out = "model.script";
 	while ((c = getopt_long(argc, argv, "h", options, NULL)) != -1) {
@@ -423,8 +423,9 @@ int main(int argc, char **argv)
 	}
 	bad = run_script(&sc, &an, &skipped);
 	if (bad >= 0)
-		return report(&sc, bad, &an, seed);
-	(void)printf("no difference in %zu steps, %zu of them skipped\n", sc.n, skipped);
+		status = report(&sc, bad, &an, seed);
+	else
+		(void)printf("no difference in %zu steps, %zu of them skipped\n", sc.n, skipped);
 	free(sc.v);
-	return 0;
+	return status;
 }

@@ -27,7 +27,7 @@ static void teardown(void)
 	cr_assert_eq(system(cmd), 0);
 }
 
-TestSuite(cgroup, .timeout = 20, .init = setup, .fini = teardown);
+TestSuite(cgroup, .init = setup, .fini = teardown);
 
 /* A file below the root, with the folders above it. */
 static void put(const char *name, const char *text)

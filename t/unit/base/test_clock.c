@@ -7,7 +7,7 @@
 
 #include "base/units.h"
 
-TestSuite(clock, .timeout = 20);
+TestSuite(clock);
 
 Test(clock, monotonic_never_goes_back)
 {

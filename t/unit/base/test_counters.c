@@ -5,7 +5,7 @@
 
 #include <criterion/criterion.h>
 
-TestSuite(counters, .timeout = 20);
+TestSuite(counters);
 
 Test(counters, every_row_is_complete)
 {

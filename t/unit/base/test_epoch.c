@@ -13,7 +13,7 @@
 
 #include "base/obj.h"
 
-TestSuite(epoch, .timeout = 20);
+TestSuite(epoch);
 
 Test(epoch, begins_at_nobody)
 {

@@ -6,7 +6,7 @@
 
 #include <criterion/criterion.h>
 
-TestSuite(errtext, .timeout = 20);
+TestSuite(errtext);
 
 Test(errtext, set_formats_and_returns_the_error)
 {

@@ -16,7 +16,7 @@
 #include "base/obj.h"
 #include "base/units.h"
 
-TestSuite(fault, .timeout = 20);
+TestSuite(fault);
 
 Test(fault, unarmed_points_do_nothing)
 {

@@ -3,7 +3,7 @@
 
 #include <criterion/criterion.h>
 
-TestSuite(hash, .timeout = 20);
+TestSuite(hash);
 
 /* Files in caches are found by these numbers: they must never change. */
 Test(hash, published_vectors)

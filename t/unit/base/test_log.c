@@ -42,7 +42,7 @@ static void setup(void)
 	alarm(20); /* a log that blocks must not hang the run */
 }
 
-TestSuite(log, .timeout = 20, .init = setup);
+TestSuite(log, .init = setup);
 
 static char captured[65536];
 

@@ -27,7 +27,7 @@ static void teardown(void)
 	cr_assert_null(cfg);
 }
 
-TestSuite(options, .timeout = 30, .init = setup, .fini = teardown);
+TestSuite(options, .init = setup, .fini = teardown);
 
 static bool parses(const struct option_desc *od, const char *text, double *v)
 {

@@ -35,7 +35,7 @@ static void teardown(void)
 	config_free(&cfg);
 }
 
-TestSuite(options_load, .timeout = 30, .init = setup, .fini = teardown);
+TestSuite(options_load, .init = setup, .fini = teardown);
 
 static int load_bytes(const char *text, size_t len)
 {

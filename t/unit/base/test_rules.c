@@ -9,7 +9,7 @@
 #include "base/rules_priv.h"
 #include "../../lib/nth_fault.h"
 
-TestSuite(rules, .timeout = 120);
+TestSuite(rules);
 
 static struct errtext et;
 

@@ -8,7 +8,7 @@
 
 #include "base/obj.h"
 
-TestSuite(units, .timeout = 20);
+TestSuite(units);
 
 #define UNTOUCHED UINT64_C(0x1234567890abcdef)
 

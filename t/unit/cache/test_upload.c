@@ -21,7 +21,7 @@ static void teardown(void)
 	up_rig_fini(&t);
 }
 
-TestSuite(upload, .init = setup, .fini = teardown, .timeout = 60);
+TestSuite(upload, .init = setup, .fini = teardown);
 
 static struct fake_store *store(void)
 {

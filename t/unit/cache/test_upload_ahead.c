@@ -22,7 +22,7 @@ static void teardown(void)
 	up_rig_fini(&t);
 }
 
-TestSuite(upload_ahead, .init = setup, .fini = teardown, .timeout = 60);
+TestSuite(upload_ahead, .init = setup, .fini = teardown);
 
 static struct fake_store *store(void)
 {

@@ -3,7 +3,7 @@
 
 #include "cache/upload_priv.h"
 
-TestSuite(upload_plan, .timeout = 30);
+TestSuite(upload_plan);
 
 static const uint64_t units[] = { 5 * MIB, 5 * MIB + 4096, 8 * MIB, 64 * MIB, 1 * GIB };
 

@@ -23,7 +23,7 @@ static void teardown(void)
 	up_rig_fini(&t);
 }
 
-TestSuite(upload_send, .init = setup, .fini = teardown, .timeout = 60);
+TestSuite(upload_send, .init = setup, .fini = teardown);
 
 /* Everything but the storage comes to rest. */
 static void rest(void)

@@ -26,7 +26,7 @@ static void teardown(void)
 	up_rig_fini(&t);
 }
 
-TestSuite(upload_sums, .init = setup, .fini = teardown, .timeout = 60);
+TestSuite(upload_sums, .init = setup, .fini = teardown);
 
 static struct fake_store *store(void)
 {

@@ -97,7 +97,7 @@ static void teardown(void)
 	cr_assert_eq(system(cmd), 0);
 }
 
-TestSuite(cli_call, .init = setup, .fini = teardown, .timeout = 20);
+TestSuite(cli_call, .init = setup, .fini = teardown);
 
 static enum cli_exit ask(const char *const *answers, bool repeatable, struct json **v,
     int (*progress)(struct cli *c, void *arg, const struct json *row), void *arg)

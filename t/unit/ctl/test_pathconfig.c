@@ -100,7 +100,7 @@ Test(ctl_pathconfig, the_client_goes)
 }
 
 /* 1 MiB of bytes that are six each in JSON. */
-Test(ctl_pathconfig, large, .timeout = 60)
+Test(ctl_pathconfig, large)
 {
 	static const char head[] = "{\"command\":\"pathconfig set\",\"args\":{\"text\":\"",
 			  tail[] = "\"}}\n", byte[] = "\\udc80";

@@ -19,7 +19,7 @@ static void fini(void)
 	fake_fini();
 }
 
-TestSuite(ctl_persist, .init = init, .fini = fini, .timeout = 20);
+TestSuite(ctl_persist, .init = init, .fini = fini);
 
 Test(ctl_persist, list)
 {

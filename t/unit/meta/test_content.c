@@ -26,7 +26,7 @@ static void fini(void)
 	meta_rig_fini(&g);
 }
 
-TestSuite(meta_content, .init = init, .fini = fini, .timeout = 60);
+TestSuite(meta_content, .init = init, .fini = fini);
 
 static int one(struct meta_change ch)
 {

@@ -270,7 +270,7 @@ Test(meta_format, no_memory_for_the_upgrade)
 }
 
 /* The pool's threads must see the mount, so it comes before them. */
-TestSuite(meta_format_disk, .timeout = 60);
+TestSuite(meta_format_disk);
 
 static void fill_disk(const char *dir, bool full)
 {

@@ -383,7 +383,7 @@ static void fill(const char *dir, bool full)
 }
 
 /* The pool's threads must see the mount, so it comes before them. */
-TestSuite(meta_disk, .timeout = 60);
+TestSuite(meta_disk);
 
 Test(meta_disk, full)
 {

@@ -47,7 +47,7 @@ static void fini(void)
 	rmdir(state);
 }
 
-TestSuite(meta_later, .init = init, .fini = fini, .timeout = 60);
+TestSuite(meta_later, .init = init, .fini = fini);
 
 static int later(const struct meta_change *changes, unsigned n)
 {

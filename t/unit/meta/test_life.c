@@ -28,7 +28,7 @@ static void fini(void)
 	meta_rig_fini(&g);
 }
 
-TestSuite(meta_life, .init = init, .fini = fini, .timeout = 60);
+TestSuite(meta_life, .init = init, .fini = fini);
 
 #define HAS(text, part) cr_assert_not_null(strstr(text, part), "\"%s\" lacks \"%s\"", text, part)
 

@@ -21,7 +21,7 @@ static void fini(void)
 	meta_rig_fini(&g);
 }
 
-TestSuite(meta, .init = init, .fini = fini, .timeout = 60);
+TestSuite(meta, .init = init, .fini = fini);
 
 static int one(struct meta_change ch)
 {

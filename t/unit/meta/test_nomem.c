@@ -26,7 +26,7 @@ static void fini(void)
 	meta_rig_fini(&g);
 }
 
-TestSuite(meta_nomem, .init = init, .fini = fini, .timeout = 60);
+TestSuite(meta_nomem, .init = init, .fini = fini);
 
 Test(meta_nomem, requests)
 {

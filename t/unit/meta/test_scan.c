@@ -22,7 +22,7 @@ static void fini(void)
 	meta_rig_fini(&g);
 }
 
-TestSuite(meta_scan, .init = init, .fini = fini, .timeout = 60);
+TestSuite(meta_scan, .init = init, .fini = fini);
 
 #define NAMES 1000
 static char names[NAMES][8];

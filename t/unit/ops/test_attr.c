@@ -24,7 +24,7 @@ static void teardown(void)
 	rig_free(&r);
 }
 
-TestSuite(attr, .init = setup, .fini = teardown, .timeout = 20);
+TestSuite(attr, .init = setup, .fini = teardown);
 
 static bool over;
 static int result;

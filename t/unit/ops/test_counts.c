@@ -8,7 +8,7 @@
 
 #include "ops/counts.h"
 
-TestSuite(counts, .timeout = 20);
+TestSuite(counts);
 
 Test(counts, add_and_sub)
 {

@@ -25,7 +25,7 @@ static void finish(void)
 	rig_free(&r);
 }
 
-TestSuite(create, .fini = finish, .timeout = 60);
+TestSuite(create, .fini = finish);
 
 static bool no_session(struct rig *rig, void *arg)
 {

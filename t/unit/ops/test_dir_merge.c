@@ -34,7 +34,7 @@ static void finish(void)
 		rig_free(&r);
 }
 
-TestSuite(dir_merge, .fini = finish, .timeout = 60);
+TestSuite(dir_merge, .fini = finish);
 
 /* Lists "d" with small replies; what it does after so many names is the test's. */
 struct listing {

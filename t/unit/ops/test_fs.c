@@ -34,7 +34,7 @@ static void finish(void)
 	rig_free(&r);
 }
 
-TestSuite(fs, .fini = finish, .timeout = 60);
+TestSuite(fs, .fini = finish);
 
 /* --- Clients: run in a child; 0 or what went wrong. */
 

@@ -19,8 +19,8 @@ static void teardown(void)
 	rig_free(&r);
 }
 
-TestSuite(handle, .init = setup, .fini = teardown, .timeout = 20);
-TestSuite(dir_cookies, .init = setup, .fini = teardown, .timeout = 20);
+TestSuite(handle, .init = setup, .fini = teardown);
+TestSuite(dir_cookies, .init = setup, .fini = teardown);
 
 static struct node make(const char *name, enum ufs_kind kind)
 {

@@ -19,8 +19,8 @@ static void setup(void)
 	rig_new(&r);
 }
 
-TestSuite(ledger, .init = setup, .fini = teardown, .timeout = 20);
-TestSuite(ledger_mount, .fini = teardown, .timeout = 20);
+TestSuite(ledger, .init = setup, .fini = teardown);
+TestSuite(ledger_mount, .fini = teardown);
 
 static const struct ledger_result some = {.node = 5, .fh = 6, .aux = {7, UINT64_MAX}};
 

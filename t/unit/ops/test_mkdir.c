@@ -30,7 +30,7 @@ static void finish(void)
 		rig_free(&r);
 }
 
-TestSuite(mkdir, .fini = finish, .timeout = 60);
+TestSuite(mkdir, .fini = finish);
 
 struct call {
 	const char *name;

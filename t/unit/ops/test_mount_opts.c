@@ -5,7 +5,7 @@
 
 #include "ops/fs.h"
 
-TestSuite(mount_opts, .timeout = 10);
+TestSuite(mount_opts);
 
 static int parse(struct fs_mount_opts *mo, const char *text, struct errtext *et)
 {

@@ -31,7 +31,7 @@ static void teardown(void)
 	rig_free(&r);
 }
 
-TestSuite(namespace, .init = setup, .fini = teardown, .timeout = 20);
+TestSuite(namespace, .init = setup, .fini = teardown);
 
 static struct fs *make(void)
 {

@@ -19,7 +19,7 @@ static void teardown(void)
 	rig_free(&r);
 }
 
-TestSuite(node, .init = setup, .fini = teardown, .timeout = 20);
+TestSuite(node, .init = setup, .fini = teardown);
 
 static struct ufs_attr attr_of(enum ufs_kind kind, uint64_t size, const char *version)
 {

@@ -21,7 +21,7 @@ static void teardown(void)
 	rig_free(&r);
 }
 
-TestSuite(node_change, .init = setup, .fini = teardown, .timeout = 20);
+TestSuite(node_change, .init = setup, .fini = teardown);
 
 static struct ufs_attr attr_of(enum ufs_kind kind, const char *version)
 {

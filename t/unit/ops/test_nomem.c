@@ -25,8 +25,8 @@ static void finish(void)
 	rig_free(&r);
 }
 
-TestSuite(ops_nomem, .fini = finish, .timeout = 30);
-TestSuite(ops_full, .fini = finish, .timeout = 60);
+TestSuite(ops_nomem, .fini = finish);
+TestSuite(ops_full, .fini = finish);
 
 static void begin(void)
 {

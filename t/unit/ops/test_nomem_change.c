@@ -34,7 +34,7 @@ static void finish(void)
 		rig_free(&r);
 }
 
-TestSuite(nomem_change, .fini = finish, .timeout = 120);
+TestSuite(nomem_change, .fini = finish);
 
 /* Each time another name: one that failed may have been made. */
 static int c_mkdir(const struct tmp_mount *tm, void *arg)

@@ -33,7 +33,7 @@ static void finish(void)
 		rig_free(&r);
 }
 
-TestSuite(nomem_durable, .fini = finish, .timeout = 120);
+TestSuite(nomem_durable, .fini = finish);
 
 static int put(int fd, off_t off, size_t len)
 {

@@ -30,7 +30,7 @@ static void finish(void)
 		rig_free(&r);
 }
 
-TestSuite(nomem_write, .fini = finish, .timeout = 120);
+TestSuite(nomem_write, .fini = finish);
 
 static int write_all(int fd, const char *text)
 {

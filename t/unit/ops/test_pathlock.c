@@ -38,7 +38,7 @@ static void teardown(void)
 	loop_free(&loop);
 }
 
-TestSuite(pathlock, .init = setup, .fini = teardown, .timeout = 20);
+TestSuite(pathlock, .init = setup, .fini = teardown);
 
 static void got(struct pathlock *l)
 {

@@ -35,7 +35,7 @@ static void finish(void)
 	rig_free(&r);
 }
 
-TestSuite(persist, .init = begin, .fini = finish, .timeout = 60);
+TestSuite(persist, .init = begin, .fini = finish);
 
 /* The pool works in real time; what waits for the clock comes soon enough. */
 static void serve(void)

@@ -7,7 +7,7 @@
 #include "meta_rig.h"
 #include "ops/policy.h"
 
-TestSuite(policy, .timeout = 120);
+TestSuite(policy);
 
 static struct rig r;
 

@@ -30,7 +30,7 @@ static void finish(void)
 		rig_free(&r);
 }
 
-TestSuite(policy_calls, .fini = finish, .timeout = 600);
+TestSuite(policy_calls, .fini = finish);
 
 static uint64_t tally(enum meta_state state)
 {

@@ -24,7 +24,7 @@ static void finish(void)
 		rig_free(&r);
 }
 
-TestSuite(policy_meets, .fini = finish, .timeout = 600);
+TestSuite(policy_meets, .fini = finish);
 
 static int run(rig_client *fn, const char *arg)
 {

@@ -41,7 +41,7 @@ static void finish(void)
 	rig_free(&r);
 }
 
-TestSuite(remove, .fini = finish, .timeout = 60);
+TestSuite(remove, .fini = finish);
 
 static int run(rig_client *fn, const char *arg)
 {

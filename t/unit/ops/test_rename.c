@@ -53,7 +53,7 @@ static void finish(void)
 	rig_free(&r);
 }
 
-TestSuite(rename, .fini = finish, .timeout = 60);
+TestSuite(rename, .fini = finish);
 
 static int c_rename(const struct tmp_mount *tm, void *arg)
 {

@@ -61,7 +61,7 @@ static void finish(void)
 	rig_free(&r);
 }
 
-TestSuite(rename_dir, .fini = finish, .timeout = 60);
+TestSuite(rename_dir, .fini = finish);
 
 static int c_rename(const struct tmp_mount *tm, void *arg)
 {

@@ -28,7 +28,7 @@ static void finish(void)
 	rig_free(&r);
 }
 
-TestSuite(session, .fini = finish, .timeout = 60);
+TestSuite(session, .fini = finish);
 
 static bool no_session(struct rig *rig, void *arg)
 {

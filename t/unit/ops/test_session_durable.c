@@ -34,7 +34,7 @@ static void finish(void)
 		rig_free(&r);
 }
 
-TestSuite(session_durable, .fini = finish, .timeout = 60);
+TestSuite(session_durable, .fini = finish);
 
 /* --- Steps */
 

@@ -32,7 +32,7 @@ static void finish(void)
 		rig_free(&r);
 }
 
-TestSuite(setattr, .fini = finish, .timeout = 60);
+TestSuite(setattr, .fini = finish);
 
 #define EACH_TIME "attr_timeout=0,entry_timeout=0"
 

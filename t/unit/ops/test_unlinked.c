@@ -39,7 +39,7 @@ static void finish(void)
 	rig_free(&r);
 }
 
-TestSuite(unlinked, .fini = finish, .timeout = 60);
+TestSuite(unlinked, .fini = finish);
 
 static int run(rig_client *fn, const char *arg)
 {

@@ -36,7 +36,7 @@ static void teardown(void)
 	loop_free(&loop);
 }
 
-TestSuite(walk, .init = setup, .fini = teardown, .timeout = 20);
+TestSuite(walk, .init = setup, .fini = teardown);
 
 static int visit(struct walk *wk, const struct walk_item *it)
 {

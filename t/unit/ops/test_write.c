@@ -32,7 +32,7 @@ static void finish(void)
 	rig_free(&r);
 }
 
-TestSuite(write, .fini = finish, .timeout = 60);
+TestSuite(write, .fini = finish);
 
 static bool no_session(struct rig *rig, void *arg)
 {

@@ -28,7 +28,7 @@ static void finish(void)
 		rig_free(&r);
 }
 
-TestSuite(write_meets, .fini = finish, .timeout = 60);
+TestSuite(write_meets, .fini = finish);
 
 static bool no_session(struct rig *rig, void *arg)
 {

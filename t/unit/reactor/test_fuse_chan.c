@@ -170,7 +170,7 @@ static void teardown(void)
 	tmp_mount_free(&rig.tm);
 }
 
-TestSuite(fuse_chan, .init = setup, .fini = teardown, .timeout = 30);
+TestSuite(fuse_chan, .init = setup, .fini = teardown);
 
 /* libfuse keeps the mount point's name and has no call that frees it without
  * unmounting; criterion keeps what it was started with. */

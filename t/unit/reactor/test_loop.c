@@ -27,7 +27,7 @@ static void teardown(void)
 	cr_assert_null(lp);
 }
 
-TestSuite(loop, .init = setup, .fini = teardown, .timeout = 30);
+TestSuite(loop, .init = setup, .fini = teardown);
 /* Units that end in an assertion of the product. */
 TestSuite(loop_abort, .init = setup);
 

@@ -28,7 +28,7 @@ static void teardown(void)
 	loop_free(&lp);
 }
 
-TestSuite(mailbox, .init = setup, .fini = teardown, .timeout = 30);
+TestSuite(mailbox, .init = setup, .fini = teardown);
 
 struct letter {
 	struct mail m;

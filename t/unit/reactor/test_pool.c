@@ -29,7 +29,7 @@ static void teardown(void)
 	loop_free(&lp);
 }
 
-TestSuite(pool, .init = setup, .fini = teardown, .timeout = 30);
+TestSuite(pool, .init = setup, .fini = teardown);
 TestSuite(pool_abort, .init = setup);
 
 static struct pool *pool_of(unsigned threads)

@@ -26,7 +26,7 @@ static void teardown(void)
 	loop_free(&lp);
 }
 
-TestSuite(task, .init = setup, .fini = teardown, .timeout = 30);
+TestSuite(task, .init = setup, .fini = teardown);
 TestSuite(task_abort, .init = setup);
 
 static void note(const char *s)

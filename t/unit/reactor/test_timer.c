@@ -22,7 +22,7 @@ static void teardown(void)
 	loop_free(&lp);
 }
 
-TestSuite(timer, .init = setup, .fini = teardown, .timeout = 30);
+TestSuite(timer, .init = setup, .fini = teardown);
 
 struct tick {
 	struct timer t;
@@ -233,7 +233,7 @@ Test(timer, random_against_a_model)
 
 /* --- The real clock. */
 
-TestSuite(timer_system, .timeout = 30);
+TestSuite(timer_system);
 
 Test(timer_system, wakes_a_sleeping_loop_in_time_and_never_early)
 {

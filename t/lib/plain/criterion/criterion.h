@@ -18,7 +18,6 @@ struct plain_opts {
 	void (*init)(void);
 	void (*fini)(void);
 	int signal;	/* the test must die of it */
-	double timeout; /* seconds */
 	int exit_code;
 	bool disabled;
 	const char *description;
