@@ -65,6 +65,10 @@ status() { # FIELD of status
 	batonfs -m "$M" --json status | jq "$1"
 }
 
+none_staged() {
+	[ -z "$(find "$T/staged" -type f)" ]
+}
+
 pinned() { # BYTES
 	[ "$(status .persist.pinned_bytes)" = "$1" ]
 }
@@ -265,8 +269,10 @@ round() { # NAME COMMAND...: COMMAND runs while files are written and stored
 upgraded() {
 	batonfs -m "$M" upgrade >"$T/upgrade.out" 2>&1 || die "upgrade: $(cat "$T/upgrade.out")"
 }
-round kills killed
 round upgrades upgraded
+wait_until 30 "the staged files go" none_staged
+ok "no staged file is left"
+round kills killed
 for point in persist.begun persist.stored persist.recorded; do
 	echo "$point=kill@3" >"$T/fault"
 	killed
@@ -297,9 +303,6 @@ begin -s write.cache.async.file.check.period=1s -s write.cache.async.check.orpha
 expect "which the next mount has" cmp "$T/small.5000" "$M/left"
 expect "and stores" drained
 expect "as they were written" in_bucket left "$T/small.5000"
-none_staged() {
-	[ -z "$(find "$T/staged" -type f)" ]
-}
 wait_until 60 "the staged files go" none_staged
-ok "no staged file is left"
+ok "no staged file is left by those that died either"
 stop
