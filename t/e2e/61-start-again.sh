@@ -108,8 +108,9 @@ for point in drain clean sockets; do
 	expect "a start meets a daemon that ends slowly at '$point', and outlives it" state_kept
 	umount "$M"
 done
-BATONFS_FAULT=daemon.end.drain=sleep:1s "${MOUNT[@]}" "$M"
+BATONFS_FAULT=daemon.end.drain=sleep:6s "${MOUNT[@]}" "$M"
 umount "$M"
+# Long enough that both meet it, on a slow machine too.
 expect_exit 5 "is ending" "--takeover=require says so" "${MOUNT[@]}" -f --takeover=require "$M"
 "${MOUNT[@]}" --takeover=never "$M"
 expect "--takeover=never waits, too" serves
