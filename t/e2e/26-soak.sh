@@ -1,0 +1,189 @@
+#!/bin/bash
+# SPDX-License-Identifier: BSD-2-Clause
+# Applications that know nothing of it, while the daemon is replaced again and again:
+# readers, writers, renamers, creators and listers go on, and what a program holds (locks,
+# mappings, open files, removed ones too, a working directory, inode numbers) is as it was.
+#
+#	ROUNDS=300	upgrades in a row, with flags that change
+#	KILLS=500	kill -9 at random moments
+#	SECONDS_LONG=3600	both at random for so long, half of it on a bucket
+#	OTHER_BUILD=DIR	every other upgrade is to the batonfsd there, and so a downgrade
+#	SEED=n		the same sequence of decisions
+. "${BATONFS_SRC:-.}/t/e2e/lib.sh"
+
+ROUNDS=${ROUNDS:-7}
+KILLS=${KILLS:-5}
+RANDOM=${SEED:=$$}
+echo "SEED=$SEED"
+BUSY=$BATONFS_SRC/t/e2e/busy.py
+S=$T/read
+mkdir "$S" "$T/out"
+pattern gen "$S/a.20000000" "$S/b.3000001" "$S/c.4097"
+BINARIES=("$BATONFS_BUILD/batonfsd")
+[ -z "${OTHER_BUILD:-}" ] || BINARIES+=("$OTHER_BUILD/batonfsd")
+
+start_one() { # NAME COMMAND...
+	local name=$1
+	shift
+	"$@" >"$T/out/$name" 2>&1 &
+	workers="$workers $name:$!"
+}
+
+load_start() { # DIR on the mount
+	local i
+	# shellcheck disable=SC2086
+	readers_start buffered direct mmap reopen list
+	workers=""
+	for i in 1 2; do
+		MUTATOR_LIST=$T/list.$i start_one "writer.$i" python3 "$BATONFS_SRC/t/e2e/mutator.py" \
+			"$1/w$i" $((RANDOM * 100 + i))
+	done
+	for i in rename create; do
+		start_one $i python3 "$BUSY" $i "$1/$i"
+	done
+	start_one list python3 "$BUSY" list "$M/list"
+	mkfifo "$T/words"
+	python3 "$BUSY" hold "$1/hold" <"$T/words" >"$T/out/hold" 2>&1 &
+	holder=$!
+	exec 7>"$T/words"
+	wait_until 60 "a program holds its things" said begun
+	held begun
+}
+
+said() { # WORD: or it has ended
+	grep -q "^well $1\$" "$T/out/hold" || ! kill -0 $holder 2>/dev/null
+}
+
+held() { # WORD
+	wait_until 120 "the program that holds things has looked" said "$1"
+	grep -q "^well $1\$" "$T/out/hold" || die "at $1: $(tail -n 5 "$T/out/hold")"
+}
+
+look() { # what is held is as it was
+	looks=$((looks + 1))
+	echo "look$looks" >&7
+	held "look$looks"
+}
+
+load_alive() {
+	local w
+	readers_alive
+	for w in $workers; do
+		kill -0 "${w#*:}" 2>/dev/null || die "${w%:*}: $(tail -n 20 "$T/out/${w%:*}")"
+	done
+}
+
+load_stop() {
+	local w bad=0
+	exec 7>&-
+	held ended
+	wait $holder || die "$(tail -n 5 "$T/out/hold")"
+	rm "$T/words"
+	for w in $workers; do
+		kill -TERM "${w#*:}" 2>/dev/null || true
+	done
+	for w in $workers; do
+		wait "${w#*:}" || bad=1
+		cat "$T/out/${w%:*}"
+	done
+	[ $bad = 0 ] || die "an application saw what it should not"
+	readers_stop
+}
+
+upgrade() { # to the other build where there is one, with other flags
+	turn=$((turn + 1))
+	batonfs -m "$M" upgrade --binary "${BINARIES[turn % ${#BINARIES[@]}]}" -- \
+		-s readahead.max=$((turn % 4 + 1))MiB -s log.level="$([ $((turn % 3)) = 0 ] && echo debug || echo info)"
+}
+
+new_daemon() { # PID: it is not that one any more
+	local now
+	now=$(daemon_pid) && [ -n "$now" ] && [ "$now" != "$1" ]
+}
+
+upgrades() {
+	local i before
+	for i in $(seq "$ROUNDS"); do
+		before=$(daemon_pid)
+		upgrade >"$T/up" 2>&1 || die "upgrade $i: $(cat "$T/up")"
+		new_daemon "$before" || die "upgrade $i: the same process serves on"
+		load_alive
+		[ $((i % 5)) != 0 ] || look
+	done
+	look
+	ok "$1: $ROUNDS upgrades in a row"
+}
+
+kills() {
+	local i before
+	for i in $(seq "$KILLS"); do
+		before=$(daemon_pid)
+		# The moment is what is random here; nothing is waited for.
+		sleep 0.$((RANDOM % 4))
+		kill -9 "$before"
+		wait_until 60 "a new daemon serves" new_daemon "$before"
+		load_alive
+		[ $((i % 5)) != 0 ] || look
+	done
+	look
+	ok "$1: $KILLS times kill -9"
+}
+
+at_random() {
+	local end=$(($(date +%s) + $2)) ups=0 lost=0 kills=0 p
+	while [ "$(date +%s)" -lt $end ]; do
+		sleep $((RANDOM % 2)).$((RANDOM % 10))
+		if [ $((RANDOM % 2)) = 0 ]; then
+			# One that a kill before it has hit may fail, and says so.
+			if upgrade >"$T/up" 2>&1; then ups=$((ups + 1)); else lost=$((lost + 1)); fi
+		elif p=$(daemon_pid 2>/dev/null) && [ -n "$p" ] && kill -9 "$p" 2>/dev/null; then
+			kills=$((kills + 1))
+		fi
+		load_alive
+		[ $((RANDOM % 10)) != 0 ] || look
+	done
+	look
+	ok "$1: $2 seconds, $ups upgrades ($lost lost to a kill), $kills kills"
+}
+
+rounds() { # NAME
+	looks=0 turn=0
+	mkdir "$M/work"
+	load_start "$M/work"
+	upgrades "$1"
+	kills "$1"
+	[ -z "${SECONDS_LONG:-}" ] || at_random "$1" $((SECONDS_LONG / 2))
+	load_stop
+	checked "$M/work" "$1"
+}
+
+checked() { # DIR NAME
+	local i
+	for i in 1 2; do
+		python3 "$BATONFS_SRC/t/e2e/mutator.py" --check "$T/list.$i" "$1/w$i" >/dev/null || die "$2: writer $i"
+	done
+	ok "$2: the files are as they should be"
+}
+
+SETTINGS=(-s "keeper.restart.limit=1000 in 1min" -s memory.limit=64MiB -s worker.page.store.size=64MiB)
+FILES="$M/read/a.20000000 $M/read/b.3000001 $M/read/c.4097"
+
+mkdir -p "$T/store/list" && mv "$S" "$T/store/read"
+(cd "$T/store/list" && seq -f 'entry-%04g' 1500 | xargs touch)
+serve -u "/=file://$T/store" "${SETTINGS[@]}" -s worker.page.store.dir="$T/cache"
+rounds "a directory"
+stop
+checked "$T/store/work" "the directory itself"
+[ -z "$(find "$T/store" -name '.batonfs*')" ] || die "temporary files were left: $(find "$T/store" -name '.batonfs*')"
+ok "no temporary file is left"
+rm -rf "$T/cache" "$T/store/work"
+
+"$BATONFS_SRC/t/lib/rgw.sh" start "$T/rgw" || die "radosgw did not start"
+# shellcheck source=/dev/null
+. "$T/rgw/env"
+export AWS_ACCESS_KEY_ID AWS_SECRET_ACCESS_KEY RGW_ENDPOINT
+"$BATONFS_SRC/t/lib/s3put.sh" bucket data
+"$BATONFS_SRC/t/lib/s3put.sh" many data "$T/store"
+serve -u /=s3://data -s s3.endpoint="$RGW_ENDPOINT" "${SETTINGS[@]}" -s worker.page.store.dir="$T/cache"
+rounds "a bucket"
+stop
