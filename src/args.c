@@ -104,6 +104,20 @@ static int args_list_add(const char **list, unsigned *n, unsigned max, const cha
 	return -1;
 }
 
+/* An upgrade adds to the words of before.  What the new one overrides, by its first `len`
+ * bytes, does not stay, or many upgrades would make too many of them. */
+static int args_list_replace(const char **list, unsigned *n, const char *what, const char *value,
+    size_t len)
+{
+	unsigned i, kept = 0;
+
+	for (i = 0; i < *n; i++)
+		if (strncmp(list[i], value, len) != 0 || list[i][len] != value[len])
+			list[kept++] = list[i];
+	*n = kept;
+	return args_list_add(list, n, ARGS_MAX_LIST, what, value);
+}
+
 static int args_takeover(struct args *a, const char *mode)
 {
 	static const struct {
@@ -138,9 +152,11 @@ static int args_option(struct args *a, int opt, const char *value)
 	case 'u':
 		return args_list_add(a->d.ufs_specs, &a->d.nufs, DAEMON_MAX_UFS, "--ufs", value);
 	case 's':
-		return args_list_add(a->settings, &a->nsettings, ARGS_MAX_LIST, "--set", value);
+		return args_list_replace(a->settings, &a->nsettings, "--set", value,
+		    strcspn(value, "="));
 	case 'o':
-		return args_list_add(a->mount_opts, &a->nmount_opts, ARGS_MAX_LIST, "-o", value);
+		return args_list_replace(a->mount_opts, &a->nmount_opts, "-o", value,
+		    strlen(value));
 	case 't':
 		a->d.subtree = value;
 		return -1;

@@ -121,17 +121,28 @@ Test(args, misuse_is_2_and_says_so)
 
 Test(args, too_many_are_refused)
 {
+	static char names[ARGS_MAX_LIST + 1][16];
 	char *words[2 * ARGS_MAX_LIST + 8];
 	struct args a;
 	int n = 0;
 
 	words[n++] = (char *)"batonfsd";
 	for (int i = 0; i <= ARGS_MAX_LIST; i++) {
+		snprintf(names[i], sizeof(names[i]), "name%d=1s", i);
 		words[n++] = (char *)"-s";
-		words[n++] = (char *)"ufs.timeout=1s";
+		words[n++] = names[i];
 	}
 	words[n] = NULL;
 	cr_assert_eq(parse(&a, words), 2);
+}
+
+/* Each upgrade puts its words behind those that were there. */
+Test(args, what_is_overridden_does_not_pile_up)
+{
+	expect_plain("batonfsd|-u|/=file:///s|-o|rw|-o|ro|-s|ab=1|-s|a.b=5|-s|a=4|/m",
+	    WORDS(U, "-s", "a=1", "-s", "a.b=2", "-s", "ab=1", "-o", "ro", "-s", "a=3", "-o", "rw", "-o",
+		"ro", "-s", "a.b=5", "-s", "a=4", "/m"));
+	expect_plain("batonfsd|-u|/=file:///s|-s|a=|-s|a|/m", WORDS(U, "-s", "a=", "-s", "a", "/m"));
 }
 
 Test(args, check_needs_no_mount_point)
