@@ -84,6 +84,33 @@ Test(cache_disk_write, what_gathers_behind_a_slow_disk_goes_in_few_jobs)
 	cache_blob_put(&b);
 }
 
+static void large_pages(void)
+{
+	rig_init(&g, true);
+	rig_set(&g, "memory.limit", "32MiB");
+	rig_set(&g, "worker.page.store.page.size", "2MiB");
+	rig_start(&g);
+}
+
+/* One page takes several writes; the last of them and the last page are short. */
+Test(cache_disk_write, a_page_larger_than_a_write_is_stored_whole, .init = large_pages)
+{
+	const uint64_t size = 7 * MIB + 300 * KIB + 777;
+	struct blob *b = rig_blob(&g, "f", "v1", size);
+
+	rig_settle(&g);
+	read_fresh(b, 0, size);
+	rig_settle(&g);
+	cr_assert_eq(b->npresent, 4);
+	cr_assert_eq(rig_counter(&g, CTR_CACHE_BYPASS), 0);
+	page_drop_parked(g.cache);
+	g.ufs->started = 0;
+	read_fresh(b, 0, size);
+	cr_assert_eq(g.ufs->started, 0);
+	cr_assert_eq(rig_counter(&g, CTR_CACHE_CHECKSUM_ERRORS), 0);
+	cache_blob_put(&b);
+}
+
 Test(cache_disk_write, pages_that_are_no_neighbours_find_their_places)
 {
 	struct blob *b = rig_blob(&g, "f", "v1", 12 * MIB);
