@@ -18,6 +18,7 @@ int uploads_new(struct uploads **out, const struct uploads_env *env)
 	us->env = *env;
 	us->part_min = UFS_PART_MIN;
 	us->read_most = 8 * MIB;
+	us->look_again = 10 * NS_PER_S;
 	us->budget = cache_write_memory(env->cfg);
 	TAILQ_INIT(&us->all);
 	TAILQ_INIT(&us->queue);
@@ -159,7 +160,10 @@ int upload_place(struct upload *up, struct ufs *ufs, const char *path, const cha
 		if (up->ufs == NULL && up->uri != NULL && strcmp(up->uri, ufs_uri(ufs)) == 0)
 			up->ufs = ufs;
 		sends_abort(up);
-		multi_drop(up);
+		if (up->ufs == ufs)
+			multi_drop_moved(up, path);
+		else
+			multi_drop(up);
 		free(up->path);
 		up->path = p;
 	}

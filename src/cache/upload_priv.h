@@ -7,6 +7,7 @@
  *	upload_ahead.c	while it is written	upload_send.c	one part or PUT; turns
  *	upload_rows.c	rows			upload_body.c	memory of bodies
  *	upload_multi.c	beginning and ending at the storage, also when nobody waits
+ *	upload_sweep.c	beginnings whose answer nobody got
  *
  * Sends do not belong to a run: those that went ahead are simply there when a run
  * begins.  A part that is written while a run goes on is `stale`: the run may use what
@@ -42,6 +43,8 @@ struct uploads {
 	unsigned flying;	  /* parts on the wire, or on their way to it */
 	struct up_send_list orphans; /* their read in the pool goes on */
 	struct up_multi_list multis;
+	uint64_t look_again; /* after so long; 0: no second look */
+	bool told; /* that a storage does not list uploads */
 	struct ufs **ufs; /* all storages, for uploads that were never placed */
 	unsigned nufs;
 
@@ -90,7 +93,7 @@ struct upload {
 	struct upload_run *run;
 	enum run_state state;
 	int err;	/* of RUN_FAILED */
-	bool again;	/* it was begun anew */
+	unsigned anew;	/* times it was begun anew */
 	bool no_copy;	/* the storage cannot */
 	unsigned next;	/* parts below are there or on their way */
 	struct ufs_multi_end *end;
@@ -126,7 +129,19 @@ struct up_send {
 	} rq;
 };
 
-/* A multipart upload that is begun, or ended without an object. */
+/* What is noted before a beginning is sent. */
+struct up_mark {
+	uint64_t key, token, since_ns;
+	const char *uri, *path;
+};
+
+struct up_ids {
+	char **id;
+	unsigned n;
+};
+
+/* A multipart upload that is begun, or ended without an object; or a look for what a
+ * beginning may have left. */
 struct up_multi {
 	uint32_t magic;
 #define UP_MULTI_MAGIC 0x0b10ad04u
@@ -137,11 +152,20 @@ struct up_multi {
 	uint64_t key;
 	unsigned row; /* number of its row, or 0 */
 	char *path;
+	char *moved; /* where its directory may have been moved to meanwhile, or NULL */
 	char id[UFS_UPLOAD_MAX];
-	bool ending;
+	/* WAIT: begins when a look at the same place has ended.  PAUSE: looks later. */
+	enum { MULTI_WAIT, MULTI_BEGIN, MULTI_END, MULTI_PAUSE, MULTI_SWEEP } state;
+	bool sums;
+	uint64_t token, since_ns;
+	unsigned looks; /* still to be done */
+	uint64_t delay; /* before the next after a failure */
+	struct timer pause;
+	struct up_ids known;
 	union {
 		struct ufs_multi_begin begin;
 		struct ufs_multi_abort abort;
+		struct ufs_multi_sweep sweep;
 	} rq;
 };
 
@@ -226,13 +250,17 @@ void rows_del_all(struct upload *up);
 unsigned rows_drop_put(struct uploads *us, uint64_t key, const char *uri, const char *path,
     const char *id);
 void rows_drop_del(struct uploads *us, uint64_t key, unsigned row);
+/* The same of a beginning that is sent next; committed. */
+int rows_mark_put(struct uploads *us, const struct up_mark *mk, unsigned *row);
 struct up_drop_row {
-	uint64_t key;
+	struct up_mark mark; /* texts are there until the next write */
 	unsigned row;
-	const char *uri, *path, *id; /* until the next write */
+	const char *id; /* NULL: of a beginning */
 };
 /* The first after (key, row) of *dr; false: there is none. */
 bool rows_drop_next(struct uploads *us, struct up_drop_row *dr);
+/* The ids of all uploads of a place that have a row; freed by the caller. */
+int rows_known(struct uploads *us, const char *uri, const char *path, struct up_ids *ids);
 
 /* --- upload_multi.c */
 int multi_begin(struct upload *up);
@@ -240,6 +268,20 @@ int multi_begin(struct upload *up);
 void multi_abandon(struct upload *up);
 /* Ends the upload's multipart upload at the storage, in the background, and forgets it. */
 void multi_drop(struct upload *up);
+/* The same, of one whose file has been moved to `path`. */
+void multi_drop_moved(struct upload *up, const char *path);
+struct up_multi *multi_new(struct uploads *us, struct ufs *ufs, uint64_t key, const char *path);
 void multi_free(struct up_multi **mp);
+void multi_begin_start(struct up_multi *m);
+bool multi_may_pass(int err);
+
+/* --- upload_sweep.c */
+/* A beginning has been answered: its mark goes, or what it may have left is looked for. */
+void sweep_begun(struct up_multi *m, int err);
+/* Looks now, and once more later: what a daemon sent that has died may be late. */
+void sweep_resume(struct up_multi *m);
+void sweep_due(struct timer *t);
+/* A look at this place is on the wire: nothing may begin there. */
+bool sweep_holds(const struct up_multi *m);
 
 #endif

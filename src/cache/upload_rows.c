@@ -5,7 +5,9 @@
  *	key, 0			format, unit, uri, path, id of the multipart upload
  *	key, part number	format, mark of the upload's id, length, etag, and its CRC32C
  *				if the format is that of an upload with sums
- *	key, DROP_FIRST...	format, uri, path, id: to be thrown away by the storage
+ *	key, DROP_FIRST...	format, uri, path, id: to be thrown away by the storage; or
+ *				FORMAT_MARK, token, time (ns), uri, path: a beginning may be
+ *				on its way since then.  Older programs leave these alone.
  *
  * Texts end with a NUL.  The row of a part that is written again must go: what cannot be
  * deleted is kept in mind, and no upload begins before it is.  Rows of parts that outlived
@@ -21,6 +23,7 @@
 
 #define FORMAT 1u
 #define FORMAT_SUMS 2u
+#define FORMAT_MARK 3u
 #define DROP_FIRST 0x80000000u
 
 struct part_key {
@@ -335,15 +338,53 @@ unsigned rows_drop_put(struct uploads *us, uint64_t key, const char *uri, const 
 	return number;
 }
 
+int rows_mark_put(struct uploads *us, const struct up_mark *mk, unsigned *row)
+{
+	unsigned number = drop_number(us, mk->key);
+	uint64_t nums[2] = { htobe64(mk->token), htobe64(mk->since_ns) };
+	uint8_t format = FORMAT_MARK;
+	struct row_buf b = { .len = 0 };
+	int err;
+
+	if (number == 0 || !add(&b, &format, 1) || !add(&b, nums, sizeof(nums)) ||
+	    !add_text(&b, mk->uri) || !add_text(&b, mk->path))
+		return -ENAMETOOLONG;
+	err = put(us, mk->key, number, b.data, b.len);
+	if (err == 0)
+		err = statedb_commit(us->db);
+	*row = err == 0 ? number : 0;
+	return err;
+}
+
 void rows_drop_del(struct uploads *us, uint64_t key, unsigned row)
 {
 	if (row != 0)
 		(void)del(us, key, row);
 }
 
+/* False: another program's. */
+static bool drop_parse(struct up_drop_row *dr, struct statedb_val v)
+{
+	uint8_t format = v.len < 1 ? 0 : *(const uint8_t *)v.data;
+	uint64_t nums[2] = { 0, 0 };
+	size_t head = 1 + (format == FORMAT_MARK ? sizeof(nums) : 0);
+
+	if ((format != FORMAT && format != FORMAT_MARK) || v.len < head)
+		return false;
+	memcpy(nums, (const char *)v.data + 1, head - 1);
+	dr->mark.token = be64toh(nums[0]);
+	dr->mark.since_ns = be64toh(nums[1]);
+	v.data = (const char *)v.data + head;
+	v.len -= head;
+	dr->mark.uri = take_text(&v);
+	dr->mark.path = dr->mark.uri != NULL ? take_text(&v) : NULL;
+	dr->id = dr->mark.path != NULL && format == FORMAT ? take_text(&v) : NULL;
+	return dr->mark.path != NULL && (dr->id != NULL || format == FORMAT_MARK);
+}
+
 bool rows_drop_next(struct uploads *us, struct up_drop_row *dr)
 {
-	uint64_t key = dr->key;
+	uint64_t key = dr->mark.key;
 	unsigned row = dr->row;
 	struct statedb_val v;
 	struct part_key k;
@@ -362,16 +403,54 @@ bool rows_drop_next(struct uploads *us, struct up_drop_row *dr)
 			row = DROP_FIRST - 1;
 			continue;
 		}
-		dr->key = key;
+		dr->mark.key = key;
 		dr->row = row;
-		if (v.len < 1 || *(const uint8_t *)v.data != FORMAT)
-			continue;
-		v.data = (const char *)v.data + 1;
-		v.len--;
-		dr->uri = take_text(&v);
-		dr->path = dr->uri != NULL ? take_text(&v) : NULL;
-		dr->id = dr->path != NULL ? take_text(&v) : NULL;
-		if (dr->id != NULL)
+		if (drop_parse(dr, v))
 			return true;
 	}
+}
+
+/* --- what is known */
+
+/* The texts of a row of an upload; false: it is no such row. */
+static bool begin_parse(struct statedb_val v, const char **uri, const char **path, const char **id)
+{
+	uint8_t format = v.len < 9 ? 0 : *(const uint8_t *)v.data;
+
+	if (format != FORMAT && format != FORMAT_SUMS)
+		return false;
+	v.data = (const char *)v.data + 9;
+	v.len -= 9;
+	*uri = take_text(&v);
+	*path = *uri != NULL ? take_text(&v) : NULL;
+	*id = *path != NULL ? take_text(&v) : NULL;
+	return *id != NULL;
+}
+
+int rows_known(struct uploads *us, const char *uri, const char *path, struct up_ids *ids)
+{
+	const char *its_uri, *its_path, *id;
+	uint64_t key = 0;
+	struct statedb_val v;
+	struct part_key k;
+	char **more;
+	int err;
+
+	while ((err = seek(us, key, 0, &k, &v)) == 0) {
+		key = k.key;
+		if (k.number == 0 && begin_parse(v, &its_uri, &its_path, &id) &&
+		    strcmp(its_uri, uri) == 0 && strcmp(its_path, path) == 0) {
+			more = reallocarray(ids->id, ids->n + 1, sizeof(*more));
+			if (more == NULL)
+				return -ENOMEM;
+			ids->id = more;
+			more[ids->n] = strdup(id);
+			if (more[ids->n] == NULL)
+				return -ENOMEM;
+			ids->n++;
+		}
+		if (++key == 0)
+			return 0;
+	}
+	return err == -ENOENT ? 0 : err;
 }

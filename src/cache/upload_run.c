@@ -9,7 +9,8 @@
  *
  * A multipart upload that the storage does not know any more (it throws old ones away)
  * or whose parts are others than we think (a request that was given up arrived late) is
- * begun anew, once a run.
+ * begun anew, a few times a run: another mount that looks for what its daemon left takes
+ * an upload of the same path twice at most.
  */
 #include <errno.h>
 #include <string.h>
@@ -17,6 +18,8 @@
 #include "base/fault.h"
 #include "base/log.h"
 #include "cache/upload_priv.h"
+
+#define ANEW_MAX 4
 
 /* PUT or parts? */
 static int choose(struct upload *up)
@@ -48,7 +51,7 @@ void upload_start(struct upload *up, struct upload_run *r)
 	CHECK_OBJ(up, UPLOAD_MAGIC);
 	assert(up->run == NULL && up->ufs != NULL);
 	up->run = r;
-	up->again = false;
+	up->anew = 0;
 	r->up = up;
 	r->size = staged_size(up->sf);
 	memset(&r->attr, 0, sizeof(r->attr));
@@ -136,11 +139,10 @@ void run_fail_later(struct upload *up, int err)
 
 static int begin_anew(struct upload *up)
 {
-	if (up->again)
+	if (up->anew++ == ANEW_MAX)
 		return -EIO;
 	log_info("%s/%s: the upload %s is begun anew: the storage has lost it, or parts of it",
 	    ufs_uri(up->ufs), up->path, up->id);
-	up->again = true;
 	sends_abort(up);
 	multi_drop(up);
 	return choose(up);

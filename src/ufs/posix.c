@@ -225,6 +225,7 @@ static const struct ufs_ops posix_ops = {
 	.part = posix_part,
 	.multi_end = posix_multi_end,
 	.multi_abort = posix_multi_abort,
+	.multi_sweep = posix_multi_sweep,
 	.copy = posix_copy,
 	.del = posix_delete,
 	.mkdir = posix_mkdir,

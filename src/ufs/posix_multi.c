@@ -129,8 +129,10 @@ void posix_multi_begin(struct ufs *u, struct ufs_multi_begin *rq)
 	struct posix_job *pj = posix_begin_change(u, &rq->req, &kind, rq->path);
 
 	rq->sums = false;
-	if (pj != NULL)
-		posix_submit(pj);
+	if (pj == NULL)
+		return;
+	pj->token = rq->token;
+	posix_submit(pj);
 }
 
 /* --- parts */
@@ -316,4 +318,49 @@ void posix_multi_abort(struct ufs *u, struct ufs_multi_abort *rq)
 
 	if (pj != NULL)
 		posix_submit(pj);
+}
+
+/* --- sweep */
+
+static int sweep_work(struct posix_job *pj, int root)
+{
+	const char *name;
+	int err;
+
+	pj->dir = posix_open_parent(pj, root, pj->path, &name);
+	if (pj->dir < 0)
+		return pj->dir == -ENOENT || pj->dir == -ENOTDIR ? 0 : pj->dir;
+	if (unlinkat(pj->dir, pj->up.tmp, 0) == 0) {
+		pj->n = 1;
+		err = posix_sync_dir(pj->dir);
+	} else {
+		err = errno == ENOENT ? 0 : -errno;
+	}
+	return upload_close(pj, err);
+}
+
+static void sweep_take(struct posix_call *pc, struct posix_job *pj)
+{
+	container_of(pc->call.rq, struct ufs_multi_sweep, req)->found = pj->n;
+}
+
+void posix_multi_sweep(struct ufs *u, struct ufs_multi_sweep *rq)
+{
+	static const struct posix_kind kind = { .work = sweep_work, .take = sweep_take };
+	char tmp[POSIX_TMP_MAX];
+	struct posix_job *pj;
+	bool keep = rq->token == 0;
+
+	posix_temp_text(tmp, rq->token);
+	for (unsigned i = 0; i < rq->nkeep && !keep; i++)
+		keep = strncmp(rq->keep[i], tmp, strlen(tmp)) == 0;
+	if (keep) {
+		ufs_answer_later(&rq->req, 0);
+		return;
+	}
+	pj = posix_begin_change(u, &rq->req, &kind, rq->path);
+	if (pj == NULL)
+		return;
+	memcpy(pj->up.tmp, tmp, sizeof(tmp));
+	posix_submit(pj);
 }

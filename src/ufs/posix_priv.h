@@ -126,6 +126,7 @@ struct posix_job {
 	bool no_copy_range, noreplace;
 	char etag[UFS_VERSION_MAX];
 	/* multi */
+	uint64_t token;
 	struct posix_upload {
 		char tmp[POSIX_TMP_MAX];
 		uint64_t ino, sec; /* of the file, and when it was made */
@@ -193,6 +194,7 @@ void posix_multi_begin(struct ufs *u, struct ufs_multi_begin *rq);
 void posix_part(struct ufs *u, struct ufs_part *rq);
 void posix_multi_end(struct ufs *u, struct ufs_multi_end *rq);
 void posix_multi_abort(struct ufs *u, struct ufs_multi_abort *rq);
+void posix_multi_sweep(struct ufs *u, struct ufs_multi_sweep *rq);
 void posix_delete(struct ufs *u, struct ufs_delete *rq);
 void posix_mkdir(struct ufs *u, struct ufs_mkdir *rq);
 void posix_rmdir(struct ufs *u, struct ufs_rmdir *rq);

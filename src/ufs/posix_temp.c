@@ -42,13 +42,18 @@ bool posix_temp_in(const char *path)
 	}
 }
 
+void posix_temp_text(char name[POSIX_TMP_MAX], uint64_t token)
+{
+	(void)snprintf(name, POSIX_TMP_MAX, TMP_HEAD "%016" PRIx64 TMP_TAIL, token);
+}
+
 static int name_new(char *name)
 {
 	uint64_t x;
 
 	if (getrandom(&x, sizeof(x), 0) != (ssize_t)sizeof(x))
 		return errtext_errno();
-	(void)snprintf(name, POSIX_TMP_MAX, TMP_HEAD "%016" PRIx64 TMP_TAIL, x);
+	posix_temp_text(name, x);
 	return 0;
 }
 
@@ -56,13 +61,23 @@ static int name_new(char *name)
 
 static int named_new(struct posix_job *pj)
 {
+	const int flags = O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW;
 	char name[POSIX_TMP_MAX];
-	int err = name_new(name);
+	int err = 0;
 
+	if (pj->token != 0)
+		posix_temp_text(name, pj->token);
+	else
+		err = name_new(name);
 	if (err != 0)
 		return err;
-	/* A name that is there already would be one of 2^64. */
-	pj->fd = openat(pj->dir, name, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
+	/* A name that is there already is that of a beginning which is done again, or one
+	 * of 2^64. */
+	pj->fd = openat(pj->dir, name, flags, 0600);
+	if (pj->fd < 0 && errno == EEXIST && pj->token != 0) {
+		(void)unlinkat(pj->dir, name, 0);
+		pj->fd = openat(pj->dir, name, flags, 0600);
+	}
 	if (pj->fd < 0)
 		return errtext_errno();
 	memcpy(pj->tmp, name, sizeof(name));

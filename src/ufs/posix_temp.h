@@ -13,6 +13,7 @@
 /* Is this one of our temporary names?  Has a path one in it? */
 bool posix_temp_name(const char *name, size_t len);
 bool posix_temp_in(const char *path);
+void posix_temp_text(char name[POSIX_TMP_MAX], uint64_t token);
 
 /* Opens pj->dir and makes pj->fd for the file that will be pj->path. */
 int posix_temp_new(struct posix_job *pj, int root, bool named);

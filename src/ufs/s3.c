@@ -45,6 +45,7 @@ static const struct ufs_ops s3_ops = {
 	.part = s3_part,
 	.multi_end = s3_multi_end,
 	.multi_abort = s3_multi_abort,
+	.multi_sweep = s3_multi_sweep,
 	.copy = s3_copy,
 	.del = s3_delete,
 	.mkdir = s3_mkdir,

@@ -16,7 +16,10 @@ static int ask_head(struct s3_req *r)
 
 	s3_doc_free(&a->doc);
 	a->doc = s3_doc_new(a->entry, a);
-	return a->doc != NULL ? 0 : -ENOMEM;
+	if (a->doc == NULL)
+		return -ENOMEM;
+	s3_doc_uploads(a->doc, a->upload);
+	return 0;
 }
 
 static int unusable(struct s3_req *r)

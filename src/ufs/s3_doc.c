@@ -20,13 +20,14 @@ struct s3_doc {
 	XML_Parser xp;
 	struct s3_doc_result res;
 	void (*entry)(void *arg, const char *key, const char *code);
+	int (*upload)(void *arg, const char *key, const char *id, const char *initiated);
 	void *arg;
 	int err;
 	size_t bytes;
 	unsigned depth;
 	bool root_closed, collect;
-	enum { IN_TOP, IN_DELETED, IN_FAILED } in;
-	char code[64];
+	enum { IN_TOP, IN_DELETED, IN_FAILED, IN_UPLOAD } in;
+	char code[64], initiated[64], id[UFS_UPLOAD_MAX];
 	size_t text_len;
 	char text[DOC_TEXT_MAX + 1], key[DOC_TEXT_MAX + 1];
 };
@@ -64,8 +65,9 @@ static void on_start(void *arg, const XML_Char *name, const XML_Char **atts)
 			d->in = IN_DELETED;
 		else if (d->entry != NULL && strcmp(name, "Error") == 0)
 			d->in = IN_FAILED;
-		d->key[0] = '\0';
-		d->code[0] = '\0';
+		else if (d->upload != NULL && strcmp(name, "Upload") == 0)
+			d->in = IN_UPLOAD;
+		d->key[0] = d->code[0] = d->initiated[0] = d->id[0] = '\0';
 	}
 }
 
@@ -108,12 +110,40 @@ static void top_value(struct s3_doc *d, const char *name)
 			stop(d, -EPROTO);
 		else
 			memcpy(d->res.upload_id, d->text, d->text_len + 1);
+	} else if (strcmp(name, "IsTruncated") == 0) {
+		d->res.truncated = strcmp(d->text, "true") == 0;
 	} else if (strcmp(name, "ChecksumCRC32C") == 0) {
 		words(d, d->res.sum, sizeof(d->res.sum));
 	} else if (strcmp(name, "ETag") == 0 && d->text_len > 0 &&
 	    !s3_etag(d->text, d->res.etag)) {
 		stop(d, -EPROTO);
 	}
+}
+
+/* What a listed thing says of itself. */
+static void inner_value(struct s3_doc *d, const char *name)
+{
+	if (strcmp(name, "Key") == 0)
+		memcpy(d->key, d->text, d->text_len + 1);
+	else if (strcmp(name, "Code") == 0)
+		words(d, d->code, sizeof(d->code));
+	else if (strcmp(name, "Initiated") == 0)
+		words(d, d->initiated, sizeof(d->initiated));
+	else if (strcmp(name, "UploadId") == 0 && d->text_len < sizeof(d->id))
+		memcpy(d->id, d->text, d->text_len + 1);
+}
+
+static void thing_end(struct s3_doc *d)
+{
+	int err = 0;
+
+	if (d->in == IN_UPLOAD)
+		err = d->upload(d->arg, d->key, d->id, d->initiated);
+	else
+		d->entry(d->arg, d->key,
+		    d->in == IN_DELETED ? "" : *d->code != '\0' ? d->code : "none");
+	if (err != 0)
+		stop(d, err);
 }
 
 static void on_end(void *arg, const XML_Char *name)
@@ -129,14 +159,10 @@ static void on_end(void *arg, const XML_Char *name)
 		if (d->in == IN_TOP)
 			top_value(d, name);
 		else
-			d->entry(d->arg, d->key,
-			    d->in == IN_DELETED ? "" : *d->code != '\0' ? d->code : "none");
+			thing_end(d);
 		d->in = IN_TOP;
 	} else if (d->depth == 3 && d->in != IN_TOP && d->collect) {
-		if (strcmp(name, "Key") == 0)
-			memcpy(d->key, d->text, d->text_len + 1);
-		else if (strcmp(name, "Code") == 0)
-			words(d, d->code, sizeof(d->code));
+		inner_value(d, name);
 	}
 	/* What follows a child's end is space between elements. */
 	d->collect = false;
@@ -172,6 +198,12 @@ struct s3_doc *s3_doc_new(void (*entry)(void *arg, const char *key, const char *
 	XML_SetCharacterDataHandler(d->xp, on_text);
 	XML_SetStartDoctypeDeclHandler(d->xp, on_doctype);
 	return d;
+}
+
+void s3_doc_uploads(struct s3_doc *d,
+    int (*upload)(void *arg, const char *key, const char *id, const char *initiated))
+{
+	d->upload = upload;
 }
 
 static int parse(struct s3_doc *d, const void *data, size_t len, bool final)

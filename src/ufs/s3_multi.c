@@ -64,6 +64,7 @@ static void begin_done(struct s3_ask *a, int err)
 	if (err == 0 && b->off)
 		s3_sums_end(a->req.s3);
 	rq->sums = b->sums;
+	rq->repeated = b->off || a->req.attempt > 1;
 	ufs_call_end(&b->call, s3_begun(a, err, rq->id));
 }
 

@@ -201,12 +201,16 @@ struct s3_doc_result {
 	char upload_id[UFS_UPLOAD_MAX];
 	char etag[UFS_VERSION_MAX];
 	char sum[32];	       /* ChecksumCRC32C */
+	bool truncated;	       /* a listing goes on */
 	struct s3_error error; /* of an error document */
 };
 
 struct s3_doc;
 /* entry: each <Deleted> (code "") and <Error> within the root; or NULL. */
 struct s3_doc *s3_doc_new(void (*entry)(void *arg, const char *key, const char *code), void *arg);
+/* Each <Upload> within the root; negative errno ends the parsing. */
+void s3_doc_uploads(struct s3_doc *d,
+    int (*upload)(void *arg, const char *key, const char *id, const char *initiated));
 /* 0, -ENOMEM, -EPROTO. */
 int s3_doc_feed(struct s3_doc *d, const void *data, size_t len);
 /* The end of the body: 0, -EAGAIN (cut short), -EBADMSG (an error document), or as
@@ -220,6 +224,7 @@ struct s3_ask {
 	struct s3_req req; /* set as for s3_req_start(), but for its callbacks */
 	const char *root;  /* the document's, if all went well */
 	void (*entry)(void *ask, const char *key, const char *code); /* or NULL */
+	int (*upload)(void *ask, const char *key, const char *id, const char *initiated); /* or NULL */
 	void (*done)(struct s3_ask *a, int err);
 	struct s3_doc_result res;
 	struct s3_doc *doc; /* private */
@@ -285,6 +290,7 @@ void s3_multi_begin(struct ufs *u, struct ufs_multi_begin *rq);
 void s3_part(struct ufs *u, struct ufs_part *rq);
 void s3_multi_end(struct ufs *u, struct ufs_multi_end *rq);
 void s3_multi_abort(struct ufs *u, struct ufs_multi_abort *rq);
+void s3_multi_sweep(struct ufs *u, struct ufs_multi_sweep *rq);
 void s3_copy(struct ufs *u, struct ufs_copy *rq);
 void s3_delete(struct ufs *u, struct ufs_delete *rq);
 void s3_rmdir(struct ufs *u, struct ufs_rmdir *rq);

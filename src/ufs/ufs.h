@@ -200,8 +200,12 @@ void ufs_put(struct ufs *u, struct ufs_put *rq, void (*done)(struct ufs_req *r, 
 struct ufs_multi_begin {
 	struct ufs_req req;
 	const char *path;
+	/* in: what a storage that gives names to uploads makes this one's of (file://; one
+	 * that is there already under that name is replaced); 0: it finds one itself */
+	uint64_t token;
 	/* in: each part will come with its sum; out: it must, and copied ones cannot be */
 	bool sums;
+	bool repeated;		 /* out: sent more than once, so there may be others */
 	char id[UFS_UPLOAD_MAX]; /* out */
 };
 void ufs_multi_begin(
@@ -254,6 +258,23 @@ struct ufs_multi_abort {
 };
 void ufs_multi_abort(
     struct ufs *u, struct ufs_multi_abort *rq, void (*done)(struct ufs_req *r, int err));
+
+/* Throws away what is left of beginnings whose answer nobody got.  file://: the upload
+ * with that token.  S3, where uploads have no names of ours: all of exactly this key that
+ * were begun since then, as far as clocks tell.  That may hit another client that uploads
+ * the same key just now: to him the storage has lost his upload. */
+struct ufs_multi_sweep {
+	struct ufs_req req;
+	const char *path;	 /* in */
+	uint64_t token;		 /* in */
+	uint64_t since_ns;	 /* in: wall clock before the beginning was sent */
+	const char *const *keep; /* in: ids that are known; must stay */
+	unsigned nkeep;
+	unsigned found; /* out: how many were thrown away */
+};
+/* -EACCES, -EOPNOTSUPP: the storage does not list uploads, or not for us. */
+void ufs_multi_sweep(
+    struct ufs *u, struct ufs_multi_sweep *rq, void (*done)(struct ufs_req *r, int err));
 
 /* A copy within the storage, of any size (in parts side by side where it has to be);
  * what was at dst is replaced at once.  -ENOENT or -ESTALE: the source is not there in

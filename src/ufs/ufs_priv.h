@@ -31,6 +31,7 @@ struct ufs_ops {
 	void (*part)(struct ufs *u, struct ufs_part *rq);
 	void (*multi_end)(struct ufs *u, struct ufs_multi_end *rq);
 	void (*multi_abort)(struct ufs *u, struct ufs_multi_abort *rq);
+	void (*multi_sweep)(struct ufs *u, struct ufs_multi_sweep *rq);
 	void (*copy)(struct ufs *u, struct ufs_copy *rq);
 	/* errs[i] is 0, or what is wrong with that path: leave those alone.  At least
 	 * one is 0. */

@@ -69,6 +69,7 @@ void ufs_multi_begin(
 
 	ufs_req_begin(u, &rq->req, done);
 	rq->id[0] = '\0';
+	rq->repeated = false;
 	err = path_check(rq->path);
 	if (err == 0)
 		err = u->ops->multi_begin != NULL ? FAULT("ufs.multi.begin") : -EROFS;
@@ -170,6 +171,24 @@ void ufs_multi_abort(
 		err = u->ops->multi_abort != NULL ? FAULT("ufs.multi.abort") : -EROFS;
 	if (err == 0)
 		u->ops->multi_abort(u, rq);
+	else
+		ufs_answer_later(&rq->req, err);
+}
+
+void ufs_multi_sweep(
+    struct ufs *u, struct ufs_multi_sweep *rq, void (*done)(struct ufs_req *r, int err))
+{
+	int err;
+
+	ufs_req_begin(u, &rq->req, done);
+	rq->found = 0;
+	err = path_check(rq->path);
+	for (unsigned i = 0; err == 0 && i < rq->nkeep; i++)
+		err = id_check(rq->keep[i]);
+	if (err == 0)
+		err = u->ops->multi_sweep != NULL ? FAULT("ufs.multi.sweep") : -EROFS;
+	if (err == 0)
+		u->ops->multi_sweep(u, rq);
 	else
 		ufs_answer_later(&rq->req, err);
 }

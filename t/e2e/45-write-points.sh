@@ -4,6 +4,8 @@
 # writers that know what each call must answer: each change happens exactly once.
 # ROUNDS=n for more.
 . "${BATONFS_SRC:-.}/t/e2e/lib.sh"
+# shellcheck source=t/lib/s3put.sh
+. "$BATONFS_SRC/t/lib/s3put.sh"
 
 ROUNDS=${ROUNDS:-1}
 POINTS="mkdir.noted mkdir.made create.made open.made write.done truncate.done release upload.begun upload.sent
@@ -24,13 +26,17 @@ WRAPPER
 chmod +x "$T/bin/batonfsd"
 PATH=$T/bin:$PATH
 
-# The next daemon has the fault, and is killed by it.
-dies_at() { # POINT
+next_has() { # FAULT: the next daemon, which begins now
 	rm -f "$T/fault.pid"
-	echo "$1=kill@$((RANDOM % 5 + 1))" >"$T/fault.new"
+	echo "$1" >"$T/fault.new"
 	mv "$T/fault.new" "$T/fault"
 	kill -9 "$(daemon_pid)"
 	wait_until 30 "a daemon with the fault $1 begins" test -e "$T/fault.pid"
+}
+
+# The next daemon has the fault, and is killed by it.
+dies_at() { # POINT
+	next_has "$1=kill@$((RANDOM % 5 + 1))"
 	wait_until 60 "it comes by $1 and dies" not kill -0 "$(cat "$T/fault.pid")"
 	wait_until 30 "another one serves" daemon_pid
 }
@@ -71,13 +77,52 @@ checked() { # DIR WHERE
 	ok "the writers' files, and no others, are in $2"
 }
 
+# An upload in parts that a daemon has just begun when it dies: the storage has it, and its
+# id is nowhere.  The file comes into being all the same, or is deleted meanwhile; nothing
+# is left of what was begun.
+begun() { # LEFT: prints what is left in the storage
+	local left=$1 point
+	head -c 20000000 /dev/urandom >"$T/large"
+	for point in ufs.multi.begin upload.multi.made upload.multi.begun; do
+		next_has "$point=kill"
+		wait_until 30 "a daemon serves" daemon_pid
+		cp "$T/large" "$M/$point" || die "$point: cp failed"
+		not kill -0 "$(cat "$T/fault.pid")" 2>/dev/null || die "$point: nothing came by there"
+		wait_until 60 "$point: nothing is left of what was begun" none "$left"
+		cmp "$T/large" "$M/$point" || die "$point: the file is another"
+		next_has "$point=kill"
+		wait_until 30 "a daemon serves" daemon_pid
+		exec 5>"$M/$point"
+		cat "$T/large" >&5
+		wait_until 60 "$point: it dies" not kill -0 "$(cat "$T/fault.pid")"
+		rm "$M/$point"
+		exec 5>&-
+		wait_until 60 "$point: nothing is left of what was begun for a file that is gone" \
+			none "$left"
+		ok "killed at $point: nothing is left in the storage"
+	done
+}
+
+none() { # COMMAND
+	[ -z "$("$1")" ]
+}
+
+temporary_files() {
+	find "$T/store" -name '.batonfs*'
+}
+
+unfinished_uploads() {
+	s3_curl "$RGW_ENDPOINT/data?uploads=" | grep -o '<UploadId>[^<]*'
+}
+
 serve -u /="file://$T/store" -s worker.page.store.dir="$T/cache" -s "keeper.restart.limit=1000 in 1min"
 # shellcheck disable=SC2086
 points directory $POINTS create.reserved
 checked "$M/directory" "the mount"
+begun temporary_files
 stop
 checked "$T/store/directory" "the storage"
-[ -z "$(find "$T/store" -name '.batonfs*')" ] || die "temporary files were left: $(find "$T/store" -name '.batonfs*')"
+[ -z "$(temporary_files)" ] || die "temporary files were left: $(temporary_files)"
 ok "no temporary file is left"
 [ -z "$(find "$T/cache/staged" -type f 2>/dev/null)" ] || die "staged files were left"
 ok "no staged file is left"
@@ -86,12 +131,15 @@ ok "no staged file is left"
 # shellcheck source=/dev/null
 . "$T/rgw/env"
 export AWS_ACCESS_KEY_ID AWS_SECRET_ACCESS_KEY RGW_ENDPOINT
-"$BATONFS_SRC/t/lib/s3put.sh" bucket data
+s3_bucket data
 serve -u /=s3://data -s s3.endpoint="$RGW_ENDPOINT" -s "keeper.restart.limit=1000 in 1min"
 # shellcheck disable=SC2086
 points bucket $POINTS create.reserved upload.recorded unlinked.noted unlinked.send unlinked.sent unlinked.recorded \
 	unlinked.gone
 checked "$M/bucket" "the mount"
+wait_until 60 "no upload is left in the bucket" none unfinished_uploads
+ok "no upload is left in the bucket"
+begun unfinished_uploads
 stop
 serve -u /=s3://data -s s3.endpoint="$RGW_ENDPOINT"
 checked "$M/bucket" "the bucket, after a remount"

@@ -42,18 +42,6 @@ ours() { # pids of this test's processes, but not this shell
 	return 0
 }
 
-show_ours() { # what this test's processes are doing, for who looks for the reason
-	local p t
-	for p in $(ours); do
-		[ -e "/proc/$p/exe" ] || continue
-		echo "--- $p: $(tr '\0' ' ' <"/proc/$p/cmdline" | cut -c 1-200)"
-		for t in "/proc/$p/task/"*; do
-			echo "$(cat "$t/comm") $(awk '/^State/ { print $2 }' "$t/status") $(cat "$t/wchan")"
-		done
-	done 2>/dev/null | head -n 60
-	awk -v t="$T" 'index($5, t) == 1 { print "--- mounted: " $5 }' /proc/self/mountinfo
-}
-
 cleanup() {
 	local status=$? pid m n words='ERROR: [A-Za-z]*Sanitizer|runtime error:|Assertion'
 	trap - EXIT
@@ -67,7 +55,6 @@ cleanup() {
 	if [ $status -ne 0 ]; then
 		echo "--- log of the daemon:"
 		tail -n 60 "$LOG" 2>/dev/null
-		show_ours
 	fi
 	while read -r m; do
 		umount -l "$m" 2>/dev/null
@@ -134,14 +121,10 @@ wait_until() {
 	done
 }
 
-# On a slow machine an upgrade may take longer than changes wait for it by default.
-PATIENT="-s fuse.migration.mutation.hold=10min"
-
 # The daemon under a keeper, ready when this returns: serve [flags...]
 serve() {
 	: >"$T/ready"
-	# shellcheck disable=SC2086
-	batonfs-keeper --ready-fd 9 -- batonfsd -f $PATIENT "$@" "$M" 9>"$T/ready" 2>>"$LOG" &
+	batonfs-keeper --ready-fd 9 -- batonfsd -f "$@" "$M" 9>"$T/ready" 2>>"$LOG" &
 	keeper=$!
 	wait_until 30 "the mount serves" test -s "$T/ready"
 	[ "$(cat "$T/ready")" = 0 ] || die "the daemon ended with $(cat "$T/ready"): $(tail -n 5 "$LOG")"

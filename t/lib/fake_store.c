@@ -419,6 +419,25 @@ static int do_multi_end(struct fake_store *st, struct ufs_req *r)
 	return 0;
 }
 
+/* As S3, for which all uploads of a path are the same. */
+static int do_multi_sweep(struct fake_store *st, struct ufs_req *r)
+{
+	struct ufs_multi_sweep *rq = container_of(r, struct ufs_multi_sweep, req);
+
+	for (unsigned i = 0; i < FAKE_UPLOADS; i++) {
+		bool keep = st->upload[i].id[0] == '\0' ||
+		    strcmp(st->upload[i].path, rq->path) != 0;
+
+		for (unsigned k = 0; k < rq->nkeep && !keep; k++)
+			keep = strcmp(rq->keep[k], st->upload[i].id) == 0;
+		if (keep)
+			continue;
+		upload_clear(&st->upload[i]);
+		rq->found++;
+	}
+	return 0;
+}
+
 static int do_multi_abort(struct fake_store *st, struct ufs_req *r)
 {
 	struct ufs_multi_abort *rq = container_of(r, struct ufs_multi_abort, req);
@@ -632,6 +651,7 @@ int fake_store_do(struct fake_store *st, enum fake_op op, struct ufs_req *rq)
 		[FAKE_PART] = do_part,
 		[FAKE_MULTI_END] = do_multi_end,
 		[FAKE_MULTI_ABORT] = do_multi_abort,
+		[FAKE_MULTI_SWEEP] = do_multi_sweep,
 		[FAKE_COPY] = do_copy,
 		[FAKE_DELETE] = do_delete,
 		[FAKE_MKDIR] = do_mkdir,

@@ -184,8 +184,8 @@ Test(upload, every_failure_is_reported_and_the_next_run_goes_on)
 				cr_assert(!upload_running(f.up));
 				cr_assert_eq(up_run(&f), 0, "%u %u", i, nth);
 				cr_assert(up_right(&f), "%u %u", i, nth);
-				cr_assert_eq(fake_store_uploads(store()),
-				    steps[i] == FAKE_MULTI_BEGIN && effect);
+				up_settle(&t);
+				cr_assert_eq(fake_store_uploads(store()), 0, "%u %u", i, nth);
 				cr_assert_eq(statedb_count(t.db, STATEDB_PARTS), 0);
 				up_close(&f);
 				fake_store_remove(store(), fake_store_find(store(), "f"));
@@ -252,7 +252,7 @@ Test(upload, it_is_not_begun_anew_for_ever)
 	up_write(&f, 0, 6 * UP_UNIT, false);
 	fake_store_fail(store(), FAKE_PART, 1, 1000, -ENOENT, false);
 	cr_assert_eq(up_run(&f), -EIO);
-	cr_assert_eq(count(FAKE_MULTI_BEGIN), 2);
+	cr_assert_eq(count(FAKE_MULTI_BEGIN), 5);
 	up_close(&f);
 }
 
@@ -524,6 +524,164 @@ Test(upload, a_beginning_that_nobody_waits_for_is_ended)
 	cr_assert_eq(count(FAKE_MULTI_BEGIN), 1);
 	cr_assert_eq(fake_store_uploads(store()), 0);
 	cr_assert_eq(statedb_count(t.db, STATEDB_PARTS), 0);
+	up_close(&f);
+}
+
+/* --- beginnings whose answer nobody got */
+
+/* The storage has it, and the daemon dies before it hears of that. */
+static void die_beginning(struct up_file *file)
+{
+	t.g.hold = true;
+	t.g.ufs->late_effects = true;
+	up_start(file);
+	while (fake_running(t.g.ufs, FAKE_MULTI_BEGIN) == 0)
+		(void)loop_turn(t.g.loop, false);
+	upload_free(&file->up);
+	staged_not_uploaded(file->sf);
+	up_rig_again(&t);
+	t.g.ufs->late_effects = false;
+	t.g.hold = false;
+}
+
+static void pass_time(void)
+{
+	for (unsigned i = 0; i < 5; i++) {
+		up_settle(&t);
+		test_clock_advance(&t.g.clock, 60 * NS_PER_S);
+	}
+	up_settle(&t);
+}
+
+Test(upload, what_a_daemon_had_just_begun_is_thrown_away)
+{
+	for (unsigned how = 0; how < 3; how++) {
+		up_open(&f, &t, "f", 0);
+		up_write(&f, 0, 6 * UP_UNIT, false);
+		die_beginning(&f);
+		cr_assert_eq(fake_store_uploads(store()), 1);
+		cr_assert_eq(statedb_count(t.db, STATEDB_PARTS), 1);
+		if (how == 2)
+			fake_store_fail(store(), FAKE_MULTI_SWEEP, 1, 3, -EIO, false);
+		uploads_resume(t.us, &t.g.ufs, 1);
+		uploads_resume(t.us, &t.g.ufs, 1);
+		if (how == 0)
+			up_settle(&t);
+		up_again(&f); /* begins while that is being looked for, or after */
+		cr_assert_eq(up_run(&f), 0);
+		cr_assert(up_right(&f));
+		pass_time();
+		cr_assert_eq(fake_store_uploads(store()), 0, "%u", how);
+		cr_assert_eq(statedb_count(t.db, STATEDB_PARTS), 0, "%u", how);
+		up_close(&f);
+	}
+	cr_assert_eq(rig_counter(&t.g, CTR_UPLOAD_SWEPT), 3);
+}
+
+Test(upload, uploads_that_are_known_stay)
+{
+	struct up_file g;
+
+	up_open(&g, &t, "f", 0); /* the same place */
+	up_write(&g, 0, 6 * UP_UNIT, false);
+	fake_store_fail(store(), FAKE_MULTI_END, 1, 1, -EIO, false);
+	cr_assert_eq(up_run(&g), -EIO);
+	upload_free(&g.up);
+	up_open(&f, &t, "f", 0);
+	up_write(&f, 0, 6 * UP_UNIT, false);
+	die_beginning(&f);
+	cr_assert_eq(fake_store_uploads(store()), 2);
+	uploads_resume(t.us, &t.g.ufs, 1);
+	up_settle(&t);
+	cr_assert_eq(fake_store_uploads(store()), 1);
+	up_again(&g);
+	cr_assert_eq(upload_sent(g.up), 6 * UP_UNIT);
+	cr_assert_eq(up_run(&g), 0);
+	cr_assert_eq(store()->part_bytes, 6 * UP_UNIT, "none was sent again");
+	cr_assert(up_right(&g));
+	up_again(&f);
+	up_close(&f);
+	up_close(&g);
+}
+
+Test(upload, a_storage_that_does_not_list_is_let_be)
+{
+	static const int errs[] = { -EACCES, -EOPNOTSUPP, -EINVAL };
+
+	log_set_level(LOG_LVL_ERROR);
+	for (unsigned i = 0; i < ARRAY_LEN(errs); i++) {
+		up_open(&f, &t, "f", 0);
+		up_write(&f, 0, 6 * UP_UNIT, false);
+		die_beginning(&f);
+		fake_store_fail(store(), FAKE_MULTI_SWEEP, 1, 1, errs[i], false);
+		uploads_resume(t.us, &t.g.ufs, 1);
+		up_again(&f);
+		cr_assert_eq(up_run(&f), 0);
+		cr_assert(up_right(&f));
+		up_settle(&t);
+		cr_assert_eq(fake_store_uploads(store()), i + 1);
+		cr_assert_eq(statedb_count(t.db, STATEDB_PARTS), 0);
+		up_close(&f);
+	}
+	cr_assert_eq(rig_counter(&t.g, CTR_UPLOAD_UNLISTED), 2);
+}
+
+Test(upload, a_beginning_that_waits_may_be_given_up)
+{
+	up_open(&f, &t, "f", 0);
+	up_write(&f, 0, 6 * UP_UNIT, false);
+	die_beginning(&f);
+	t.g.hold = true;
+	uploads_resume(t.us, &t.g.ufs, 1);
+	up_again(&f);
+	up_start(&f);
+	up_settle(&t);
+	cr_assert_eq(fake_running(t.g.ufs, FAKE_MULTI_BEGIN), 0);
+	cr_assert_eq(fake_running(t.g.ufs, FAKE_MULTI_SWEEP), 1);
+	up_abort(&f);
+	upload_drop(f.up);
+	cr_assert_eq(statedb_count(t.db, STATEDB_PARTS), 1);
+	t.g.hold = false;
+	up_settle(&t);
+	cr_assert_eq(count(FAKE_MULTI_BEGIN), 1, "the first");
+	cr_assert_eq(fake_store_uploads(store()), 0);
+	cr_assert_eq(statedb_count(t.db, STATEDB_PARTS), 0);
+	up_close(&f);
+}
+
+Test(upload, there_is_a_second_look)
+{
+	up_open(&f, &t, "f", 0);
+	up_write(&f, 0, 6 * UP_UNIT, false);
+	die_beginning(&f);
+	t.us->look_again = NS_PER_S;
+	uploads_resume(t.us, &t.g.ufs, 1);
+	up_again(&f);
+	cr_assert_eq(up_run(&f), 0);
+	cr_assert(up_right(&f));
+	up_settle(&t);
+	cr_assert_eq(count(FAKE_MULTI_SWEEP), 1);
+	pass_time();
+	cr_assert_eq(count(FAKE_MULTI_SWEEP), 2);
+	cr_assert_eq(statedb_count(t.db, STATEDB_PARTS), 0);
+	up_close(&f);
+}
+
+Test(upload, a_directory_that_the_storage_moved_takes_its_uploads_along)
+{
+	store()->can |= UFS_CAN_RENAME;
+	up_open(&f, &t, "a/f", 0);
+	up_write(&f, 0, 6 * UP_UNIT, false);
+	fake_store_fail(store(), FAKE_MULTI_END, 1, 1, -EIO, false);
+	cr_assert_eq(up_run(&f), -EIO);
+	strcpy(store()->upload[0].path, "b/f");
+	strcpy(f.path, "b/f");
+	cr_assert_eq(upload_place(f.up, t.g.ufs, f.path, NULL), 0);
+	up_settle(&t);
+	cr_assert_eq(fake_store_uploads(store()), 0);
+	cr_assert_eq(statedb_count(t.db, STATEDB_PARTS), 0);
+	cr_assert_eq(up_run(&f), 0);
+	cr_assert(up_right(&f));
 	up_close(&f);
 }
 

@@ -15,6 +15,7 @@ static void make_uploads(struct up_rig *t)
 	cr_assert_eq(uploads_new(&t->us, &env), 0);
 	t->us->part_min = UP_MIN;
 	t->us->read_most = UP_UNIT - 5000;
+	t->us->look_again = 0;
 	uploads_set_db(t->us, t->db);
 }
 

@@ -266,6 +266,7 @@ PLAIN(multi_begin, ufs_multi_begin, FAKE_MULTI_BEGIN)
 PLAIN(part, ufs_part, FAKE_PART)
 PLAIN(multi_end, ufs_multi_end, FAKE_MULTI_END)
 PLAIN(multi_abort, ufs_multi_abort, FAKE_MULTI_ABORT)
+PLAIN(multi_sweep, ufs_multi_sweep, FAKE_MULTI_SWEEP)
 PLAIN(copy, ufs_copy, FAKE_COPY)
 PLAIN(del, ufs_delete, FAKE_DELETE)
 PLAIN(mkdir, ufs_mkdir, FAKE_MKDIR)
@@ -283,6 +284,7 @@ static const struct ufs_ops fake_ops = {
     .part = fake_part,
     .multi_end = fake_multi_end,
     .multi_abort = fake_multi_abort,
+    .multi_sweep = fake_multi_sweep,
     .copy = fake_copy,
     .del = fake_del,
     .mkdir = fake_mkdir,

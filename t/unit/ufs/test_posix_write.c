@@ -243,6 +243,40 @@ Test(posix_write, upload_ends_only_whole)
 	cr_assert_eq(pw_temps(""), 0);
 }
 
+/* A beginning that is done again, or looked for, by its token. */
+Test(posix_write, beginnings_are_found_by_their_token)
+{
+	struct ufs_multi_begin rq = { .path = "d/f", .token = 0x1234 }, other = { .path = "d/f" };
+	struct ufs_multi_sweep sw = { .path = "d/f", .token = 0x1234 };
+	const char *keep[1];
+
+	cr_assert_eq(pw_mkdir_as("d", NULL, &(struct ufs_attr){ .size = 0 }), 0);
+	cr_assert_eq(UFS_FIX_RUN(&pw, multi_begin, &other), 0);
+	cr_assert_eq(UFS_FIX_RUN(&pw, multi_begin, &rq), 0);
+	cr_assert_eq(strncmp(rq.id, ".batonfs-0000000000001234.tmp:", 30), 0, "%s", rq.id);
+	cr_assert_eq(UFS_FIX_RUN(&pw, multi_begin, &rq), 0);
+	cr_assert_eq(pw_temps("d"), 2);
+	keep[0] = rq.id;
+	sw.keep = keep;
+	sw.nkeep = 1;
+	cr_assert_eq(UFS_FIX_RUN(&pw, multi_sweep, &sw), 0);
+	cr_assert_eq(sw.found, 0);
+	cr_assert_eq(pw_temps("d"), 2);
+	keep[0] = other.id;
+	cr_assert_eq(UFS_FIX_RUN(&pw, multi_sweep, &sw), 0);
+	cr_assert_eq(sw.found, 1);
+	cr_assert_eq(pw_temps("d"), 1);
+	for (unsigned i = 0; i < 3; i++) {
+		sw.path = i == 0 ? "d/f" : i == 1 ? "none/f" : "d/f/g";
+		cr_assert_eq(UFS_FIX_RUN(&pw, multi_sweep, &sw), 0);
+		cr_assert_eq(sw.found, 0);
+	}
+	sw = (struct ufs_multi_sweep){ .path = "d/f" };
+	cr_assert_eq(UFS_FIX_RUN(&pw, multi_sweep, &sw), 0);
+	cr_assert_eq(pw_drop("d/f", other.id), 0);
+	cr_assert_eq(pw_temps("d"), 0);
+}
+
 Test(posix_write, ids_of_others)
 {
 	static const char *const bad[] = { "x", "../f", ".batonfs-0123456789abcdef.tmp",

@@ -655,6 +655,115 @@ Test(s3_write, multi_abort)
 	cr_assert_eq(UFS_FIX_RUN(&f, multi_abort, &rq), -EACCES);
 }
 
+#define LISTED(key, id, when)                                                                      \
+	"<Upload><Key>" key "</Key><UploadId>" id "</UploadId><Initiator><ID>me</ID></Initiator>"   \
+	"<Initiated>" when "</Initiated></Upload>"
+#define LIST(more, ...)                                                                            \
+	"<ListMultipartUploadsResult><Bucket>b</Bucket><IsTruncated>" more "</IsTruncated>"        \
+	__VA_ARGS__ "</ListMultipartUploadsResult>"
+
+static int sweep(struct ufs_multi_sweep *rq)
+{
+	static const char *const keep[] = { "known" };
+	uint64_t wall = loop_wall(f.loop);
+
+	memset(rq, 0, sizeof(*rq));
+	rq->path = "k&l";
+	rq->since_ns = wall;
+	rq->keep = keep;
+	rq->nkeep = 1;
+	return UFS_FIX_RUN(&f, multi_sweep, rq);
+}
+
+Test(s3_write, sweep)
+{
+	struct ufs_multi_sweep rq;
+
+	reply("GET /b?prefix=p%2Fk%26l&uploads=", 500, NULL, error_doc("InternalError"), 1);
+	reply("GET /b?prefix=p%2Fk%26l&uploads=", 200, NULL,
+	    LIST("false", LISTED("p/k&amp;l", "one", "2999-01-01T00:00:00.000Z")), 1);
+	reply("DELETE /b/p/k%26l?uploadId=one", 204, NULL, "", 1);
+	cr_assert_eq(sweep(&rq), 0);
+	cr_assert_eq(rq.found, 1);
+	cr_assert_eq(http_script_count(hs), 3);
+}
+
+Test(s3_write, sweep_leaves_all_others)
+{
+	struct ufs_multi_sweep rq;
+
+	reply("GET ", 200, NULL,
+	    LIST("true", LISTED("p/k&amp;l", "known", "2999-01-01T00:00:00Z")
+		LISTED("p/k&amp;l", "old", "2001-01-01T00:00:00Z")
+		LISTED("p/k&amp;l", "when", "yesterday") LISTED("p/k&amp;l", "", "2999-01-01T00:00:00Z")
+		LISTED("p/k&amp;l2", "longer", "2999-01-01T00:00:00Z")
+		LISTED("k&amp;l", "elsewhere", "2999-01-01T00:00:00Z")),
+	    1);
+	cr_assert_eq(sweep(&rq), 0);
+	cr_assert_eq(rq.found, 0);
+	cr_assert_eq(http_script_count(hs), 1);
+}
+
+/* What was begun before we asked is not of ours, whatever the storage's clock says. */
+Test(s3_write, sweep_knows_the_clock_of_the_storage)
+{
+	time_t now = (time_t)(loop_wall(f.loop) / NS_PER_S);
+	char date[80], early[32], late[32], doc[1024];
+	struct ufs_multi_sweep rq;
+	time_t theirs = now + 3600, t;
+	struct tm tm;
+
+	(void)strftime(date, sizeof(date), "Date: %a, %d %b %Y %T GMT\r\n", gmtime_r(&theirs, &tm));
+	t = theirs - 300;
+	(void)strftime(early, sizeof(early), "%FT%TZ", gmtime_r(&t, &tm));
+	t = theirs - 10;
+	(void)strftime(late, sizeof(late), "%FT%TZ", gmtime_r(&t, &tm));
+	(void)snprintf(doc, sizeof(doc),
+	    LIST("false", LISTED("p/k&amp;l", "early", "%s") LISTED("p/k&amp;l", "late", "%s")), early,
+	    late);
+	reply("GET ", 200, date, doc, 1);
+	reply("DELETE /b/p/k%26l?uploadId=late", 404, NULL, error_doc("NoSuchUpload"), 1);
+	cr_assert_eq(sweep(&rq), 0);
+	cr_assert_eq(rq.found, 0);
+	cr_assert_eq(http_script_count(hs), 2);
+}
+
+Test(s3_write, sweep_goes_on_while_it_finds_some)
+{
+	struct ufs_multi_sweep rq;
+
+	for (unsigned i = 0; i < 2; i++) {
+		reply("GET ", 200, NULL,
+		    LIST("true", LISTED("p/k&amp;l", "a", "2999-01-01T00:00:00Z")
+			LISTED("p/k&amp;l", "b", "2999-01-01T00:00:00Z")),
+		    1);
+		reply("DELETE ", 204, NULL, "", 2);
+	}
+	reply("GET ", 200, NULL, LIST("false", ""), 1);
+	cr_assert_eq(sweep(&rq), 0);
+	cr_assert_eq(rq.found, 4);
+}
+
+Test(s3_write, sweep_fails)
+{
+	struct ufs_multi_sweep rq;
+
+	reply("GET ", 403, NULL, error_doc("AccessDenied"), 1);
+	cr_assert_eq(sweep(&rq), -EACCES);
+	reply("GET ", 501, NULL, error_doc("NotImplemented"), 1);
+	cr_assert_eq(sweep(&rq), -EOPNOTSUPP);
+	reply("GET ", 405, NULL, "", 1);
+	cr_assert_eq(sweep(&rq), -EOPNOTSUPP);
+	reply("GET ", 404, NULL, error_doc("NoSuchBucket"), 1);
+	cr_assert_eq(sweep(&rq), -EIO);
+	reply("GET ", 200, NULL, "<html/>", 1);
+	cr_assert_eq(sweep(&rq), -EIO);
+	reply("GET ", 200, NULL,
+	    LIST("false", LISTED("p/k&amp;l", "a", "2999-01-01T00:00:00Z")), 1);
+	reply("DELETE ", 403, NULL, error_doc("AccessDenied"), 1);
+	cr_assert_eq(sweep(&rq), -EACCES);
+}
+
 /* --- copies */
 
 static struct ufs_attr copy_attr;

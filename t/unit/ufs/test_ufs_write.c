@@ -44,6 +44,7 @@ Test(ufs_write, a_tree_is_not_written_to)
 	cr_assert_eq(RUN(part, .path = "a", .id = "i", .number = 1, .body = "b", .len = 1), -EROFS);
 	cr_assert_eq(RUN(multi_end, .path = "a", .id = "i", .parts = parts, .nparts = 2), -EROFS);
 	cr_assert_eq(RUN(multi_abort, .path = "a", .id = "i"), -EROFS);
+	cr_assert_eq(RUN(multi_sweep, .path = "a"), -EROFS);
 	cr_assert_eq(RUN(copy, .src = "a", .src_version = "v", .dst = "b"), -EROFS);
 	cr_assert_eq(RUN(delete, .paths = paths, .n = 1, .errs = errs), -EROFS);
 	cr_assert_eq(RUN(mkdir, .path = "a"), -EROFS);
