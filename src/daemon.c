@@ -342,6 +342,9 @@ int daemon_take_right(struct daemon *d, uint64_t from, bool create, struct errte
 		    d->state_dir, (unsigned long long)info.mount_id,
 		    (unsigned long long)d->mount_id);
 	fuse_chan_set_statedb(d->chan, d->db);
+	if (!d->tallied)
+		tally_load(&d->tally, d->db);
+	d->tallied = true;
 	cache_index_open(d->cache);
 	if (d->meta != NULL) {
 		meta_open(d->meta);

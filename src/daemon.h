@@ -29,6 +29,7 @@
 #include "reactor/loop.h"
 #include "reactor/pool.h"
 #include "reactor/timer.h"
+#include "takeover/tally.h"
 
 struct cache;
 struct counts;
@@ -80,6 +81,7 @@ struct takeover_report {
 	int from_pid;
 	char from_version[32];
 	uint32_t handles, held, resumed; /* open handles known, requests handed over before and after COMMIT */
+	uint64_t refused, aborted; /* requests that failed with EAGAIN and with EIO */
 	char failure[256];     /* the last failed attempt on this daemon, "" if none */
 	uint64_t failure_wall_ns;
 };
@@ -122,6 +124,8 @@ struct daemon {
 	struct counts *counts;
 	uint64_t started_wall_ns;
 	struct takeover_report report;
+	struct takeover_tally tally;
+	bool tallied; /* it has what the daemons before us noted */
 
 	/* take_right */
 	struct statedb *db;
@@ -212,6 +216,8 @@ bool daemon_mount_gone(const struct daemon *d);
 /* Whoever has the other end of fd (which stays the caller's) sees its end when this
  * process and its keeper have ended. */
 void daemon_keep_waiter(struct daemon *d, int fd);
+/* Tells all of these that we still live, and wait for `what` (no quotes in it). */
+void daemon_tell_waiters(struct daemon *d, const char *what);
 /* The mount is gone: the sockets stay until daemon_fini() has freed everything else. */
 void daemon_keep_gate(struct daemon *d);
 /* The end of daemon_fini(). */

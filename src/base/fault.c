@@ -2,9 +2,12 @@
 #include "base/fault.h"
 
 #include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -15,9 +18,10 @@
 
 /* The kernel's largest errno; more would not be one. */
 #define FAULT_ERRNO_MAX 4095
-#define FAULT_GRAMMAR "point=kill|stop|exit|errno:N|sleep:DURATION[@COUNT]"
+#define FAULT_LOOK_NS (5 * NS_PER_MS)
+#define FAULT_GRAMMAR "point=kill|stop|exit|errno:N|sleep:DURATION|until:PATH[@COUNT]"
 
-enum fault_action { FAULT_KILL, FAULT_STOP, FAULT_EXIT, FAULT_ERRNO, FAULT_SLEEP };
+enum fault_action { FAULT_KILL, FAULT_STOP, FAULT_EXIT, FAULT_ERRNO, FAULT_SLEEP, FAULT_UNTIL };
 
 struct fault_rule {
 	struct fault_rule *next;
@@ -25,6 +29,7 @@ struct fault_rule {
 	uint64_t arg; /* errno, or nanoseconds */
 	uint64_t at;  /* the visit that counts; 0: every one */
 	_Atomic uint64_t visits;
+	char *path; /* of FAULT_UNTIL, else NULL */
 	char point[];
 };
 
@@ -36,6 +41,7 @@ static void free_rules(struct fault_rule *r)
 	while (r != NULL) {
 		struct fault_rule *next = r->next;
 
+		free(r->path);
 		free(r);
 		r = next;
 	}
@@ -57,6 +63,10 @@ static int parse_action(const char *text, struct fault_rule *r)
 	} else if (strncmp(text, "sleep:", 6) == 0) {
 		r->action = FAULT_SLEEP;
 		return units_parse_duration(text + 6, &r->arg);
+	} else if (strncmp(text, "until:/", 7) == 0) {
+		r->action = FAULT_UNTIL;
+		r->path = strdup(text + 6);
+		return r->path != NULL ? 0 : -ENOMEM;
 	} else {
 		return -EINVAL;
 	}
@@ -140,6 +150,20 @@ static void wait_ns(uint64_t ns)
 		;
 }
 
+/* PATH.here says that somebody waits. */
+static void wait_for(const char *path)
+{
+	char here[PATH_MAX];
+	int fd;
+
+	snprintf(here, sizeof(here), "%s.here", path);
+	fd = open(here, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+	if (fd >= 0)
+		close(fd);
+	while (access(path, F_OK) != 0)
+		wait_ns(FAULT_LOOK_NS);
+}
+
 static int act(const struct fault_rule *r)
 {
 	switch (r->action) {
@@ -156,6 +180,9 @@ static int act(const struct fault_rule *r)
 		return -(int)r->arg;
 	case FAULT_SLEEP:
 		wait_ns(r->arg);
+		return 0;
+	case FAULT_UNTIL:
+		wait_for(r->path);
 		return 0;
 	}
 	return 0;

@@ -3,7 +3,8 @@
  * Named points for tests: BATONFS_FAULT="takeover.new.ready=kill,ufs.read=errno:5@3"
  * makes the daemon die, stop, wait or see an error when it comes by a point
  * (the third time, with @3).  Actions: kill (SIGKILL to itself), stop (SIGSTOP),
- * exit, errno:N, sleep:DURATION.  Without the variable a point costs one load
+ * exit, errno:N, sleep:DURATION, until:PATH (waits for the file PATH, having made
+ * PATH.here).  Without the variable a point costs one load
  * and a branch; the variable is read once, at fault_init().  The daemon honours
  * it only for root or when built for developers; main() decides by calling
  * fault_init() or not.

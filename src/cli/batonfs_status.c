@@ -153,6 +153,64 @@ static void print_persist(const struct json *v)
 		    transient > 0 ? count(transient, "file", "files", tfiles, sizeof(tfiles)) : "");
 }
 
+/* What applications or the kernel had to do with it; nothing, as a rule. */
+static void print_refused(const struct json *t)
+{
+	uint64_t refused = json_get_u64(t, "requests_refused", 0);
+	uint64_t aborted = json_get_u64(t, "requests_aborted", 0);
+	uint64_t replayed = json_get_u64(t, "requests_replayed", 0);
+	char eagain[40], eio[40], again[40];
+
+	if (refused + aborted + replayed == 0)
+		return;
+	row("", "%s failed with EAGAIN, %s with EIO, %s sent again by the kernel",
+	    count(refused, "request", "requests", eagain, sizeof(eagain)),
+	    count(aborted, "read", "reads", eio, sizeof(eio)),
+	    count(replayed, "request", "requests", again, sizeof(again)));
+}
+
+static void print_pauses(const struct json *pause)
+{
+	const struct json *h = json_get(pause, "histogram");
+	uint64_t bound = 0, n;
+	char text[512] = "";
+	size_t used = 0;
+
+	for (const struct json *b = h != NULL ? h->first : NULL; b != NULL; b = b->next) {
+		const struct json *up = json_get(b, "up_to_ms");
+		bool open_end = up == NULL || up->type != JSON_NUMBER;
+
+		if (!open_end)
+			bound = json_get_u64(b, "up_to_ms", 0);
+		n = json_get_u64(b, "count", 0);
+		if (n > 0 && used < sizeof(text))
+			used += (size_t)snprintf(text + used, sizeof(text) - used,
+			    "%s%" PRIu64 " %s %" PRIu64 " ms", used > 0 ? ", " : "", n,
+			    open_end ? "over" : "up to", bound);
+	}
+	if (used > 0)
+		row("", "pauses: %s; longest %.1f ms", text,
+		    json_get_double(pause, "longest_ms", 0));
+}
+
+/* All of this mount. */
+static void print_takeovers(const struct json *v)
+{
+	const struct json *t = json_get(v, "takeovers");
+	uint64_t done = json_get_u64(t, "takeovers", 0);
+	uint64_t recovered = json_get_u64(t, "recoveries", 0);
+	uint64_t failed = json_get_u64(t, "failed", 0);
+	char takeovers[40], recoveries[40];
+
+	if (done + recovered + failed == 0)
+		return;
+	row("Until now", "%s, %s, %" PRIu64 " failed",
+	    count(done, "takeover", "takeovers", takeovers, sizeof(takeovers)),
+	    count(recovered, "recovery", "recoveries", recoveries, sizeof(recoveries)), failed);
+	print_refused(t);
+	print_pauses(json_get(t, "pause"));
+}
+
 static void print_takeover(const struct json *v)
 {
 	const struct json *t = json_get(v, "last_takeover"), *moved = json_get(t, "moved");
@@ -179,6 +237,7 @@ static void print_takeover(const struct json *v)
 		    count(json_get_u64(moved, "requests_held", 0), "request", "requests", held,
 			sizeof(held)),
 		    json_get_u64(moved, "requests_resumed", 0));
+	print_refused(t);
 	if (failure[0] != '\0')
 		row("", "last failure at %s: %s",
 		    cli_time(json_get_u64(t, "failure_time", 0), when, sizeof(when)), failure);
@@ -220,6 +279,7 @@ static void print_status(const struct json *v)
 	    count(json_get_u64(v, "nodes", 0), "name", "names", nodes, sizeof(nodes)));
 	row("Requests", "%" PRIu64 " running", json_get_u64(v, "requests_running", 0));
 	print_takeover(v);
+	print_takeovers(v);
 	for (const struct json *w = warnings != NULL ? warnings->first : NULL; w != NULL;
 	     w = w->next)
 		row("Warning", "%s", json_text(w) != NULL ? json_text(w) : "?");

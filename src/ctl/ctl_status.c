@@ -171,7 +171,45 @@ static void put_time(struct json_out *o, const char *key, uint64_t wall_ns)
 		json_add_u64(o, key, wall_ns / NS_PER_S);
 }
 
-static void put_takeover(struct json_out *o, const struct takeover_report *r)
+static void put_pauses(struct json_out *o, const struct takeover_tally *t)
+{
+	json_key(o, "pause");
+	json_open_object(o);
+	json_add_double(o, "total_ms", (double)t->pause_total_ns / (double)NS_PER_MS, 3);
+	json_add_double(o, "longest_ms", (double)t->pause_longest_ns / (double)NS_PER_MS, 3);
+	json_key(o, "histogram");
+	json_open_array(o);
+	for (unsigned i = 0; i < TALLY_BUCKETS; i++) {
+		json_open_object(o);
+		if (i < TALLY_BOUNDS)
+			json_add_u64(o, "up_to_ms", tally_bounds_ms[i]);
+		else
+			json_add_null(o, "up_to_ms");
+		json_add_u64(o, "count", t->pause[i]);
+		json_close_object(o);
+	}
+	json_close_array(o);
+	json_close_object(o);
+}
+
+/* Of this mount, whatever daemons it has had. */
+static void put_takeovers(struct json_out *o, const struct takeover_tally *t, uint64_t replayed)
+{
+	json_key(o, "takeovers");
+	json_open_object(o);
+	json_add_u64(o, "takeovers", t->takeovers);
+	json_add_u64(o, "recoveries", t->recoveries);
+	json_add_u64(o, "failed", t->failed);
+	json_add_u64(o, "requests_held", t->held);
+	json_add_u64(o, "requests_resumed", t->resumed);
+	json_add_u64(o, "requests_refused", t->refused);
+	json_add_u64(o, "requests_aborted", t->aborted);
+	json_add_u64(o, "requests_replayed", t->replayed + replayed);
+	put_pauses(o, t);
+	json_close_object(o);
+}
+
+static void put_takeover(struct json_out *o, const struct takeover_report *r, uint64_t replayed)
 {
 	json_key(o, "last_takeover");
 	json_open_object(o);
@@ -186,6 +224,9 @@ static void put_takeover(struct json_out *o, const struct takeover_report *r)
 	json_add_u64(o, "requests_held", r->held);
 	json_add_u64(o, "requests_resumed", r->resumed);
 	json_close_object(o);
+	json_add_u64(o, "requests_refused", r->refused);
+	json_add_u64(o, "requests_aborted", r->aborted);
+	json_add_u64(o, "requests_replayed", replayed);
 	json_add_text(o, "failure", r->failure);
 	put_time(o, "failure_time", r->failure_wall_ns);
 	json_close_object(o);
@@ -257,7 +298,8 @@ static void put_status(struct json_out *o, struct daemon *d)
 	json_add_u64(o, "directories_open", info.open_dirs);
 	json_add_u64(o, "nodes", info.nodes);
 	json_add_u64(o, "requests_running", info.running);
-	put_takeover(o, &d->report);
+	put_takeover(o, &d->report, loop_counters(d->loop)->v[CTR_FUSE_RESENT]);
+	put_takeovers(o, &d->tally, loop_counters(d->loop)->v[CTR_FUSE_RESENT]);
 	put_warnings(o, d->warnings);
 	put_counters(o, d->loop);
 	json_close_object(o);

@@ -109,8 +109,8 @@ void fs_handover_take(struct fs *fs, struct held_list *to);
  * storage, and what cannot goes to the held list. */
 void fs_state_detach(struct fs *fs);
 /* Ends the reads that still run: resume true: cancelled, raw to the held list;
- * false: EIO.  fs_handover_take() again when fs_running() is 0. */
-void fs_handover_end_reads(struct fs *fs, bool resume);
+ * false: EIO.  fs_handover_take() again when fs_running() is 0.  Returns how many. */
+unsigned fs_handover_end_reads(struct fs *fs, bool resume);
 /* Requests being worked on. */
 unsigned fs_running(const struct fs *fs);
 /* Called (on the loop, from the deferred queue) whenever fs_running() falls to 0

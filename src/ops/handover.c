@@ -164,19 +164,22 @@ void fs_handover_take(struct fs *fs, struct held_list *to)
 	STAILQ_CONCAT(to, &fs->held);
 }
 
-void fs_handover_end_reads(struct fs *fs, bool resume)
+unsigned fs_handover_end_reads(struct fs *fs, bool resume)
 {
 	struct op *op;
+	unsigned n = 0;
 
 	TAILQ_FOREACH(op, &fs->ops, link)
 	{
 		if (!op->is_read)
 			continue;
+		n++;
 		if (resume)
 			hold_op(op);
 		else
 			task_cancel(&op->task, -EIO);
 	}
+	return n;
 }
 
 unsigned fs_running(const struct fs *fs)

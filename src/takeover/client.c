@@ -321,6 +321,7 @@ static int offer_commit(struct offer *o, struct errtext *et)
 	if (o->dead)
 		return 0;
 	rec_get_u64(&o->in, REC_STOPPED_AT, &o->stopped_at);
+	rec_get_u64(&o->in, REC_REFUSED, &o->d->report.refused);
 	if (o->fds[REC_FD_HELD] < 0)
 		return 0;
 	err = held_decode(o->fds[REC_FD_HELD], &o->held, &count);
@@ -361,6 +362,15 @@ static void offer_report(struct offer *o)
 	snprintf(r->from_version, sizeof(r->from_version), "%s", o->build);
 	r->handles = (uint32_t)(info.open_files + info.open_dirs);
 	COUNT(d->loop, TAKEOVERS, 1);
+	if (o->dead) {
+		d->tally.recoveries++;
+	} else {
+		d->tally.takeovers++;
+		tally_pause(&d->tally, r->pause_ns);
+	}
+	d->tally.held += r->held;
+	d->tally.refused += r->refused;
+	tally_save(&d->tally, d->db, 0);
 }
 
 static void offer_feed(struct offer *o)

@@ -38,6 +38,7 @@ static void link_close(struct takeover_link *l)
 {
 	struct daemon *d = l->d;
 
+	tally_save(&d->tally, d->db, loop_counters(d->loop)->v[CTR_FUSE_RESENT]);
 	d->link = NULL;
 	timer_cancel(&l->limit);
 	if (l->lf.loop != NULL)
@@ -79,6 +80,7 @@ static int link_result(struct takeover_link *l, int fd)
 	if (err != 0)
 		return err;
 	l->d->report.resumed += count;
+	l->d->tally.resumed += count;
 	while ((r = STAILQ_FIRST(&list)) != NULL) {
 		STAILQ_REMOVE_HEAD(&list, link);
 		fuse_chan_feed(l->d->chan, r->raw, r->len);
@@ -105,6 +107,8 @@ static void link_message(struct takeover_link *l, size_t len, const int *fds, in
 	if (err != 0)
 		link_broken(l, "sent a result that is damaged");
 	else if (l->in.type == MSG_END) {
+		rec_get_u64(&l->in, REC_ABORTED, &l->d->report.aborted);
+		l->d->tally.aborted += l->d->report.aborted;
 		log_info("%s: the old daemon has ended; %u running reads were passed on",
 		    l->d->args.mountpoint, l->d->report.resumed);
 		link_close(l);

@@ -49,6 +49,8 @@ enum rec_tag {
 	REC_STOPPED_AT,   /* u64: CLOCK_MONOTONIC ns when the writer stopped reading */
 	REC_COUNT,        /* u64: requests in the memfd */
 	REC_WRITE_DIRS,   /* text: which directories it writes to; "" if it is read-only */
+	REC_REFUSED,      /* u64: requests that failed with EAGAIN */
+	REC_ABORTED,      /* u64: reads that failed with EIO */
 	REC_TAGS
 };
 

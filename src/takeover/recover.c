@@ -195,6 +195,8 @@ static void recover_report(struct daemon *d, uint64_t began)
 	r->pause_ns = clock_system.monotonic(&clock_system) - began;
 	r->handles = (uint32_t)(info.open_files + info.open_dirs);
 	COUNT(d->loop, TAKEOVERS, 1);
+	d->tally.recoveries++;
+	tally_save(&d->tally, d->db, 0);
 	log_warn("%s: recovered after the end of the daemon before (epoch %llu) in %llu.%03llu ms",
 	    d->args.mountpoint, (unsigned long long)d->epoch.mine,
 	    (unsigned long long)(r->pause_ns / NS_PER_MS),

@@ -112,6 +112,9 @@ void handoff_report_failure(struct handoff *s)
 	struct daemon *d = s->ts->d;
 
 	COUNT(d->loop, TAKEOVER_FAILED, 1);
+	d->tally.failed++;
+	d->tally.refused += s->refused;
+	tally_save(&d->tally, d->db, loop_counters(d->loop)->v[CTR_FUSE_RESENT]);
 	snprintf(d->report.failure, sizeof(d->report.failure), "%.255s", s->words);
 	d->report.failure_wall_ns = loop_wall(d->loop);
 	log_warn("%s: takeover by pid %d failed: %s; this daemon goes on serving",

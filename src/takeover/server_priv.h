@@ -12,12 +12,14 @@
 #include "base/units.h"
 #include "ops/fs.h"
 #include "reactor/loop.h"
+#include "reactor/pool.h"
 #include "reactor/sock.h"
 #include "reactor/task.h"
 #include "reactor/timer.h"
 #include "takeover/identity.h"
 #include "takeover/records.h"
 #include "takeover/server.h"
+#include "takeover/sieve.h"
 
 #define SPAWN_OUTPUT_MAX 4096
 /* After COMMIT a successor opens two databases; a loaded machine gets this much at
@@ -61,6 +63,11 @@ struct handoff {
 	uint64_t stopped_at;
 	uint64_t claim_until;
 	struct held_list held;
+	struct sieve sieve;
+	uint64_t refused; /* with EAGAIN, in the window */
+	uint64_t aborted; /* with EIO, after DONE */
+	struct pool_job window; /* a fault point that makes it longer */
+	bool window_open;
 	char words[512]; /* why it failed; "" while it has not */
 };
 

@@ -201,6 +201,42 @@ void server_idle(void *arg)
 		handoff_wake(ts->handoff);
 }
 
+/* For whom it is runs here, or was cancelled and is looked after by who does it again. */
+static void window_interrupt(void *arg, const void *raw, size_t len)
+{
+	struct handoff *s = arg;
+
+	fuse_chan_feed(s->ts->d->chan, raw, len);
+}
+
+static void window_begin(struct handoff *s)
+{
+	struct daemon *d = s->ts->d;
+
+	fuse_chan_disarm(d->chan);
+	sieve_start(&s->sieve, d->loop, fuse_chan_fd(d->chan), &d->epoch,
+	    d->cfg->migration_mutation_hold, window_interrupt, s);
+}
+
+static void window_end(struct handoff *s)
+{
+	s->refused += sieve_stop(&s->sieve, &s->held);
+}
+
+static void window_wait(struct pool_job *job)
+{
+	(void)job;
+	(void)FAULT("takeover.old.window");
+}
+
+static void window_waited(struct pool_job *job)
+{
+	struct handoff *s = container_of(job, struct handoff, window);
+
+	s->window_open = false;
+	handoff_wake(s);
+}
+
 static enum task_next s_ready(struct task *t)
 {
 	struct handoff *s = handoff_of(t);
@@ -229,7 +265,7 @@ static enum task_next s_ready(struct task *t)
 	}
 	s->stopped_at = now_exact(s);
 	s->stopped = true;
-	fuse_chan_disarm(d->chan);
+	window_begin(s);
 	if (d->ctl != NULL)
 		ctl_pause(d->ctl);
 	handoff_limit(s, MAX(d->cfg->migration_grace_period, NS_PER_MS));
@@ -250,6 +286,7 @@ static enum task_next s_quiesced(struct task *t)
 		return task_goto(t, S_ROLLBACK);
 	if (!s->quiesced)
 		return handoff_wait(s, S_QUIESCED);
+	tally_save(&d->tally, d->db, loop_counters(d->loop)->v[CTR_FUSE_RESENT]);
 	err = statedb_commit(d->db);
 	if (err != 0) {
 		handoff_say(s, "commit the state database: %s", strerror(-err));
@@ -260,6 +297,10 @@ static enum task_next s_quiesced(struct task *t)
 	daemon_detach_state(d);
 	s->closed = true;
 	daemon_close_stores(d, false, server_stores_closed, s->ts);
+	if (fault_armed) {
+		s->window_open = true;
+		pool_submit(d->pool, NULL, &s->window, window_wait, window_waited);
+	}
 	return handoff_wait(s, S_CLOSED);
 }
 
@@ -269,7 +310,7 @@ static enum task_next s_closed(struct task *t)
 	bool broken = handoff_broken(s, "COMMIT");
 
 	/* The pool has them: they can be neither used nor reopened before. */
-	if (!daemon_stores_closed(s->ts->d))
+	if (!daemon_stores_closed(s->ts->d) || s->window_open)
 		return handoff_wait(s, S_CLOSED);
 	return task_goto(t, broken ? S_ROLLBACK : S_COMMIT);
 }
@@ -284,6 +325,7 @@ static int commit_send(struct handoff *s)
 
 	rec_begin(&s->out, MSG_COMMIT);
 	rec_put_u64(&s->out, REC_STOPPED_AT, s->stopped_at);
+	rec_put_u64(&s->out, REC_REFUSED, s->refused);
 	if (!STAILQ_EMPTY(&s->held)) {
 		fd = held_encode(&s->held, &count);
 		if (fd < 0)
@@ -304,6 +346,7 @@ static enum task_next s_commit(struct task *t)
 	struct daemon *d = s->ts->d;
 	int err = FAULT("takeover.old.commit");
 
+	window_end(s);
 	if (err == 0)
 		err = commit_send(s);
 	if (err != 0) {
@@ -434,10 +477,13 @@ static enum task_next s_reads(struct task *t)
 	    (s->ended_reads && s->expired))
 		return task_goto(t, S_END);
 	if (s->expired || s->eof) {
+		bool resume =
+		    s->eof || strcmp(d->cfg->migration_slow_read_action, "resume") == 0;
+		unsigned n = fs_handover_end_reads(d->fs, resume);
+
 		s->ended_reads = true;
+		s->aborted += resume ? 0 : n;
 		handoff_limit(s, MAX(d->cfg->migration_grace_period, NS_PER_MS));
-		fs_handover_end_reads(
-		    d->fs, s->eof || strcmp(d->cfg->migration_slow_read_action, "resume") == 0);
 	}
 	return handoff_wait(s, S_READS);
 }
@@ -474,6 +520,7 @@ static enum task_next s_rollback(struct task *t)
 	struct errtext et;
 	int err = 0;
 
+	window_end(s);
 	if (!s->eof)
 		server_refuse(s->ts, s->sock, server_ending(s->ts) ? -ESHUTDOWN : -ECANCELED,
 		    s->words);
@@ -566,6 +613,7 @@ static enum task_next s_end(struct task *t)
 	held_free(&s->held);
 	if (s->committed && d->handed_over) {
 		rec_begin(&s->out, MSG_END);
+		rec_put_u64(&s->out, REC_ABORTED, s->aborted);
 		handoff_send(s, NULL, 0);
 		handoff_leave_keeper(s);
 		daemon_exit(d, false, DAEMON_EXIT_OK);

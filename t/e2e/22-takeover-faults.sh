@@ -15,6 +15,7 @@ FILES="$M/d/a.8000000 $M/d/b.3000001 $M/d/c.4096"
 # shellcheck disable=SC2054
 SETTINGS=(-u "/=file://$S" -s worker.page.store.dir="$T/cache" -s worker.page.store.size=64MiB
 	-s keeper.restart.limit="500 in 1min" -s fuse.migration.ongoing.request.grace_period=1s
+	-s fuse.migration.mutation.hold=10min
 	-o attr_timeout=0.2,entry_timeout=0.2)
 RUN=/run/batonfs/$(systemd_escape "$M")
 

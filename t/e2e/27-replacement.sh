@@ -129,7 +129,8 @@ slow() { # answers for a fifth of the time
 	done
 }
 
-batonfs-keeper --ready-fd 9 -- "$T/bin/batonfsd" -f -u /=s3://data -s s3.endpoint="$RGW_ENDPOINT" \
+# shellcheck disable=SC2086
+batonfs-keeper --ready-fd 9 -- "$T/bin/batonfsd" -f $PATIENT -u /=s3://data -s s3.endpoint="$RGW_ENDPOINT" \
 	-s worker.page.store.dir="$T/cache" -s worker.page.store.size=64MiB -s memory.limit=64MiB \
 	-s ufs.timeout=10min -s keeper.restart.limit="1000 in 1min" \
 	-s fuse.migration.slow.read.timeout=1s -s fuse.migration.ongoing.request.grace_period=1s \

@@ -35,6 +35,7 @@ mount -t tmpfs -o size=64m state "$V/state"
 pattern gen "$T/src/d/a.6000000" "$T/src/d/b.3000001" "$T/src/d/c.4096"
 # shellcheck disable=SC2054
 DAEMON=(/bin/batonfsd -f -u /=file:///src -s control.socket=/run/batonfs/control
+	-s fuse.migration.mutation.hold=10min
 	-s state.dir=/state/mnt -s worker.page.store.dir=/data/cache -s worker.page.store.size=64MiB
 	-o allow_other,attr_timeout=0.2,entry_timeout=0.2 /shared/mnt)
 KEPT=(/bin/batonfs-keeper --stay -- "${DAEMON[@]}")

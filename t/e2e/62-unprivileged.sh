@@ -58,7 +58,7 @@ other_than() { # another daemon than pid $1 serves
 }
 
 (cd "$H" && exec python3 "$T/given.py" "$M" $U batonfs-keeper -- batonfsd -f -u "/=file://$S" --fuse-fd FD \
-	-s control.socket="$H/run/control" -s state.dir="$state/mnt" \
+	-s control.socket="$H/run/control" -s state.dir="$state/mnt" -s fuse.migration.mutation.hold=10min \
 	-s worker.page.store.dir="$H/cache" -s worker.page.store.size=64MiB "$M") 2>>"$LOG" &
 keeper=$!
 wait_until 30 "it serves" other_than ""

@@ -121,10 +121,14 @@ wait_until() {
 	done
 }
 
+# On a slow machine an upgrade may take longer than changes wait for it by default.
+PATIENT="-s fuse.migration.mutation.hold=10min"
+
 # The daemon under a keeper, ready when this returns: serve [flags...]
 serve() {
 	: >"$T/ready"
-	batonfs-keeper --ready-fd 9 -- batonfsd -f "$@" "$M" 9>"$T/ready" 2>>"$LOG" &
+	# shellcheck disable=SC2086
+	batonfs-keeper --ready-fd 9 -- batonfsd -f $PATIENT "$@" "$M" 9>"$T/ready" 2>>"$LOG" &
 	keeper=$!
 	wait_until 30 "the mount serves" test -s "$T/ready"
 	[ "$(cat "$T/ready")" = 0 ] || die "the daemon ended with $(cat "$T/ready"): $(tail -n 5 "$LOG")"

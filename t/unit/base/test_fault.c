@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -155,4 +156,31 @@ Test(fault, sleep_takes_its_time_and_is_no_error)
 	cr_assert_eq(fault_init("p=sleep:30ms", NULL), 0);
 	cr_assert_eq(FAULT("p"), 0);
 	cr_assert_geq(clock_system.monotonic(&clock_system) - begin, 30 * NS_PER_MS);
+}
+
+Test(fault, until_waits_for_a_file_and_says_that_it_does)
+{
+	char dir[] = "/tmp/batonfs-fault-XXXXXX", spec[128], go[64], here[80];
+	pid_t pid;
+	int status;
+
+	cr_assert_not_null(mkdtemp(dir));
+	snprintf(go, sizeof(go), "%s/go", dir);
+	snprintf(here, sizeof(here), "%s.here", go);
+	snprintf(spec, sizeof(spec), "a=until:%s@2", go);
+	cr_assert_eq(fault_init(spec, NULL), 0);
+	cr_assert_eq(FAULT("a"), 0);
+	cr_assert_neq(access(here, F_OK), 0, "not yet");
+	pid = fork();
+	if (pid == 0)
+		_exit(FAULT("a"));
+	while (access(here, F_OK) != 0)
+		usleep(1000);
+	cr_assert_eq(waitpid(pid, &status, WNOHANG), 0, "it waits");
+	cr_assert_eq(mkdir(go, 0700), 0);
+	cr_assert_eq(waitpid(pid, &status, 0), pid);
+	cr_assert(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+	rmdir(go);
+	unlink(here);
+	rmdir(dir);
 }
