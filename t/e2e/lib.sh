@@ -42,6 +42,18 @@ ours() { # pids of this test's processes, but not this shell
 	return 0
 }
 
+show_ours() { # what this test's processes are doing, for who looks for the reason
+	local p t
+	for p in $(ours); do
+		[ -e "/proc/$p/exe" ] || continue
+		echo "--- $p: $(tr '\0' ' ' <"/proc/$p/cmdline" | cut -c 1-200)"
+		for t in "/proc/$p/task/"*; do
+			echo "$(cat "$t/comm") $(awk '/^State/ { print $2 }' "$t/status") $(cat "$t/wchan")"
+		done
+	done 2>/dev/null | head -n 60
+	awk -v t="$T" 'index($5, t) == 1 { print "--- mounted: " $5 }' /proc/self/mountinfo
+}
+
 cleanup() {
 	local status=$? pid m n words='ERROR: [A-Za-z]*Sanitizer|runtime error:|Assertion'
 	trap - EXIT
@@ -55,6 +67,7 @@ cleanup() {
 	if [ $status -ne 0 ]; then
 		echo "--- log of the daemon:"
 		tail -n 60 "$LOG" 2>/dev/null
+		show_ours
 	fi
 	while read -r m; do
 		umount -l "$m" 2>/dev/null
