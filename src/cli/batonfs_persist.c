@@ -167,6 +167,9 @@ enum cli_exit cli_drain(struct cli *c, const char *timeout)
 	ex = cli_call_run(c, &call, &v);
 	if (!c->json && isatty(STDOUT_FILENO))
 		printf("\n");
+	if (ex == CLI_OK && !c->json && json_get_u64(v, "outside", 0) > 0)
+		printf("files outside of what is mounted, for a mount that has them: %" PRIu64 "\n",
+		    json_get_u64(v, "outside", 0));
 	json_free(&v);
 	return ex;
 }

@@ -144,6 +144,9 @@ static void print_persist(const struct json *v)
 		    count(waiting, "file", "files", files, sizeof(files)),
 		    cli_size(json_get_u64(p, "waiting_bytes", 0), bytes, sizeof(bytes)), running,
 		    span[0] != '\0' ? "; the oldest for " : "", span);
+	if (json_get_u64(p, "outside", 0) > 0)
+		row("", "of them outside of what is mounted, for a mount that has them: %s",
+		    count(json_get_u64(p, "outside", 0), "file", "files", files, sizeof(files)));
 	if (waiting > 0 && error[0] != '\0')
 		row("", "last error: %s", error);
 	if (waiting + failed + transient > 0)

@@ -236,7 +236,7 @@ static void ex_put_policy(struct json_out *o, struct fs_stat *st)
 	json_add_u64(o, "retries", content ? c->tries : 0);
 	if (!content || c->state == META_STATE_PERSISTED)
 		return;
-	ctl_put_tries(o, d, c);
+	ctl_put_tries(o, d, st->nspath + 1, c);
 	json_add_bool(o, "outcome_unknown", c->doubt);
 	snprintf(id, sizeof(id), "%016" PRIx64, c->id);
 	json_add_text(o, "content", id);

@@ -124,6 +124,46 @@ static void put_since(struct json_out *o, struct daemon *d, uint64_t since_ns)
 	json_add_u64(o, "age_seconds", wall > since_ns ? (wall - since_ns) / NS_PER_S : 0);
 }
 
+/* Of the storage, not of one file. */
+static bool of_storage(int err)
+{
+	return err == -EIO || err == -ETIMEDOUT || err == -EACCES || err == -EDQUOT ||
+	       err == -ENOSPC || err == -ENOTCONN;
+}
+
+/* Of the storage that has the path. */
+static void health_of(struct daemon *d, const char *path, struct ufs_health *out)
+{
+	const char *at;
+	size_t n, best = 0;
+	struct ufs *u;
+
+	for (unsigned i = 0; (u = fs_ufs(d->fs, i, &at)) != NULL; i++) {
+		at += strspn(at, "/");
+		n = strlen(at);
+		if (n < best || (n > 0 && (strncmp(path, at, n) != 0 ||
+					      (path[n] != '/' && path[n] != '\0'))))
+			continue;
+		best = n;
+		ufs_health(u, out);
+	}
+}
+
+/* As a person is told it: with the storage's own words while it is not well. */
+static void put_error(struct json_out *o, struct daemon *d, const char *path, int err)
+{
+	struct ufs_health health = {.ok = true};
+	char text[512];
+	bool told;
+
+	if (of_storage(err))
+		health_of(d, path, &health);
+	told = !health.ok && health.last_error[0] != '\0';
+	snprintf(text, sizeof(text), "%s%s%s%s", persist_words(err), told ? " (" : "",
+	    told ? health.last_error : "", told ? ")" : "");
+	json_add_text(o, "last_error", text);
+}
+
 void ctl_put_session(struct json_out *o, struct daemon *d, const struct session *s,
     const char *path)
 {
@@ -144,18 +184,8 @@ void ctl_put_session(struct json_out *o, struct daemon *d, const struct session 
 	else
 		json_add_u64(o, "next_try_seconds",
 		    s->next_try_ns > now ? (s->next_try_ns - now) / NS_PER_S : 0);
-	json_add_text(o, "last_error", s->error != 0 ? strerror(-s->error) : "");
+	put_error(o, d, path, s->error);
 	json_close_object(o);
-}
-
-/* As a person is told it. */
-static const char *error_text(const struct meta_content *c)
-{
-	if (c->error == -EEXIST || c->error == -ESTALE)
-		return "another client has made an object of that name: both are kept";
-	if (c->error == -EBADMSG)
-		return "a checksum does not match: not uploaded";
-	return c->error != 0 ? strerror(-c->error) : "";
 }
 
 static uint64_t sent_bytes(const struct meta_content *c, const struct session *s)
@@ -163,7 +193,8 @@ static uint64_t sent_bytes(const struct meta_content *c, const struct session *s
 	return s != NULL && s->content.id == c->id && s->up != NULL ? upload_sent(s->up) : 0;
 }
 
-void ctl_put_tries(struct json_out *o, struct daemon *d, const struct meta_content *c)
+void ctl_put_tries(struct json_out *o, struct daemon *d, const char *path,
+    const struct meta_content *c)
 {
 	uint64_t wall = loop_wall(d->loop);
 
@@ -174,7 +205,7 @@ void ctl_put_tries(struct json_out *o, struct daemon *d, const struct meta_conte
 	else
 		json_add_u64(o, "next_try_seconds",
 		    c->next_ns > wall ? (c->next_ns - wall + NS_PER_S - 1) / NS_PER_S : 0);
-	json_add_text(o, "last_error", error_text(c));
+	put_error(o, d, path, c->error);
 }
 
 const char *ctl_policy_text(const struct meta_content *c)
@@ -207,7 +238,7 @@ void ctl_put_content(struct json_out *o, struct daemon *d, const char *path,
 	json_add_u64(o, "sent_bytes", sent_bytes(c, s));
 	json_add_text(o, "state", content_text(d, c, s));
 	json_add_text(o, "worker", "local");
-	ctl_put_tries(o, d, c);
+	ctl_put_tries(o, d, path, c);
 	json_add_text(o, "policy", ctl_policy_text(c));
 	json_close_object(o);
 }
@@ -239,6 +270,7 @@ static void tally_one(struct session *s, void *arg)
 void ctl_unpersisted(struct daemon *d, struct ctl_unpersisted *out)
 {
 	struct tally t = {.fs = d->fs, .out = out};
+	struct persist_info pi;
 	struct meta_status ms;
 
 	memset(out, 0, sizeof(*out));
@@ -252,9 +284,17 @@ void ctl_unpersisted(struct daemon *d, struct ctl_unpersisted *out)
 	out->files += ms.tally.files[META_STATE_NOT_PERSISTED] + ms.tally.files[META_STATE_FAILED];
 	out->bytes += ms.tally.bytes[META_STATE_NOT_PERSISTED] + ms.tally.bytes[META_STATE_FAILED];
 	out->failed += ms.tally.files[META_STATE_FAILED];
+	/* They are for another mount. */
+	persist_info(d->fs, &pi);
+	out->outside = MIN(pi.outside, out->files);
+	out->files -= out->outside;
+	out->bytes -= MIN(pi.outside_bytes, out->bytes);
+	out->failed -= MIN(pi.outside_failed, out->failed);
 }
 
 /* --- With names */
+
+#define LEFT_PAGE 200u
 
 static void add_name(struct ctl_left *l, const char *slash, const char *path)
 {
@@ -266,13 +306,19 @@ static void add_name(struct ctl_left *l, const char *slash, const char *path)
 
 static void left_answer(struct ctl_left *l, int err)
 {
+	unsigned names = 0;
+
 	l->running = false;
 	ctl_unpersisted(l->d, &l->n);
 	l->names[0] = '\0';
 	if (l->n.first[0] != '\0')
 		add_name(l, "", l->n.first);
-	for (size_t i = 0; err == 0 && i < l->queue.count; i++)
+	for (size_t i = 0; err == 0 && i < l->queue.count && names < CTL_LEFT_NAMES; i++) {
+		if (l->n.outside > 0 && !persist_inside(l->d->fs, l->queue.entries[i].name))
+			continue;
 		add_name(l, "/", l->queue.entries[i].name);
+		names++;
+	}
 	meta_queue_free(&l->queue);
 	l->done(l, err);
 }
@@ -299,7 +345,8 @@ void ctl_left_start(struct daemon *d, struct ctl_left *l,
 		loop_defer(d->loop, &l->run, left_alone);
 		return;
 	}
-	l->queue.max = CTL_LEFT_NAMES;
+	/* Some may be outside. */
+	l->queue.max = d->fs->root[0] != '\0' ? LEFT_PAGE : CTL_LEFT_NAMES;
 	l->queue.until_ns = UINT64_MAX;
 	l->queue.req.user = l;
 	meta_queue(d->meta, &l->queue, left_asked);

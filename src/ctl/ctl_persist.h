@@ -24,8 +24,9 @@ void ctl_put_session(struct json_out *o, struct daemon *d, const struct session 
     const char *path);
 void ctl_put_content(struct json_out *o, struct daemon *d, const char *path,
     const struct meta_record *rec);
-/* Of that row: age, tries, next try and last error. */
-void ctl_put_tries(struct json_out *o, struct daemon *d, const struct meta_content *c);
+/* Of that row: age, tries, next try and last error; path: without leading slash. */
+void ctl_put_tries(struct json_out *o, struct daemon *d, const char *path,
+    const struct meta_content *c);
 const char *ctl_policy_text(const struct meta_content *c);
 /* The session of a namespace path, which its node has if the kernel knows it. */
 struct session *ctl_session_of(struct daemon *d, const char *nspath);
@@ -35,6 +36,8 @@ struct ctl_unpersisted {
 	uint64_t open;	/* files that are open for writing */
 	uint64_t files, failed, bytes; /* not in the storage as they are here; of those, given up */
 	uint64_t lost;	/* of those, the ones that only this daemon has */
+	/* Not among them: those of the metadata store that lie outside of what is mounted. */
+	uint64_t outside;
 	/* namespace paths of one that is not in the metadata store, and of one of these that
 	 * failed; "" if there is none */
 	char first[1040], first_failed[1040];

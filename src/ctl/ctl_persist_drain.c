@@ -38,6 +38,8 @@ static void put_left(struct json_out *o, const struct ctl_unpersisted *left)
 	json_add_u64(o, "files", left->files);
 	json_add_u64(o, "failed", left->failed);
 	json_add_u64(o, "bytes", left->bytes);
+	if (left->outside > 0)
+		json_add_u64(o, "outside", left->outside);
 	json_close_object(o);
 }
 

@@ -144,6 +144,7 @@ static void put_persist(struct json_out *o, struct daemon *d)
 	else
 		json_add_u64(o, "oldest_seconds",
 		    wall > pi.oldest_ns ? (wall - pi.oldest_ns) / NS_PER_S : 0);
+	json_add_u64(o, "outside", pi.outside);
 	json_add_u64(o, "pinned_bytes", pi.pinned_bytes);
 	json_add_u64(o, "pinned_limit_bytes", pi.pinned_limit);
 	json_add_text(o, "last_error", pi.error);

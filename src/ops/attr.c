@@ -131,12 +131,29 @@ void attr_record(struct meta_record *out, const struct meta_record *old,
 
 /* --- Asking both, or first for what needs no storage */
 
+static bool is_down(int err)
+{
+	return err == -EIO || err == -ETIMEDOUT || err == -ENOTCONN;
+}
+
+/* By its record, if that was read. */
+static bool is_dir_here(const struct attr_get *g)
+{
+	return g->fs->env.cfg->write_cache_enabled && g->meta_err == 0 &&
+	       g->meta.rec.kind == META_DIR;
+}
+
 static void answered(struct attr_get *g)
 {
 	int err = g->err;
 
 	if (--g->waits > 0)
 		return;
+	/* Does not the storage answer, then what is here of a directory does. */
+	if (is_down(err) && is_dir_here(g)) {
+		err = 0;
+		g->stat.attr = (struct ufs_attr){.kind = UFS_DIR};
+	}
 	if (err == 0 && g->meta_err != 0 && g->meta_err != -ENOENT)
 		err = g->meta_err == -ENOMEM ? -ENOMEM : -EIO;
 	if (err == 0) {
@@ -153,22 +170,33 @@ static void below_looked(struct below *b, int err)
 {
 	struct attr_get *g = b->user;
 
-	g->err = err != 0 ? err : b->found ? 0 : -ENOENT;
+	g->err = err != 0 ? err : b->found ? 0 : g->err;
 	g->stat.attr = (struct ufs_attr){.kind = UFS_DIR};
 	answered(g);
+}
+
+static bool is_well(struct fs *fs, const char *path)
+{
+	struct ufs_health h;
+	const char *sub;
+	struct ufs *ufs;
+
+	fs_place(fs, path, &ufs, &sub);
+	ufs_health(ufs, &h);
+	return h.ok || h.since_ns == 0;
 }
 
 static void stat_done(struct ufs_req *r, int err)
 {
 	struct attr_get *g = r->user;
 
-	if (err == -ENOENT && g->first) {
+	g->err = err;
+	if ((err == -ENOENT || (is_down(err) && !is_dir_here(g))) && g->first) {
 		g->below.path = g->path;
 		g->below.user = g;
 		below_start(g->fs, &g->below, below_looked);
 		return;
 	}
-	g->err = err;
 	answered(g);
 }
 
@@ -195,6 +223,12 @@ static void first_done(struct meta_req *r, int err)
 	}
 	if (err != 0 && err != -ENOENT) {
 		g->done(g, err == -ENOMEM ? -ENOMEM : -EIO);
+		return;
+	}
+	/* Nobody waits for a storage that is known not to answer to be told what is here. */
+	if (is_dir_here(g) && !is_well(g->fs, g->path)) {
+		g->stat.attr = (struct ufs_attr){.kind = UFS_DIR};
+		answered(g);
 		return;
 	}
 	ufs_stat(g->fs->ufs, &g->stat, stat_done);

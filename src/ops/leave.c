@@ -45,7 +45,8 @@ static void unsent_one(struct session *s, void *arg)
 
 unsigned fs_unsent(struct fs *fs)
 {
-	unsigned n = unlinked_count(fs);
+	const char *path;
+	unsigned n = unlinked_unsafe(fs, &path);
 
 	session_foreach(fs, unsent_one, &n);
 	return n;
@@ -68,10 +69,13 @@ static void report_one(struct session *s, void *arg)
 
 void fs_report_lost(struct fs *fs)
 {
-	if (unlinked_count(fs) > 0)
+	const char *path;
+	unsigned n = unlinked_unsafe(fs, &path);
+
+	if (n > 0)
 		log_error("the mount ends and %u names that were deleted, such as /%s, are still in "
 			  "the storage: %s",
-		    unlinked_count(fs), TAILQ_FIRST(&fs->unlinked->list)->path,
+		    n, path,
 		    fs->unlinked->error != 0 ? strerror(-fs->unlinked->error)
 					     : "write.drain.timeout has passed");
 	if (fs->db != NULL)

@@ -14,6 +14,7 @@
 #include "ops/ledger.h"
 #include "ops/node.h"
 #include "ops/op.h"
+#include "ops/policy.h"
 #include "ops/requests.h"
 #include "ops/session.h"
 
@@ -232,14 +233,17 @@ static enum task_next mk_set_again(struct op_mkdir *mk)
 	return task_wait(&mk->op.task, MK_SET, mk_leave_set);
 }
 
-/* A record of what the mount's defaults do not say, or none: also where the storage keeps
+/* A record of what the mount's defaults do not say, or of a directory under a policy; else
+ * none: also where the storage keeps
  * attributes, if one of a file that was persisted there may be left. */
 static enum task_next mk_record(struct op_mkdir *mk)
 {
 	struct fs *fs = mk->op.fs;
 	bool native = attr_native(fs, mk->path);
+	/* Where files are written while the storage is down, their directory is to be known. */
 	bool differs = !native && (mk->set.mode != fs->dir_mode || mk->set.uid != fs->uid ||
-				      mk->set.gid != fs->gid);
+				      mk->set.gid != fs->gid ||
+				      policy_of(fs, mk->path) != META_POLICY_NO_CACHE);
 
 	mk->change = (struct meta_change){.verb = differs ? META_PUT : META_DEL, .path = mk->path};
 	attr_record(&mk->change.rec, NULL, &mk->mkdir.attr, &mk->set);

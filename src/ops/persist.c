@@ -120,7 +120,7 @@ void persist_file_ended(struct persist_file *f, int err)
 		p->error[0] = '\0';
 		persist_not_oldest(p, f->content);
 	} else if (err != -ECANCELED) {
-		snprintf(p->error, sizeof(p->error), "/%s: %s", f->path, strerror(-err));
+		snprintf(p->error, sizeof(p->error), "/%.180s: %s", f->path, persist_words(err));
 		if (is_final(err))
 			persist_not_oldest(p, f->content);
 		/* Its record says when it is due again. */
@@ -173,10 +173,12 @@ static enum added add(struct persist *p, const char *path, const struct meta_con
 	enum persist_size size = size_of(p, c);
 	struct persist_file *f;
 
-	persist_note_oldest(p, c->id, c->since_ns);
 	/* What lies outside of the mounted part has no node here: it is for a mount that has
 	 * one. */
-	if (persist_find(p, c->id) != NULL || persist_below_root(p->fs, path) == NULL)
+	if (!persist_inside(p->fs, path))
+		return ADDED;
+	persist_note_oldest(p, c->id, c->since_ns);
+	if (persist_find(p, c->id) != NULL)
 		return ADDED;
 	if (p->nwaiting[size] >= PERSIST_WAIT_MAX)
 		return NO_ROOM;
@@ -535,8 +537,11 @@ void persist_info(struct fs *fs, struct persist_info *out)
 	out->pinned_bytes = st.durable + p->parked;
 	out->pinned_limit =
 	    (uint64_t)(fs->env.cfg->pinned_ratio * (double)fs->env.cfg->page_store_size);
+	out->outside = p->outside.files;
+	out->outside_bytes = p->outside.bytes;
+	out->outside_failed = p->outside.failed;
 	if (out->waiting > 0) {
-		if (p->oldest_ns == 0)
+		if (p->oldest_ns == 0 || (!p->outside_known && fs->root[0] != '\0'))
 			persist_check_start(p, true);
 		out->oldest_ns = p->oldest_ns;
 	}

@@ -44,9 +44,16 @@ struct persist_info {
 	uint64_t persisted;		 /* since the daemon began */
 	uint64_t oldest_ns;		 /* wall clock: 0: none waits, or not known yet */
 	uint64_t pinned_bytes, pinned_limit; /* of the disk: not persisted; and at most */
+	/* Of `waiting` and `failed`, those that lie outside of the mounted part, for a mount
+	 * that has them; 0 until they were counted, soon after the start. */
+	uint64_t outside, outside_bytes, outside_failed;
 	char error[256];		 /* of the last try that failed, or "" */
 };
 void persist_info(struct fs *fs, struct persist_info *out);
+/* What a failed try says of the storage, for people; of a negative errno, "" for 0. */
+const char *persist_words(int err);
+/* Does a path (of the namespace, without leading slash) lie below the mounted part? */
+bool persist_inside(const struct fs *fs, const char *path);
 /* How long after the so many-th failed try the next one is: exponential, with jitter. */
 uint64_t persist_backoff(struct fs *fs, unsigned tries);
 

@@ -2,8 +2,8 @@
 /*
  * What fell out of the queue, and what nobody needs: looked for now and then.
  *
- *	sweep	the whole queue: who has waited longest, and who would wait for ever since
- *		the wall clock was set back
+ *	sweep	the whole queue: who has waited longest, who would wait for ever since the
+ *		wall clock was set back, and what lies outside of the mounted part
  *	scan	staged files that are old and that nobody has in memory: those without a
  *		record that needs them go
  *	mark	write sessions that were never made safe, that nobody has open and that got
@@ -18,20 +18,20 @@
 #include "ops/persist_priv.h"
 
 #define SWEEP_PAGE 1000u
-/* The search for the oldest alone: among so many pages, not more often. */
-#define SURVEY_PAGES 16u
+/* The search for the oldest alone: not more often, and a tenth of the time at most. */
 #define SURVEY_NS (10 * NS_PER_S)
+#define SURVEY_REST 10u
 
 struct persist_check {
 	struct task task;
 	uint32_t magic;
 #define PERSIST_CHECK_MAGIC 0x9e551572u
 	struct persist *p;
-	bool survey; /* only the oldest is wanted */
+	bool survey; /* only what is counted in the queue is wanted */
 	int result;
 	struct meta_queue queue;
-	uint64_t after_ns, after_id;
-	unsigned pages;
+	uint64_t after_ns, after_id, began_ns;
+	struct persist_outside outside;
 	struct staging_scan scan;
 	size_t at;
 	struct meta_content_get get;
@@ -87,7 +87,8 @@ static enum task_next sweep(struct task *t)
 		return task_end(t);
 	ck->queue.after_ns = ck->after_ns;
 	ck->queue.after_id = ck->after_id;
-	ck->queue.until_ns = UINT64_MAX - 1;
+	/* Those that have FAILED, which come last, are only counted. */
+	ck->queue.until_ns = ck->p->fs->root[0] != '\0' ? UINT64_MAX : UINT64_MAX - 1;
 	ck->queue.max = SWEEP_PAGE;
 	ck->queue.req.user = ck;
 	meta_queue(ck->p->fs->meta, &ck->queue, meta_done);
@@ -102,6 +103,27 @@ static bool lost_in_time(const struct persist *p, const struct meta_content *c)
 	return c->next_ns > loop_wall(fs->env.loop) + 2 * fs->env.cfg->persist_retry_max;
 }
 
+static void sweep_row(struct persist_check *ck, const struct meta_entry *e)
+{
+	const struct meta_content *c = &e->rec.content;
+	bool failed = c->state == META_STATE_FAILED;
+	struct persist *p = ck->p;
+
+	ck->after_ns = failed ? UINT64_MAX : c->next_ns;
+	ck->after_id = c->id;
+	if (!persist_inside(p->fs, e->name)) {
+		ck->outside.files++;
+		ck->outside.bytes += c->size;
+		ck->outside.failed += failed;
+		return;
+	}
+	if (failed)
+		return;
+	persist_note_oldest(p, c->id, c->since_ns);
+	if (!ck->survey && lost_in_time(p, c) && persist_add(p, e->name, c))
+		persist_go_on(p);
+}
+
 static enum task_next swept(struct task *t)
 {
 	struct persist_check *ck = check_of(t);
@@ -109,19 +131,18 @@ static enum task_next swept(struct task *t)
 
 	if (task_err(t) != 0 || ck->result != 0)
 		return task_end(t);
-	for (size_t i = 0; i < ck->queue.count; i++) {
-		const struct meta_content *c = &ck->queue.entries[i].rec.content;
-
-		persist_note_oldest(p, c->id, c->since_ns);
-		if (!ck->survey && lost_in_time(p, c) &&
-		    persist_add(p, ck->queue.entries[i].name, c))
-			persist_go_on(p);
-		ck->after_ns = c->next_ns;
-		ck->after_id = c->id;
-	}
-	if (ck->queue.more && !(ck->survey && ++ck->pages >= SURVEY_PAGES))
+	for (size_t i = 0; i < ck->queue.count; i++)
+		sweep_row(ck, &ck->queue.entries[i]);
+	if (ck->queue.more)
 		return task_goto(t, CK_SWEEP);
 	meta_queue_free(&ck->queue);
+	if (ck->outside.files > 0 && !p->outside_known)
+		log_warn("%llu files that are not in the storage lie outside of what is mounted "
+			 "(/%s): they wait for a mount that has them",
+		    (unsigned long long)ck->outside.files, p->fs->root);
+	p->outside = ck->outside;
+	p->outside_known = true;
+	p->survey_took_ns = loop_now(p->fs->env.loop) - ck->began_ns;
 	return ck->survey ? task_end(t) : task_goto(t, CK_SCAN);
 }
 
@@ -304,7 +325,8 @@ void persist_check_start(struct persist *p, bool survey)
 	struct persist_check *ck;
 
 	if (p->held || p->check != NULL || p->fs->db == NULL ||
-	    (survey && p->surveyed_ns != 0 && now - p->surveyed_ns < SURVEY_NS))
+	    (survey && p->surveyed_ns != 0 &&
+		now - p->surveyed_ns < MAX(SURVEY_NS, SURVEY_REST * p->survey_took_ns)))
 		return;
 	ALLOC_OBJ(ck, PERSIST_CHECK_MAGIC);
 	if (ck == NULL)
@@ -312,7 +334,7 @@ void persist_check_start(struct persist *p, bool survey)
 	ck->p = p;
 	ck->survey = survey;
 	p->check = ck;
-	p->surveyed_ns = now;
+	p->surveyed_ns = ck->began_ns = now;
 	p->fs->nwork++;
 	task_start(&ck->task, p->fs->env.loop, &kind);
 }
@@ -334,6 +356,9 @@ void persist_check_init(struct persist *p)
 void persist_check_resume(struct persist *p)
 {
 	timer_arm(&p->period, p->fs->env.cfg->persist_check_period);
+	/* Where there is an outside. */
+	if (p->fs->root[0] != '\0')
+		persist_check_start(p, true);
 }
 
 void persist_check_stop(struct persist *p)

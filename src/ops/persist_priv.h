@@ -92,7 +92,11 @@ struct persist {
 	struct timer period;
 	struct persist_check *check;
 	uint64_t oldest_ns, oldest_id; /* of those that were seen and wait; 0: none */
-	uint64_t surveyed_ns;	       /* monotonic: the last search for the oldest */
+	uint64_t surveyed_ns, survey_took_ns; /* monotonic: the last search for the oldest */
+	bool outside_known;
+	struct persist_outside {
+		uint64_t files, bytes, failed; /* failed: of the files */
+	} outside; /* what this mount has no path to; nobody else changes it meanwhile */
 	TAILQ_HEAD(, act_task) acts; /* that run */
 	/* --- for people */
 	uint64_t persisted, parked;

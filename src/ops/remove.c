@@ -20,7 +20,8 @@
  * A write session ends only when the object is gone: if that fails, nothing is lost.
  *
  * Of a file that is not persisted the record goes, by a transaction that outlives power
- * before the answer; its object only if there may be one (an upload was begun).
+ * before the answer; its object only if there may be one (an upload was begun).  If the
+ * storage is down then, that transaction notes that it is to be deleted (ops/unlinked.h).
  */
 #include <errno.h>
 #include <string.h>
@@ -42,6 +43,7 @@ struct op_remove {
 	bool intent;
 	bool early; /* answered before the storage has done it (ops/unlinked.h) */
 	bool refused; /* no row for that */
+	uint64_t doubt;	  /* intent: the object, if there is one, goes later */
 	uint64_t content; /* the record accounts for this content: it is not persisted */
 	uint64_t parent, node; /* node 0: none is bound to the name */
 	bool local;
@@ -57,10 +59,11 @@ struct op_remove {
 	struct ufs_rmdir rmdir;
 	const char *paths[1];
 	int errs[1];
-	struct meta_change change;
+	struct meta_change change[2];
 	struct meta_txn txn;
 	char path[UFS_PATH_MAX + 1];
 	char name[UFS_NAME_MAX + 1];
+	unsigned char blob[UNLINKED_BLOB_MAX];
 };
 
 enum {
@@ -74,6 +77,7 @@ enum {
 	RM_RECORDED,
 	RM_MARKED,
 	RM_DELETED,
+	RM_DOUBT,
 	RM_FORGOTTEN,
 	RM_END
 };
@@ -205,6 +209,11 @@ static enum task_next rm_locked(struct task *t)
 	if (strcmp(path, rm->path) != 0) { /* moved while this waited */
 		pathlock_end(&rm->lock);
 		return task_goto(t, RM_LOCK);
+	}
+	if (rm->again && !rm->dir && unlinked_hides(fs, rm->path)) {
+		if (node_find(fs, rm->parent, rm->name, &n) == 0)
+			rm->node = n.id;
+		return task_goto(t, RM_END);
 	}
 	if (rm->again) {
 		if (node_find(fs, rm->parent, rm->name, &n) == 0) {
@@ -370,6 +379,33 @@ static void rm_mark_cb(struct dir_mark *m, int err)
 	rm_resume(m->user, err);
 }
 
+static bool unpersisted(const struct op_remove *rm)
+{
+	return rm->record.found && attr_unpersisted(&rm->record.rec);
+}
+
+/* Can the deletion of its object wait, if there is one? */
+static bool may_doubt(const struct op_remove *rm)
+{
+	return !rm->dir && unpersisted(rm) && unlinked_room(rm->op.fs);
+}
+
+static bool storage_well(const struct op_remove *rm)
+{
+	struct ufs_health h;
+	const char *sub;
+	struct ufs *ufs;
+
+	fs_place(rm->op.fs, rm->path, &ufs, &sub);
+	ufs_health(ufs, &h);
+	return h.ok || h.since_ns == 0;
+}
+
+static bool storage_down(int err)
+{
+	return err == -EIO || err == -ETIMEDOUT || err == -ENOTCONN;
+}
+
 static enum task_next rm_recorded(struct task *t)
 {
 	struct op_remove *rm = OP_OF(t, op_remove);
@@ -389,6 +425,8 @@ static enum task_next rm_recorded(struct task *t)
 		rm->result = 0;
 		return task_goto(t, RM_DELETED);
 	}
+	if (may_doubt(rm) && !storage_well(rm))
+		return task_goto(t, RM_DOUBT);
 	rm->op.on_wire = true;
 	rm->mark.child = rm->path;
 	rm->mark.node = rm->parent;
@@ -434,6 +472,8 @@ static enum task_next rm_marked(struct task *t)
 	const char *sub;
 	struct ufs *ufs;
 
+	if (task_err(t) == 0 && storage_down(rm->result) && may_doubt(rm))
+		return task_goto(t, RM_DOUBT);
 	if (rm_result(rm) != 0)
 		return rm_fail(rm, task_err(t));
 	if (rm->early)
@@ -464,9 +504,39 @@ static void rm_txn_cb(struct meta_req *r, int err)
 	rm_resume(r->user, err);
 }
 
-static bool unpersisted(const struct op_remove *rm)
+/* The record goes, and the object later: in one transaction. */
+static enum task_next rm_doubt(struct task *t)
 {
-	return rm->record.found && attr_unpersisted(&rm->record.rec);
+	struct op_remove *rm = OP_OF(t, op_remove);
+	uint64_t size = rm->record.rec.content.size;
+
+	if (task_err(t) != 0)
+		return rm_fail(rm, task_err(t));
+	rm->doubt = meta_intent_id();
+	rm->change[0] = (struct meta_change){
+	    .verb = META_DEL, .path = rm->path, .if_content = rm->content};
+	rm->change[1] = (struct meta_change){.verb = META_INTENT_PUT,
+	    .id = rm->doubt,
+	    .blob = rm->blob,
+	    .blob_len = unlinked_doubt_encode(rm->path, size, rm->blob)};
+	rm->txn.changes = rm->change;
+	rm->txn.n = 2;
+	rm->txn.req.user = rm;
+	meta_txn(rm->op.fs->meta, &rm->txn, rm_txn_cb);
+	/* Whether the intent is there must be known. */
+	return task_wait(t, RM_FORGOTTEN, NULL);
+}
+
+/* Without room for the row the intent stays for the next daemon. */
+static void note_doubt(struct op_remove *rm)
+{
+	int err = unlinked_add_doubt(
+	    rm->op.fs, rm->path, rm->record.rec.content.size, rm->doubt);
+
+	if (err != 0)
+		log_warn("/%s: was deleted; what the storage may have of it is deleted by the next "
+			 "daemon: %s",
+		    rm->path, strerror(-err));
 }
 
 static enum task_next rm_deleted(struct task *t)
@@ -477,17 +547,19 @@ static enum task_next rm_deleted(struct task *t)
 	(void)FAULT("remove.deleted");
 	if (!rm->local && rm->result != -ENOMEM)
 		unlinked_proved(rm->op.fs, rm->path, gone || rm->result == 0);
+	if (!gone && task_err(t) == 0 && storage_down(rm->result) && may_doubt(rm))
+		return task_goto(t, RM_DOUBT);
 	if (task_fail(t, gone ? 0 : rm->result) != 0)
 		return rm_fail(rm, task_err(t));
 	if (!rm->record.found)
 		return task_goto(t, RM_END);
-	rm->change.verb = META_DEL;
-	rm->change.path = rm->path;
-	rm->txn.changes = &rm->change;
+	rm->change[0].verb = META_DEL;
+	rm->change[0].path = rm->path;
+	rm->txn.changes = rm->change;
 	rm->txn.n = 1;
 	rm->txn.req.user = rm;
 	rm->txn.later = !unpersisted(rm);
-	rm->change.if_content = unpersisted(rm) ? rm->content : 0;
+	rm->change[0].if_content = unpersisted(rm) ? rm->content : 0;
 	meta_txn(rm->op.fs->meta, &rm->txn, rm_txn_cb);
 	return task_wait(t, RM_FORGOTTEN, rm_leave_txn);
 }
@@ -498,6 +570,11 @@ static enum task_next rm_forgotten(struct task *t)
 {
 	struct op_remove *rm = OP_OF(t, op_remove);
 
+	if (rm->doubt != 0 && rm->result == 0) {
+		(void)FAULT("remove.doubt");
+		note_doubt(rm);
+		return rm->op.hold ? rm_fail(rm, -ECANCELED) : task_goto(t, RM_END);
+	}
 	/* Held: it comes again and does this again.  Else the thing is gone, whatever is
 	 * left of it in the store. */
 	if (task_err(t) != 0 && rm->op.hold)
@@ -554,14 +631,17 @@ static void rm_fini(struct task *t)
 static const struct task_step rm_steps[] = {
     [RM_BEGIN] = {"begin", rm_begin, TO(RM_LOCK)},
     [RM_LOCK] = {"lock", rm_lock, TO(RM_LOCKED)},
-    [RM_LOCKED] = {"locked", rm_locked, TO(RM_LOCK) | TO(RM_LOOKED) | TO(RM_RECORD)},
+    [RM_LOCKED] = {"locked", rm_locked,
+	TO(RM_LOCK) | TO(RM_LOOKED) | TO(RM_RECORD) | TO(RM_END)},
     [RM_LOOKED] = {"looked", rm_looked, TO(RM_READY) | TO(RM_RECORD)},
     [RM_READY] = {"ready", rm_ready, TO(RM_RECORD)},
     [RM_BELOW] = {"below", rm_below, TO(RM_RECORD)},
     [RM_RECORD] = {"record", rm_record, TO(RM_BELOW) | TO(RM_RECORDED)},
-    [RM_RECORDED] = {"recorded", rm_recorded, TO(RM_MARKED) | TO(RM_DELETED)},
-    [RM_MARKED] = {"marked", rm_marked, TO(RM_DELETED) | TO(RM_RECORD) | TO(RM_END)},
-    [RM_DELETED] = {"deleted", rm_deleted, TO(RM_FORGOTTEN) | TO(RM_END)},
+    [RM_RECORDED] = {"recorded", rm_recorded, TO(RM_MARKED) | TO(RM_DOUBT) | TO(RM_DELETED)},
+    [RM_MARKED] = {"marked", rm_marked,
+	TO(RM_DOUBT) | TO(RM_DELETED) | TO(RM_RECORD) | TO(RM_END)},
+    [RM_DOUBT] = {"doubt", rm_doubt, TO(RM_FORGOTTEN)},
+    [RM_DELETED] = {"deleted", rm_deleted, TO(RM_DOUBT) | TO(RM_FORGOTTEN) | TO(RM_END)},
     [RM_FORGOTTEN] = {"forgotten", rm_forgotten, TO(RM_END)},
     [RM_END] = {"end", rm_end, 0},
 };

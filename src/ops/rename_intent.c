@@ -11,6 +11,7 @@
 #include "base/units.h"
 #include "ops/op.h"
 #include "ops/rename.h"
+#include "ops/unlinked.h"
 
 #define RENAME_FORMAT 1u
 #define RENAME_HEAD 6u
@@ -96,6 +97,13 @@ static int take_up(struct fs *fs, const struct meta_intent *it)
 	struct dirmove *m;
 	int err;
 
+	if (it->len > 0 && *kind == INTENT_KIND_UNLINK) {
+		err = unlinked_doubt_take(fs, it->id, it->blob, it->len);
+		if (err != 0 && err != -ENOMEM)
+			log_warn("metadata store: intent %016llx, a deletion: %s",
+			    (unsigned long long)it->id, strerror(-err));
+		return err == -ENOMEM ? err : 0;
+	}
 	if (it->len == 0 || *kind != INTENT_KIND_RENAME) {
 		log_warn("metadata store: intent %016llx is of a kind that this version does not "
 			 "know; it is left alone",

@@ -152,6 +152,21 @@ int unlinked_add(struct fs *fs, const char *path, bool dir, const char *version)
 	return 0;
 }
 
+bool unlinked_room(const struct fs *fs)
+{
+	return fs->unlinked->n < UNLINKED_MAX;
+}
+
+int unlinked_add_doubt(struct fs *fs, const char *path, uint64_t size, uint64_t intent)
+{
+	char version[UFS_VERSION_MAX];
+
+	if (find(fs->unlinked, path) != NULL)
+		return 0;
+	unlinked_doubt_text(size, intent, version);
+	return unlinked_add(fs, path, false, version);
+}
+
 void unlinked_undo(struct fs *fs, const char *path)
 {
 	struct unlinked *u = find(fs->unlinked, path);

@@ -22,7 +22,12 @@
  * one that fails otherwise (storage down) is tried again for as long as the mount lives.
  *
  * A directory's own object goes when all that was below it has gone; if one of those comes
- * back, so does the directory.  Loop thread.
+ * back, so does the directory.
+ *
+ * A file whose upload was begun and has an unknown outcome can be unlinked too while the
+ * storage is down: an intent of the metadata store, made in the transaction that deletes
+ * its record, outlives power, and a row is made of it.  Its version is a text of its own
+ * (unlinked_doubt_text()): an object is deleted if it has the file's size.  Loop thread.
  */
 #ifndef OPS_UNLINKED_H
 #define OPS_UNLINKED_H
@@ -47,7 +52,13 @@ int unlinked_add(struct fs *fs, const char *path, bool dir, const char *version)
 /* Not after all, in the same turn. */
 void unlinked_undo(struct fs *fs, const char *path);
 bool unlinked_hides(const struct fs *fs, const char *path);
+/* May there be one more? */
+bool unlinked_room(const struct fs *fs);
+/* Unless there is one: 0. */
+int unlinked_add_doubt(struct fs *fs, const char *path, uint64_t size, uint64_t intent);
 unsigned unlinked_count(const struct fs *fs);
+/* Those that the end of the mount would forget, and one of them (or NULL). */
+unsigned unlinked_unsafe(const struct fs *fs, const char **path);
 /* All that there are, at once. */
 void unlinked_flush(struct fs *fs);
 
@@ -114,6 +125,17 @@ struct unlinkeds {
 	uint64_t refused;  /* names that came back */
 	int error;	   /* the last failure, 0 after a success */
 };
+
+/* --- unlinked_doubt.c */
+#define INTENT_KIND_UNLINK 2u /* the blob's first byte; that of renames: ops/rename.h */
+#define UNLINKED_BLOB_MAX (10u + UFS_PATH_MAX)
+size_t unlinked_doubt_encode(
+    const char *path, uint64_t size, unsigned char blob[UNLINKED_BLOB_MAX]);
+/* Of an intent of that kind: the row.  -EPROTO */
+int unlinked_doubt_take(struct fs *fs, uint64_t id, const void *blob, size_t len);
+void unlinked_doubt_text(uint64_t size, uint64_t intent, char version[UFS_VERSION_MAX]);
+/* Is it one of these, and if so, what? */
+bool unlinked_doubt(const struct unlinked *u, uint64_t *size, uint64_t *intent);
 
 /* Sends what is due, or sees to it that it will be. */
 void unlinked_pump(struct unlinkeds *ul);

@@ -47,7 +47,8 @@ struct unlinked_batch {
 	const char *paths[UFS_DELETE_MAX];
 	bool dirs[UFS_DELETE_MAX];
 	int errs[UFS_DELETE_MAX];
-	struct meta_change changes[UFS_DELETE_MAX];
+	unsigned intents;
+	struct meta_change changes[2 * UFS_DELETE_MAX];
 };
 
 enum { UB_PICK, UB_LOOK, UB_LOOKED, UB_SEND, UB_SENT, UB_FORGET, UB_END };
@@ -110,9 +111,21 @@ static enum task_next ub_pick(struct task *t)
 
 static bool late(const struct unlinked_batch *b, const struct unlinked *u)
 {
-	uint64_t now = loop_wall(b->ul->fs->env.loop);
+	uint64_t now = loop_wall(b->ul->fs->env.loop), size, intent;
 
+	if (unlinked_doubt(u, &size, &intent))
+		return true;
 	return !u->dir && (now < u->noted_ns || now - u->noted_ns > LATE_NS);
+}
+
+static bool is_ours(const struct unlinked *u, const struct ufs_attr *a)
+{
+	uint64_t size, intent;
+
+	if (a->kind != UFS_FILE)
+		return false;
+	return unlinked_doubt(u, &size, &intent) ? a->size == size
+						 : strcmp(a->version, u->version) == 0;
 }
 
 static void stat_cb(struct ufs_req *r, int err)
@@ -152,7 +165,7 @@ static enum task_next ub_looked(struct task *t)
 		return task_goto(t, UB_END);
 	if (b->result == -ENOENT) {
 		u->err = 0;
-	} else if (a->kind != UFS_FILE || strcmp(a->version, u->version) != 0) {
+	} else if (!is_ours(u, a)) {
 		log_warn("/%s: was deleted here, but is another file in the storage by now: that "
 			 "one stays",
 		    u->path);
@@ -223,6 +236,7 @@ static enum task_next ub_sent(struct task *t)
 {
 	struct unlinked_batch *b = batch_of(t);
 	struct fs *fs = b->ul->fs;
+	uint64_t size, intent;
 	unsigned n = 0;
 	int err;
 
@@ -242,11 +256,17 @@ static enum task_next ub_sent(struct task *t)
 		if (b->of[i]->err == 0 && !attr_native(fs, b->of[i]->path))
 			b->changes[n++] =
 			    (struct meta_change){.verb = META_DEL, .path = b->of[i]->path};
+	for (unsigned i = 0; i < b->n && fs->meta != NULL; i++)
+		if (b->of[i]->err != AGAIN && unlinked_doubt(b->of[i], &size, &intent)) {
+			b->changes[n++] =
+			    (struct meta_change){.verb = META_INTENT_DEL, .id = intent};
+			b->intents++;
+		}
 	if (n == 0)
 		return task_goto(t, UB_FORGET);
 	b->txn.changes = b->changes;
 	b->txn.n = n;
-	b->txn.later = true;
+	b->txn.later = b->intents == 0;
 	b->txn.req.user = b;
 	meta_txn(fs->meta, &b->txn, meta_cb);
 	return task_wait(t, UB_FORGET, leave_forget);
@@ -254,11 +274,23 @@ static enum task_next ub_sent(struct task *t)
 
 /* --- The end */
 
+static void keep_doubtful(struct unlinked_batch *b)
+{
+	uint64_t size, intent;
+
+	for (unsigned i = 0; i < b->n; i++)
+		if (unlinked_doubt(b->of[i], &size, &intent))
+			b->of[i]->err = AGAIN;
+}
+
 static enum task_next ub_forget(struct task *t)
 {
 	struct unlinked_batch *b = batch_of(t);
 
 	(void)FAULT("unlinked.recorded");
+	/* With an intent it would be deleted once more, and maybe what is there by then. */
+	if (b->intents > 0 && (task_err(t) != 0 || b->result != 0))
+		keep_doubtful(b);
 	/* They have gone, whatever is left of them in the store. */
 	if (task_err(t) == 0 && b->result != 0)
 		log_warn("%u deleted names, such as /%s: their attributes stay in the metadata "

@@ -50,7 +50,7 @@ jq -e '(keys_unsorted == ["version", "pid", "uptime_seconds", "mountpoint", "sub
 		"staged_bytes", "dirty_bytes", "failed_example", "error", "deletions_pending",
 		"deletions_refused", "deletions_error"])
 	and (.persist | keys_unsorted == ["waiting", "waiting_bytes", "running", "failed", "transient",
-		"persisted", "oldest_seconds", "pinned_bytes", "pinned_limit_bytes", "last_error"])
+		"persisted", "oldest_seconds", "outside", "pinned_bytes", "pinned_limit_bytes", "last_error"])
 	and (.cache | keys_unsorted == ["dir", "index_open", "capacity_bytes", "used_bytes",
 		"pinned_bytes", "memory_limit_bytes", "memory_used_bytes", "fetches_running", "error"])
 	and (.last_takeover | keys_unsorted == ["kind", "time", "pause_ms", "from_pid",

@@ -5,10 +5,11 @@
  *	hostile_s3 DIR MODE PORT
  *
  * serves the regular files of DIR as the objects of bucket "b", without asking for
- * signatures, on 127.0.0.1; once it listens its port is in the file PORT.  The file
+ * signatures, on 127.0.0.1; once it listens its port is in the file PORT.  What is put
+ * and deleted is written there; a "/" of a key is a ":" of the file's name.  The file
  * MODE says how to behave, and is read at each request: a word, of which the part
- * before the first "-" says at what: "get", "head", "list"; anything else is an
- * honest answer.  It runs until it is killed.
+ * before the first "-" says at what: "get", "head", "list", "put", "delete", "all";
+ * anything else is an honest answer.  It runs until it is killed.
  */
 #include <dirent.h>
 #include <inttypes.h>
@@ -23,6 +24,8 @@
 #include "../lib/http_script.h"
 
 #define BIG_HEAD (10u << 20)
+#define NAMES_MAX 1024u
+#define SLOW_MS 700u
 /* After so much of a body the connection breaks. */
 #define CUT_BYTES 100000u
 #define ERROR_XML                                                                                  \
@@ -126,6 +129,14 @@ static bool refuse(const char *how, const char *host, struct http_script_answer 
 
 	if (strcmp(how, "error") == 0) {
 		reply_text(out, 200, NULL, ERROR_XML);
+	} else if (strcmp(how, "403") == 0) {
+		reply_text(out, 403, NULL, "<Error><Code>AccessDenied</Code></Error>");
+	} else if (strcmp(how, "bucket") == 0) {
+		reply_text(out, 404, NULL, "<Error><Code>NoSuchBucket</Code></Error>");
+	} else if (strcmp(how, "full") == 0) {
+		reply_text(out, 507, NULL, "<Error><Code>XMinioStorageFull</Code></Error>");
+	} else if (strcmp(how, "quota") == 0) {
+		reply_text(out, 403, NULL, "<Error><Code>QuotaExceeded</Code></Error>");
 	} else if (strcmp(how, "503") == 0) {
 		reply_text(out, 503, NULL, "<Error><Code>SlowDown</Code></Error>");
 	} else if (strcmp(how, "html") == 0) {
@@ -165,9 +176,28 @@ static int entry_cmp(const void *a, const void *b)
 	return strcmp(*(char *const *)a, *(char *const *)b);
 }
 
+/* Keys and files' names. */
+static char *swapped(const char *s, char from, char to)
+{
+	char *out = must(strdup(s));
+
+	for (char *p = out; *p != '\0'; p++)
+		if (*p == from)
+			*p = to;
+	return out;
+}
+
+static char *file_of(const char *key)
+{
+	char *name = swapped(key, '/', ':'), *path = format("%s/%s", objects, name);
+
+	free(name);
+	return path;
+}
+
 static void put_entry(FILE *f, const char *name)
 {
-	char *path = format("%s/%s", objects, name), *data;
+	char *path = file_of(name), *data;
 	size_t len;
 
 	data = slurp(path, &len);
@@ -180,21 +210,35 @@ static void put_entry(FILE *f, const char *name)
 	free(path);
 }
 
-static void put_all(FILE *f)
+/* What is right below the prefix, in one page. */
+static void put_all(FILE *f, const char *prefix)
 {
 	DIR *d = opendir(objects);
+	size_t n = 0, len = strlen(prefix), below;
+	char *names[NAMES_MAX], last[1024] = "";
 	struct dirent *de;
-	char *names[1024];
-	size_t n = 0;
 
-	while (d != NULL && (de = readdir(d)) != NULL && n < 1024)
+	while (d != NULL && (de = readdir(d)) != NULL && n < NAMES_MAX)
 		if (de->d_name[0] != '.')
-			names[n++] = must(strdup(de->d_name));
+			names[n++] = swapped(de->d_name, ':', '/');
 	if (d != NULL)
 		(void)closedir(d);
 	qsort(names, n, sizeof(names[0]), entry_cmp);
 	for (size_t i = 0; i < n; i++) {
-		put_entry(f, names[i]);
+		below = strncmp(names[i], prefix, len) == 0 ? strcspn(names[i] + len, "/") : 0;
+		if (strncmp(names[i], prefix, len) != 0) {
+			free(names[i]);
+			continue;
+		}
+		if (names[i][len + below] == '\0') {
+			put_entry(f, names[i]);
+		} else if (strncmp(last, names[i], len + below + 1) != 0 ||
+			   last[len + below + 1] != '\0') {
+			(void)snprintf(
+			    last, sizeof(last), "%.*s", (int)(len + below + 1), names[i]);
+			(void)fprintf(
+			    f, "<CommonPrefixes><Prefix>%s</Prefix></CommonPrefixes>", last);
+		}
 		free(names[i]);
 	}
 }
@@ -226,7 +270,7 @@ static void bomb(FILE *f)
 	(void)fputs("]><ListBucketResult><Prefix>&m;</Prefix></ListBucketResult>", f);
 }
 
-static char *listing(const char *how, bool root, size_t *len)
+static char *listing(const char *how, const char *prefix, size_t *len)
 {
 	char *text = NULL, token[32];
 	FILE *f = must(open_memstream(&text, len));
@@ -258,17 +302,35 @@ static char *listing(const char *how, bool root, size_t *len)
 		put_made_up(f, "y", page, 500), put_more(f, token);
 	else if (strcmp(how, "notoken") == 0)
 		(void)fputs("<IsTruncated>true</IsTruncated>", f);
-	else if (root)
-		put_all(f);
+	else
+		put_all(f, prefix);
 	(void)fputs("</ListBucketResult>", f);
 	(void)fclose(f);
 	return text;
+}
+
+/* The value of "prefix" in the query, of which only slashes are encoded. */
+static void get_prefix(const char *target, char out[1024])
+{
+	const char *p = strstr(target, "prefix=");
+	size_t n = 0;
+
+	for (p = p != NULL ? p + 7 : ""; *p != '\0' && *p != '&' && n < 1023; p++) {
+		if (strncmp(p, "%2F", 3) == 0) {
+			out[n++] = '/';
+			p += 2;
+		} else {
+			out[n++] = *p;
+		}
+	}
+	out[n] = '\0';
 }
 
 static void list(const struct http_script_req *rq, const char *how, const char *host,
     struct http_script_answer *out)
 {
 	const char *prefix = strstr(rq->target, "prefix=");
+	char below[1024];
 	/* Only the top is listed in bad faith: the question whether a name is a
 	 * directory gets an honest no, so that the names can be used. */
 	bool root = prefix == NULL || prefix[7] == '\0' || prefix[7] == '&';
@@ -277,7 +339,8 @@ static void list(const struct http_script_req *rq, const char *how, const char *
 
 	if (root && refuse(how, host, out))
 		return;
-	xml = listing(root ? how : "", root, &len);
+	get_prefix(rq->target, below);
+	xml = listing(root ? how : "", below, &len);
 	reply(out, 200, "Content-Type: application/xml\r\n", xml, len);
 	free(xml);
 	if (!root)
@@ -362,50 +425,176 @@ static void get(const struct http_script_req *rq, const char *how, const char *d
 	}
 }
 
-static void head(const char *how, const char *data, size_t size, struct http_script_answer *out)
-{
-	uint64_t etag = hash(data, size);
-	char *headers;
+/* What tells a client its own object, beside the object. */
+#define MARK "x-amz-meta-batonfs-request"
 
+static char *mark_of(const char *key)
+{
+	char *path = file_of(key), *mark = format("%s/.mark.%s", objects, strrchr(path, '/') + 1);
+
+	free(path);
+	return mark;
+}
+
+static void put_mark(const struct http_script_req *rq)
+{
+	char *path = mark_of(rq->target + 3), text[128];
+	FILE *f;
+
+	(void)unlink(path);
+	if (http_script_header(rq, MARK, text, sizeof(text)) != NULL) {
+		f = must(fopen(path, "we"));
+		if (fputs(text, f) < 0 || fclose(f) != 0)
+			abort();
+	}
+	free(path);
+}
+
+static void head(const char *key, const char *how, const char *data, size_t size,
+    struct http_script_answer *out)
+{
+	char *headers, *path = mark_of(key), *mark;
+	uint64_t etag = hash(data, size);
+	size_t len;
+
+	mark = slurp(path, &len);
 	if (strcmp(how, "old") == 0) /* the object changes between HEAD and GET */
 		etag++;
-	headers = format("%s%016" PRIx64 "\"\r\nLast-Modified: %s\r\n",
+	headers = format("%s%s%s%s%016" PRIx64 "\"\r\nLast-Modified: %s\r\n",
+	    mark != NULL ? MARK ": " : "", mark != NULL ? mark : "", mark != NULL ? "\r\n" : "",
 	    strcmp(how, "noetag") == 0 ? "X-No-Tag: \"" : "ETag: \"", etag,
 	    strcmp(how, "nodate") == 0 ? "long ago" : "Tue, 02 Jan 2024 03:04:05 GMT");
 	reply(out, 200, headers, data, size);
 	free(headers);
+	free(mark);
+	free(path);
+}
+
+/* All at once, so that another client sees the object or not. */
+static void put(const struct http_script_req *rq, const char *how, struct http_script_answer *out)
+{
+	char *path = file_of(rq->target + 3), *tmp = format("%s/.new", objects), *headers;
+	char none[8];
+	FILE *f;
+
+	if (http_script_header(rq, "if-none-match", none, sizeof(none)) != NULL &&
+	    access(path, F_OK) == 0) {
+		reply_text(out, 412, NULL, "<Error><Code>PreconditionFailed</Code></Error>");
+	} else {
+		put_mark(rq);
+		f = must(fopen(tmp, "we"));
+		if (fwrite(rq->body, 1, rq->body_len, f) != rq->body_len || fclose(f) != 0 ||
+		    rename(tmp, path) != 0)
+			abort();
+		headers = format("ETag: \"%016" PRIx64 "\"\r\n", hash(rq->body, rq->body_len));
+		reply_text(out, 200, headers, "");
+		free(headers);
+	}
+	if (strcmp(how, "lost") == 0) { /* done, and nobody hears of it */
+		free((char *)(uintptr_t)out->raw);
+		memset(out, 0, sizeof(*out));
+		out->end = HTTP_SCRIPT_CLOSE;
+	} else if (strcmp(how, "slow") == 0) {
+		out->delay_ms = SLOW_MS;
+	}
+	free(path);
+	free(tmp);
+}
+
+static void delete_key(const char *key)
+{
+	char *path = file_of(key);
+
+	(void)unlink(path);
+	free(path);
+}
+
+static void delete_many(const struct http_script_req *rq, struct http_script_answer *out)
+{
+	const char *p = rq->body;
+	char *key;
+	size_t n;
+
+	while ((p = strstr(p, "<Key>")) != NULL) {
+		p += 5;
+		n = strcspn(p, "<");
+		key = must(strndup(p, n));
+		delete_key(key);
+		free(key);
+	}
+	reply_text(out, 200, "Content-Type: application/xml\r\n",
+	    "<?xml version=\"1.0\"?><DeleteResult></DeleteResult>");
+}
+
+static const char *kind_of(const struct http_script_req *rq)
+{
+	if (strcmp(rq->method, "PUT") == 0)
+		return "put-";
+	if (strcmp(rq->method, "DELETE") == 0 || strcmp(rq->method, "POST") == 0)
+		return "delete-";
+	if (strncmp(rq->target, "/b?", 3) == 0)
+		return "list-";
+	return strcmp(rq->method, "HEAD") == 0 ? "head-" : "get-";
+}
+
+/* False: it is a question. */
+static bool change(const struct http_script_req *rq, const char *how, const char *host,
+    struct http_script_answer *out)
+{
+	bool is_put = strcmp(rq->method, "PUT") == 0, one = strcmp(rq->method, "DELETE") == 0;
+	bool many = strcmp(rq->method, "POST") == 0 && strncmp(rq->target, "/b?delete", 9) == 0;
+
+	if (!is_put && !one && !many)
+		return false;
+	if (refuse(how, host, out))
+		return true;
+	if (is_put)
+		put(rq, how, out);
+	else if (many)
+		delete_many(rq, out);
+	else {
+		delete_key(rq->target + 3);
+		reply_text(out, 204, NULL, "");
+	}
+	return true;
 }
 
 static bool answer(void *arg, const struct http_script_req *rq, struct http_script_answer *out)
 {
 	char mode[64], host[128] = "", *data, *path;
 	bool is_head = strcmp(rq->method, "HEAD") == 0;
-	const char *how, *kind;
+	const char *how, *kind = kind_of(rq);
 	size_t size;
 
 	(void)arg;
 	memset(out, 0, sizeof(*out));
 	get_mode(mode);
 	(void)http_script_header(rq, "host", host, sizeof(host));
-	kind = strncmp(rq->target, "/b?", 3) == 0 ? "list-" : is_head ? "head-" : "get-";
 	how = strncmp(mode, kind, strlen(kind)) == 0 ? mode + strlen(kind) : "";
+	if (strncmp(mode, "all-", 4) == 0) {
+		how = mode + 4;
+		if (refuse(how, host, out))
+			return true;
+	}
+	if (change(rq, how, host, out))
+		return true;
 	if (strncmp(rq->target, "/b?", 3) == 0) {
 		list(rq, how, host, out);
 		return true;
 	}
-	if (strncmp(rq->target, "/b/", 3) != 0 || strchr(rq->target + 3, '/') != NULL) {
+	if (strncmp(rq->target, "/b/", 3) != 0) {
 		reply_text(out, 404, NULL, "<Error><Code>NoSuchKey</Code></Error>");
 		return true;
 	}
 	if (refuse(how, host, out))
 		return true;
-	path = format("%s/%s", objects, rq->target + 3);
+	path = file_of(rq->target + 3);
 	data = slurp(path, &size);
 	free(path);
 	if (data == NULL)
 		reply_text(out, 404, NULL, "<Error><Code>NoSuchKey</Code></Error>");
 	else if (is_head)
-		head(how, data, size, out);
+		head(rq->target + 3, how, data, size, out);
 	else
 		get(rq, how, data, size, out);
 	free(data);

@@ -33,7 +33,8 @@ Test(ctl_persist, list)
 	fake_line_has(1, "\"path\":\"/unsaved/2\",\"size\":1000,\"sent_bytes\":10,\"state\":\"WRITING\"");
 	fake_line_has(2, "\"path\":\"/unsaved/3\"");
 	fake_line_has(2, "\"state\":\"FAILED\"");
-	fake_line_has(2, "\"tries\":3,\"next_try_seconds\":null,\"last_error\":\"Input/output error\"");
+	fake_line_has(2, "\"tries\":3,\"next_try_seconds\":null,\"last_error\":\"the storage cannot "
+			 "be reached, or answers with an error (503 SlowDown)\"");
 	fake_line(3, "{\"result\":{\"count\":2}}");
 }
 
@@ -135,7 +136,7 @@ Test(ctl_persist, status)
 	fake_line_has(1, "\"metadata\":{\"backend\":\"embedded\",\"dir\":\"/nvme/meta\"");
 	fake_line_has(1, "\"persist\":{\"waiting\":7,\"waiting_bytes\":700,\"running\":1,\"failed\":2,"
 			 "\"transient\":3,\"persisted\":0,\"oldest_seconds\":60,"
-			 "\"pinned_bytes\":1000,\"pinned_limit_bytes\":3000,"
+			 "\"outside\":0,\"pinned_bytes\":1000,\"pinned_limit_bytes\":3000,"
 			 "\"last_error\":\"/x: Input/output error\"}");
 	fake.d.staging = NULL;
 	fake.d.meta = NULL;
@@ -164,7 +165,8 @@ Test(ctl_persist, list_has_the_queue_behind_the_sessions)
 	fake_line_has(1, "\"path\":\"/unsaved/2\"");
 	fake_line_has(2, "\"path\":\"/sub/file-000000.new\",\"size\":300,\"sent_bytes\":0,"
 			 "\"state\":\"PERSISTING\",\"worker\":\"local\",\"age_seconds\":5,"
-			 "\"tries\":2,\"next_try_seconds\":0,\"last_error\":\"Input/output error\","
+			 "\"tries\":2,\"next_try_seconds\":0,"
+			 "\"last_error\":\"the storage cannot be reached, or answers with an error (503 SlowDown)\","
 			 "\"policy\":\"WRITE_BACK\"");
 	fake_line_has(3, "\"state\":\"NOT_PERSISTED\"");
 	fake_line_has(3, "\"next_try_seconds\":90");
@@ -314,7 +316,8 @@ Test(ctl_persist, ls_and_stat_of_one_need_no_storage)
 	say_path("fs explain", "/sub/file-000000.new");
 	fake_line_has(4, "\"write_cache\":true,\"rule\":\"/sub/**\",\"rule_policy\":\"WRITE_BACK\","
 			 "\"policy\":\"WRITE_BACK\",\"retries\":2");
-	fake_line_has(4, "\"tries\":2,\"next_try_seconds\":0,\"last_error\":\"Input/output error\"");
+	fake_line_has(4, "\"tries\":2,\"next_try_seconds\":0,"
+			 "\"last_error\":\"the storage cannot be reached, or answers with an error (503 SlowDown)\"");
 	say_path("fs explain", "/file");
 	fake_line_has(5, "\"rule\":null,\"rule_policy\":\"WRITE_THROUGH\"");
 	fake.d.staging = NULL;

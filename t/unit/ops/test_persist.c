@@ -247,7 +247,7 @@ Test(persist, backs_off_and_recovers_by_itself)
 	persist_info(r.fs, &pi);
 	cr_assert_eq(pi.waiting, 1);
 	cr_assert_eq(pi.waiting_bytes, SIZE);
-	cr_assert_not_null(strstr(pi.error, "/d/file: Permission denied"), "%s", pi.error);
+	cr_assert_not_null(strstr(pi.error, "/d/file: permission denied"), "%s", pi.error);
 	cr_assert_eq(pi.oldest_ns, rec.content.since_ns);
 	/* Rare from then on. */
 	tries = puts_done();
