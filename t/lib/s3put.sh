@@ -24,7 +24,7 @@ s3_encode() {
 }
 
 s3_curl() { # curl's arguments
-	curl -sS -f --path-as-is --aws-sigv4 "aws:amz:${AWS_REGION:-us-east-1}:s3" \
+	curl -sS -f -g --path-as-is --aws-sigv4 "aws:amz:${AWS_REGION:-us-east-1}:s3" \
 		--user "$AWS_ACCESS_KEY_ID:$AWS_SECRET_ACCESS_KEY" \
 		-H 'x-amz-content-sha256: UNSIGNED-PAYLOAD' "$@"
 }
