@@ -2,9 +2,10 @@
 # SPDX-License-Identifier: BSD-2-Clause
 # The window of a planned upgrade, held open at a named point: what a change, a listing
 # and everything else that comes meanwhile meet, by fuse.migration.mutation.hold, also if
-# either daemon dies there.
+# either daemon dies there.  ROUNDS=n for more.
 . "${BATONFS_SRC:-.}/t/e2e/lib.sh"
 
+ROUNDS=${ROUNDS:-4}
 S=$T/src
 mkdir -p "$S/d/sub" "$S/w" "$T/bin"
 pattern gen "$S/a.3000001" "$S/b.100003"
@@ -162,6 +163,10 @@ state() { # of what the callers may change
 	(cd "$S/d" && stat -c '%n %s %a %Y %F' -- * && cat grow cut trunc 2>/dev/null)
 }
 
+more_than() { # REPLIES: work goes on
+	[ "$(batonfs -m "$M" --json status | jq '.counters["fuse.replies"]')" -gt "$(($1 + 50))" ]
+}
+
 restore() { # what successful calls have changed, through the mount
 	local f
 	for f in grow cut mode gone time trunc; do
@@ -182,7 +187,7 @@ window_open 10min
 callers_start $FAILS $WAITS
 window_begin ""
 callers_call
-wait_until 60 "all wait" waiting 12
+wait_until 60 "all wait" waiting 9
 window_close 0
 # shellcheck disable=SC2086
 all_got 0 $FAILS fsync close read
@@ -290,6 +295,33 @@ wait_until 60 "a daemon serves" answers
 [ "$(state)" = "$before" ] || die "something was changed: $(state)"
 ok "an old daemon that dies in the window: what it had read is answered"
 readers_alive
+
+# --- Those who try again lose nothing, and see nothing but EAGAIN for a change.
+upgrade "" -s fuse.migration.mutation.hold=0s || die "upgrade: $(cat "$T/upgrade.out")"
+for i in 1 2; do
+	MUTATOR_EAGAIN=1 MUTATOR_LIST=$T/list.$i python3 "$BATONFS_SRC/t/e2e/mutator.py" "$M/w/$i" \
+		"$RANDOM" >"$T/writer.$i" 2>&1 &
+	eval "writer_$i=$!"
+done
+for i in $(seq "$ROUNDS"); do
+	replies=$(batonfs -m "$M" --json status | jq '.counters["fuse.replies"]')
+	wait_until 60 "requests are answered" more_than "$replies"
+	upgrade takeover.old.window=sleep:100ms || die "upgrade $i: $(cat "$T/upgrade.out")"
+done
+# shellcheck disable=SC2154
+kill -TERM "$writer_1" "$writer_2"
+for i in 1 2; do
+	pid=writer_$i
+	wait "${!pid}" || die "writer $i: $(cat "$T/writer.$i")"
+	cat "$T/writer.$i"
+	python3 "$BATONFS_SRC/t/e2e/mutator.py" --check "$T/list.$i" "$S/w/$i" || die "writer $i"
+done
+ok "0s: who does it again after EAGAIN finds that nothing has come of it, $ROUNDS upgrades"
+batonfs -m "$M" --json status | jq -e '.takeovers.requests_refused > 20 and .takeovers.failed >= 2 and
+	.takeovers.recoveries >= 1 and ([.takeovers.pause.histogram[].count] | add) == .takeovers.takeovers' \
+	>/dev/null || die "status: $(batonfs -m "$M" --json status | jq .takeovers)"
+batonfs -m "$M" status | grep -q "pauses: " || die "status: $(batonfs -m "$M" status)"
+ok "status counts them for the whole mount, over takeovers and recoveries"
 
 readers_stop
 ok "no reader saw an error or a wrong byte"

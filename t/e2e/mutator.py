@@ -9,6 +9,9 @@ listing.
 
 On its end it writes the content that DIR must have to $MUTATOR_LIST: "md5 path" lines.
 Exit status 1 with words at the first difference.
+
+With $MUTATOR_EAGAIN changes and listings, and nothing else, may fail with EAGAIN; they
+are done again, and must find that nothing has come of them.
 """
 import errno
 import hashlib
@@ -19,6 +22,14 @@ import sys
 import time
 
 stopping = False
+REFUSABLE = (os.pwrite, os.write, os.ftruncate, os.mkdir, os.rename, os.chmod, os.utime,
+             os.listdir, os.rmdir, os.unlink)
+
+
+def refusable(fn, args):
+    if "MUTATOR_EAGAIN" not in os.environ:
+        return False
+    return fn in REFUSABLE or fn is os.open and args[1] & (os.O_CREAT | os.O_TRUNC) != 0
 
 
 def stop(*_):
@@ -32,17 +43,23 @@ class Mutator:
         self.kept = {}  # path below top -> md5
         self.calls = 0
         self.longest = 0.0
+        self.refused = 0
 
     def call(self, fn, *args, fails=0):
         """fn(*args) succeeds, or fails with that errno."""
-        began = time.monotonic()
-        code, result = 0, None
-        try:
-            result = fn(*args)
-        except OSError as e:
-            code = e.errno
-        self.longest = max(self.longest, time.monotonic() - began)
-        self.calls += 1
+        while True:
+            began = time.monotonic()
+            code, result = 0, None
+            try:
+                result = fn(*args)
+            except OSError as e:
+                code = e.errno
+            self.longest = max(self.longest, time.monotonic() - began)
+            self.calls += 1
+            if code != errno.EAGAIN or not refusable(fn, args):
+                break
+            self.refused += 1
+            time.sleep(0.01)
         if code != fails:
             raise AssertionError(f"{fn.__name__}{args[:2]}: {errno.errorcode.get(code, 'no error')}"
                                  f" where {errno.errorcode.get(fails, 'none')} was due")
@@ -174,7 +191,8 @@ def main():
     with open(os.environ.get("MUTATOR_LIST", os.devnull), "w", encoding="utf-8") as f:
         for path, md5 in sorted(m.kept.items()):
             f.write(f"{md5} {path}\n")
-    print(f"steps={m.n} calls={m.calls} kept={len(m.kept)} longest={m.longest * 1000:.0f}ms errors=0")
+    print(f"steps={m.n} calls={m.calls} kept={len(m.kept)} longest={m.longest * 1000:.0f}ms errors=0"
+          f" refused={m.refused}")
 
 
 main()
