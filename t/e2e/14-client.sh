@@ -43,7 +43,7 @@ batonfs -m "$M" --json status >"$T/status"
 jq -e '(keys_unsorted == ["version", "pid", "uptime_seconds", "mountpoint", "subtree", "mount_id",
 	"keeper", "capabilities", "storage", "metadata", "cache", "read_only", "persist_queue", "writing",
 	"persist", "files_open",
-	"directories_open", "nodes", "requests_running", "last_takeover", "warnings", "counters"])
+	"directories_open", "nodes", "requests_running", "last_takeover", "takeovers", "warnings", "counters"])
 	and (.storage[0] | keys_unsorted == ["path", "uri", "health", "since_seconds", "last_error"])
 	and (.metadata | keys_unsorted == ["backend", "dir", "health", "error", "records", "used_bytes"])
 	and (.writing | keys_unsorted == ["dir", "files_open", "files_failed", "staged_files",
@@ -54,8 +54,12 @@ jq -e '(keys_unsorted == ["version", "pid", "uptime_seconds", "mountpoint", "sub
 	and (.cache | keys_unsorted == ["dir", "index_open", "capacity_bytes", "used_bytes",
 		"pinned_bytes", "memory_limit_bytes", "memory_used_bytes", "fetches_running", "error"])
 	and (.last_takeover | keys_unsorted == ["kind", "time", "pause_ms", "from_pid",
-		"from_version", "moved", "failure", "failure_time"])
+		"from_version", "moved", "requests_refused",
+		"requests_aborted", "requests_replayed", "failure", "failure_time"])
 	and (.last_takeover.moved | keys_unsorted == ["handles", "requests_held", "requests_resumed"])
+	and (.takeovers | keys_unsorted == ["takeovers", "recoveries", "failed", "requests_held",
+		"requests_resumed", "requests_refused", "requests_aborted", "requests_replayed", "pause"])
+	and (.takeovers.pause | keys_unsorted == ["total_ms", "longest_ms", "histogram"])
 	and (.counters | to_entries | length > 10 and all(.value | type == "number"))' \
 	"$T/status" >/dev/null || die "status: $(cat "$T/status")"
 ok "--json status has the members of the manual"
