@@ -7,6 +7,7 @@
  *	read.c		reads				fetch.c	GETs, single flight
  *	readahead.c	streams				disk.c	page files
  *	store.c		the index's batches and life	evict.c, scrub.c
+ *	adopt.c		files that become a blob's
  *
  * A page in memory is one of: being fetched (fetch != NULL, filled from its start
  * on), being written (writing), pinned by reads, or parked on the cache's LRU
@@ -154,6 +155,7 @@ struct blob {
 	/* on disk */
 	enum blob_load load;
 	bool bypass;		  /* another file of the same hash has the disk */
+	bool adopting;		  /* its file is to be one that is there: pages bypass */
 	struct read_list loading; /* reads that wait for the load */
 	uint64_t *present;	  /* npages bits; NULL: none */
 	uint64_t npresent;
@@ -356,6 +358,23 @@ int disk_open(int dir_fd, const unsigned char *hash, bool create);
 /* Pool: "blobs/xx/<hash>" */
 #define DISK_NAME_MAX 64
 void disk_name(const unsigned char *hash, char name[DISK_NAME_MAX]);
+
+/* --- adopt.c */
+/* The file of `path`, which has all bytes of the blob and nobody's else, becomes the
+ * blob's on disk, if that can be done by renaming it; else it stays where it is. */
+struct adopt {
+	struct blob *blob; /* the user's count */
+	const char *path;
+	/* Pool: checksums of the blocks of [off, off+len), whole pages of the blob; fd: of the
+	 * file.  0 or a negative errno: then it is not done. */
+	int (*sums)(struct adopt *a, int fd, uint64_t off, uint64_t len, uint32_t *crc);
+	/* Once, whatever came of it; perhaps at once. */
+	void (*done)(struct adopt *a);
+	/* private */
+	struct pool_job job;
+	struct index_ops ops;
+};
+void adopt_start(struct adopt *a);
 
 /* --- store.c */
 void store_load(struct blob *b);

@@ -181,6 +181,7 @@ static struct index_op *write_prepare(struct cache_page *pg)
 	struct index_op *op;
 
 	if (c->state != STORE_OPEN || c->failing || b->load != BLOB_LOADED || b->bypass ||
+	    b->adopting ||
 	    c->nops >= STORE_OPS_MAX || c->used + space > c->capacity || writes_full(c) ||
 	    !epoch_mine(c->env.epoch) || blob_can_set(b) != 0)
 		return NULL;

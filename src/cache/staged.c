@@ -262,7 +262,15 @@ void staged_close(struct staged **sfp)
 		sf_free(sf); /* else at the end of what is in the pool */
 }
 
-int staged_delete(struct staged **sfp)
+/* Are all bytes and all sums on the disk those of the blob? */
+static bool is_blob(const struct staged *sf, const struct blob *b)
+{
+	return sf->durable && sf->prep == PREP_NONE && sf->sum_fd >= 0 && !sf->running &&
+	       !sf->rewriting && sf->broken == 0 && !staged_dirty(sf) && sf->size > 0 &&
+	       sf->size == cache_blob_size(b);
+}
+
+int staged_give(struct staged **sfp, struct blob *b)
 {
 	struct staged *sf = *sfp;
 	struct gone *g;
@@ -278,10 +286,17 @@ int staged_delete(struct staged **sfp)
 		free(g);
 		return err;
 	}
+	if (b != NULL && is_blob(sf, b))
+		gone_give(g, b);
 	gone_add(sf->st, g);
 	sf->deleted = true;
 	staged_close(sfp);
 	return 0;
+}
+
+int staged_delete(struct staged **sfp)
+{
+	return staged_give(sfp, NULL);
 }
 
 bool staged_busy(const struct staged *sf)

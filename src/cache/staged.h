@@ -90,6 +90,11 @@ int staged_open(struct staging *st, uint64_t id, struct blob *base, struct stage
 void staged_close(struct staged **sf);
 /* For good: rows now, the file in the pool.  Nothing of it may be running. */
 int staged_delete(struct staged **sf);
+/* The same, and if it is a durable one that has just what the storage has, which is that
+ * blob, and lies on the page store's file system, its file becomes the blob's: what was
+ * written can be read without the storage, and evicted.  (Of others nobody has the sums of
+ * what was written, and of small parts of a file there is no use.)  b: may be NULL. */
+int staged_give(struct staged **sf, struct blob *b);
 /* Does anything run on it? */
 bool staged_busy(const struct staged *sf);
 

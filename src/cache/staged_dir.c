@@ -18,8 +18,11 @@
 struct gone {
 	STAILQ_ENTRY(gone) link;
 	struct pool_job job;
+	struct adopt adopt; /* with a blob: its file */
+	struct pool *pool;
 	const struct epoch *epoch;
 	bool durable;
+	int sum_fd; /* the pool's */
 	size_t len;
 	char path[]; /* and room for the suffix */
 };
@@ -34,9 +37,51 @@ struct gone *gone_new(const struct epoch *epoch, const char *path, bool durable)
 	g->epoch = epoch;
 	g->durable = durable;
 	g->len = len;
+	g->sum_fd = -1;
 	memcpy(g->path, path, len + 1);
 	return g;
 }
+
+/* Its path becomes that of the file of sums, and back. */
+static void of_sums(struct gone *g, bool yes)
+{
+	if (yes)
+		memcpy(g->path + g->len, STAGED_SUMS, sizeof(STAGED_SUMS));
+	else
+		g->path[g->len] = '\0';
+}
+
+/* --- To the page store */
+
+static int give_sums(struct adopt *a, int fd, uint64_t off, uint64_t len, uint32_t *crc)
+{
+	struct gone *g = container_of(a, struct gone, adopt);
+
+	if (g->sum_fd < 0) {
+		of_sums(g, true);
+		g->sum_fd = file_open_path(g->path, false);
+		of_sums(g, false);
+	}
+	return g->sum_fd < 0 ? g->sum_fd : sums_plain(fd, g->sum_fd, off, len, crc);
+}
+
+static void given(struct adopt *a)
+{
+	struct gone *g = container_of(a, struct gone, adopt);
+
+	cache_blob_put(&a->blob);
+	gone_submit(g->pool, g); /* what is left of it goes */
+}
+
+void gone_give(struct gone *g, struct blob *b)
+{
+	g->adopt.blob = cache_blob_ref(b);
+	g->adopt.path = g->path;
+	g->adopt.sums = give_sums;
+	g->adopt.done = given;
+}
+
+/* --- Removing */
 
 void gone_add(struct staging *st, struct gone *g)
 {
@@ -53,13 +98,15 @@ static void gone_work(struct pool_job *job)
 {
 	struct gone *g = container_of(job, struct gone, job);
 
+	if (g->sum_fd >= 0)
+		close(g->sum_fd);
 	/* A successor may know it still. */
 	if (!epoch_mine(g->epoch))
 		return;
 	remove_one(g->path);
 	if (!g->durable)
 		return;
-	memcpy(g->path + g->len, STAGED_SUMS, sizeof(STAGED_SUMS));
+	of_sums(g, true);
 	remove_one(g->path);
 }
 
@@ -80,10 +127,15 @@ void gone_run(struct staging *st, bool lost)
 
 	while ((g = STAILQ_FIRST(&st->gone)) != NULL) {
 		STAILQ_REMOVE_HEAD(&st->gone, link);
+		g->pool = st->env.pool;
+		if (lost && g->adopt.blob != NULL)
+			cache_blob_put(&g->adopt.blob);
 		if (lost)
 			free(g);
+		else if (g->adopt.blob != NULL)
+			adopt_start(&g->adopt);
 		else
-			gone_submit(st->env.pool, g);
+			gone_submit(g->pool, g);
 	}
 }
 

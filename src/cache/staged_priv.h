@@ -260,6 +260,9 @@ int sums_sync(struct staged *sf);
 int sums_sync_data(struct staged *sf);
 int sums_sync_sums(struct staged *sf);
 int sums_sync_dir(struct staged *sf);
+/* Of a file without a struct: the sums of [off, off+len), from a block's start to one's end
+ * or the file's, as checksum_blocks() has them.  -EBADMSG: it cannot tell. */
+int sums_plain(int fd, int sum_fd, uint64_t off, uint64_t len, uint32_t *crc);
 
 /* --- staged_durable.c */
 /* Does the id belong to one? */
@@ -285,6 +288,8 @@ void scan_leave_all(struct staging *st);
 /* After this turn's commit: unlinks the file. */
 struct gone;
 struct gone *gone_new(const struct epoch *epoch, const char *path, bool durable);
+/* Instead, if that can be done, it becomes the file of the blob. */
+void gone_give(struct gone *g, struct blob *b);
 void gone_add(struct staging *st, struct gone *g);
 void gone_submit(struct pool *pl, struct gone *g);
 void gone_run(struct staging *st, bool lost);

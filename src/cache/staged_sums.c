@@ -68,12 +68,12 @@ static bool agrees(uint32_t sum, const unsigned char *block)
 /* --- The file of sums */
 
 /* What is beyond the end of the file is 0. */
-static int sums_read(const struct staged *sf, uint64_t block, unsigned n, uint32_t *sums)
+static int read_from(int fd, uint64_t block, size_t n, uint32_t *sums)
 {
 	size_t len = n * sizeof(*sums), got = 0;
 
 	while (got < len) {
-		ssize_t r = pread(sf->sum_fd, (char *)sums + got, len - got,
+		ssize_t r = pread(fd, (char *)sums + got, len - got,
 		    (off_t)(pos_of(block) + got));
 
 		if (r < 0 && errno == EINTR)
@@ -86,6 +86,11 @@ static int sums_read(const struct staged *sf, uint64_t block, unsigned n, uint32
 	}
 	memset((char *)sums + got, 0, len - got);
 	return 0;
+}
+
+static int sums_read(const struct staged *sf, uint64_t block, unsigned n, uint32_t *sums)
+{
+	return read_from(sf->sum_fd, block, n, sums);
 }
 
 static int sums_write(const struct staged *sf, uint64_t block, unsigned n, const uint32_t *sums)
@@ -561,4 +566,39 @@ int sums_sync_dir(struct staged *sf)
 	int err = FAULT("staged.sync.dir");
 
 	return err == 0 ? file_sync_dir(sf) : err;
+}
+
+/* --- For the page store, whose sums are those of the bytes themselves */
+
+static int last_block(int fd, uint64_t off, size_t len, uint32_t *sum)
+{
+	unsigned char mem[STAGED_BLOCK] = {0};
+	ssize_t n;
+
+	do
+		n = pread(fd, mem, len, (off_t)off);
+	while (n < 0 && errno == EINTR);
+	if (n != (ssize_t)len)
+		return n < 0 ? -errno : -EIO;
+	if (!agrees(*sum, mem))
+		return -EBADMSG;
+	*sum = checksum_crc32c(mem, len);
+	return 0;
+}
+
+int sums_plain(int fd, int sum_fd, uint64_t off, uint64_t len, uint32_t *crc)
+{
+	static const unsigned char zeros[STAGED_BLOCK];
+	uint64_t full = len / STAGED_BLOCK;
+	int err = read_from(sum_fd, off / STAGED_BLOCK, blocks_of(len), crc);
+
+	for (uint64_t i = 0; i < full && err == 0; i++) {
+		if (crc[i] == 0)
+			crc[i] = checksum_crc32c(zeros, sizeof(zeros));
+		else if (crc[i] == stored(0)) /* of which of the two is not known */
+			err = -EBADMSG;
+	}
+	if (err != 0 || len % STAGED_BLOCK == 0)
+		return err;
+	return last_block(fd, off + full * STAGED_BLOCK, len % STAGED_BLOCK, &crc[full]);
 }

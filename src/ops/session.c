@@ -66,6 +66,8 @@ void session_free(struct session **sp)
 		upload_free(&s->up);
 	if (s->sf != NULL)
 		staged_close(&s->sf);
+	if (s->clean != NULL)
+		cache_blob_put(&s->clean);
 	FREE_OBJ(s);
 }
 
@@ -201,7 +203,7 @@ static void session_reap(struct session *s)
 	}
 	if (s->up != NULL)
 		upload_free(&s->up);
-	if (s->sf != NULL && fs->db != NULL && staged_delete(&s->sf) != 0) {
+	if (s->sf != NULL && fs->db != NULL && staged_give(&s->sf, s->clean) != 0) {
 		timer_arm(&s->reap, REAP_AGAIN_NS);
 		return;
 	}
@@ -457,6 +459,8 @@ int session_orphan(struct session *s)
 	s->state = SESSION_ORPHAN;
 	s->fresh = s->created = s->doubt = false;
 	s->error = 0;
+	if (s->clean != NULL)
+		cache_blob_put(&s->clean);
 	session_upload_cancel(s);
 	session_secure_cancel(s);
 	err = session_store(s);

@@ -25,7 +25,8 @@
  *				upload runs; content and record stay
  *	open for reading	session_adopt() makes it again from the record
  *	persisting		ops/persist.h adopts it and uploads (session_upload); the
- *				record says PERSISTED before the staged file is deleted
+ *				record says PERSISTED before the staged file goes, to be
+ *				clean cache if that can be
  *
  * The node's version of such a file is session_content_version() until the storage has
  * it, and then the storage's; the id stays.
@@ -101,6 +102,7 @@ struct session {
 	bool last;		      /* the mount is gone */
 	bool adopted;		      /* by a daemon that died: its upload is to be looked at */
 	unsigned unsafe;	      /* tries to make it safe that failed since it was closed */
+	struct blob *clean;	      /* all of it as the storage has it, or NULL */
 	/* private */
 	uint64_t staged; /* number of the staged file */
 	bool base;	 /* beneath it lies the node's version in the storage */

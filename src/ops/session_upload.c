@@ -281,8 +281,14 @@ static int up_take_base(struct op_upload *u)
 	struct blob *blob = NULL;
 	int err;
 
-	if (up_durable(u))
+	if (up_durable(u)) {
+		if (s->clean != NULL)
+			cache_blob_put(&s->clean);
+		/* Without it the file is deleted, no more. */
+		if (s->content.state == META_STATE_PERSISTED)
+			s->clean = cache_blob_get(s->fs->env.cache, &bid);
 		return staged_uploaded(s->sf, NULL, u->size);
+	}
 	blob = cache_blob_get(s->fs->env.cache, &bid);
 	if (blob == NULL)
 		return -ENOMEM;

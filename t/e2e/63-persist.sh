@@ -37,7 +37,8 @@ END
 
 begin() { # [FLAGS]
 	serve -u /=s3://data -s s3.endpoint="$RGW_ENDPOINT" -s write.cache.enabled=true \
-		-s write.staging.dir="$T/staged" -s meta.dir="$T/meta" -s write.part.size=5MiB \
+		-s worker.page.store.dir="$T/cache" -s write.staging.dir="$T/staged" \
+		-s meta.dir="$T/meta" -s write.part.size=5MiB \
 		-s worker.write.cache.async.persist.retry.max.interval=1s -s ufs.timeout=1500ms \
 		-s keeper.restart.limit="100 in 1min" -o attr_timeout=0.1,entry_timeout=0.1 "$@"
 }
@@ -137,6 +138,24 @@ wait_until 10 "both are pinned" pinned 40005000
 rm "$M/transient/file" "$M/transient/large"
 wait_until 10 "the room is free again" pinned 0
 ok "what is pinned is counted as it comes and goes"
+
+# --- what was stored is read from the page store
+fetched() {
+	status '.counters["cache.fetch.bytes"]'
+}
+on_disk() { # BYTES at least
+	[ "$(status .cache.used_bytes)" -ge "$1" ]
+}
+cp "$T/big.40000000" "$M/clean"
+expect "a large file can be drained" drained
+wait_until 30 "its staged file goes" none_staged
+wait_until 30 "its pages are the page store's" on_disk 40000000
+before=$(fetched)
+# Past the pages that the kernel has.
+dd if="$M/clean" of="$T/clean" iflag=direct bs=1M status=none || die "it cannot be read"
+cmp "$T/big.40000000" "$T/clean" || die "it is not as it was written"
+[ "$(fetched)" = "$before" ] || die "$(fetched) bytes were fetched, not $before"
+ok "what was stored is read from the page store, and nothing is fetched"
 
 # --- the storage is gone (a directory cannot be looked up then, a file that waits can)
 exec 5>"$M/small" 6>"$M/big"

@@ -33,19 +33,32 @@ static void open_staging(struct staged_rig *s)
 	staging_set_db(s->st, s->db);
 }
 
-void srig_init_in(struct staged_rig *s, const char *dir)
+static void init(struct staged_rig *s, bool disk, const char *dir)
 {
 	memset(s, 0, sizeof(*s));
-	rig_init(&s->g, false);
+	rig_init(&s->g, disk);
 	rig_start(&s->g);
 	snprintf(s->state, sizeof(s->state), "/dev/shm/batonfs-staged-XXXXXX");
 	cr_assert_not_null(mkdtemp(s->state));
 	if (dir != NULL)
 		snprintf(s->dir, sizeof(s->dir), "%s", dir);
+	else if (disk)
+		snprintf(s->dir, sizeof(s->dir), "%s/staged", s->g.dir);
 	else
 		snprintf(s->dir, sizeof(s->dir), "%s/a/staged", s->state);
 	open_db(s, true);
 	open_staging(s);
+}
+
+void srig_init_in(struct staged_rig *s, const char *dir)
+{
+	init(s, false, dir);
+}
+
+void srig_init_disk(struct staged_rig *s, const char *dir)
+{
+	init(s, true, dir);
+	rig_settle(&s->g);
 }
 
 void srig_init(struct staged_rig *s)

@@ -16,6 +16,8 @@ struct staged_rig {
 void srig_init(struct staged_rig *s);
 /* dir: of the files, instead of one of its own. */
 void srig_init_in(struct staged_rig *s, const char *dir);
+/* With a page store; the files lie in it, or in dir. */
+void srig_init_disk(struct staged_rig *s, const char *dir);
 void srig_fini(struct staged_rig *s);
 /* As after a crash: what is in memory goes, rows and files stay.  No file is open. */
 void srig_restart(struct staged_rig *s);
