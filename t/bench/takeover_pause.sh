@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 # How long a takeover and a recovery from kill -9 stop a reader, with 10^3 to 10^6
 # known nodes and 10,000 open handles: by what the daemon says in its status, and by
-# the slowest request of a reader that asks all the time.
+# the slowest request of a reader that asks all the time; and when nobody asks.
 # ROUNDS=n takeovers and KILLS=n kills a size; NODES="1000 10000 100000 1000000".
 . "${BATONFS_SRC:-.}/t/bench/bench.sh"
 
@@ -75,17 +75,24 @@ one_size() { # NODES
 	wait_until 60 "the handles are open" grep -q ready "$T/held"
 	say "$n files: $(batonfs -m "$M" --json status | jq -r '"\(.nodes) nodes known, \(.files_open) files open"')"
 	: >"$T/pause.status"
+	for _ in $(seq "$ROUNDS"); do
+		"$T/upgrade" || die "an upgrade failed"
+	done
+	mv "$T/pause.status" "$T/pause.idle"
+	: >"$T/pause.status"
 	bench_probe during "$ROUNDS" "$M/probe" "$T/nothing" | sort_out "$T/nothing.reader"
 	bench_probe during "$ROUNDS" "$M/probe" "$T/upgrade" | sort_out "$T/pause.reader"
 	[ "$(wc -l <"$T/pause.reader")" = "$ROUNDS" ] || die "an upgrade failed"
 	bench_probe during "$KILLS" "$M/probe" "$T/kill" | sort_out "$T/kill.reader"
 	[ "$(wc -l <"$T/kill.reader")" = "$KILLS" ] || die "a recovery failed"
 	line "no takeover, slowest request" "$T/nothing.reader"
+	line "idle, takeover, by the status" "$T/pause.idle"
 	line "takeover, by the status" "$T/pause.status"
 	line "takeover, slowest getattr" "$T/pause.reader.getattr"
 	line "takeover, slowest read" "$T/pause.reader.read"
 	line "kill -9, slowest request" "$T/kill.reader"
 	median <"$T/pause.status" >>"$T/curve"
+	verdict "$(percentile 99 <"$T/pause.idle")" "<=" 5 "pause p99 by the status, idle, $n files"
 	verdict "$(percentile 99 <"$T/pause.status")" "<=" 50 "pause p99 by the status, $n files"
 	verdict "$(percentile 99 <"$T/pause.reader")" "<=" 50 "slowest request p99 in a takeover, $n files"
 	verdict "$(percentile 100 <"$T/kill.reader")" "<=" 1000 "slowest request at a kill -9, $n files"
