@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "base/errtext.h"
+#include "base/fault.h"
 #include "base/hash.h"
 
 #define TMP_HEAD ".batonfs-"
@@ -270,9 +271,23 @@ static int link_fd(int fd, int dir, const char *name)
 	return linkat(AT_FDCWD, path, dir, name, AT_SYMLINK_FOLLOW) == 0 ? 0 : -errno;
 }
 
+static void name_of(char tmp[POSIX_TMP_MAX], const char *name)
+{
+	posix_temp_text(tmp, hash64(name, strlen(name), 0));
+}
+
+void posix_temp_forget(int dir, const char *name)
+{
+	char tmp[POSIX_TMP_MAX];
+
+	name_of(tmp, name);
+	(void)unlinkat(dir, tmp, 0);
+}
+
 /* A file without a name gets one: its own if that is free.  Else one that is always the
  * same for this target: who is killed before the rename that follows is followed by
- * somebody who does it again, and takes what was left away. */
+ * somebody who does it again, or deletes or renames the target, and takes what was left
+ * away. */
 static int name_give(struct posix_job *pj, const struct target *tg)
 {
 	char tmp[POSIX_TMP_MAX];
@@ -283,8 +298,7 @@ static int name_give(struct posix_job *pj, const struct target *tg)
 		if (err != -EEXIST || pj->absent)
 			return err;
 	}
-	(void)snprintf(tmp, sizeof(tmp), TMP_HEAD "%016" PRIx64 TMP_TAIL,
-	    hash64(tg->name, strlen(tg->name), 0));
+	name_of(tmp, tg->name);
 	err = link_fd(pj->fd, pj->dir, tmp);
 	if (err == -EEXIST) {
 		(void)unlinkat(pj->dir, tmp, 0);
@@ -292,7 +306,7 @@ static int name_give(struct posix_job *pj, const struct target *tg)
 	}
 	if (err == 0)
 		memcpy(pj->tmp, tmp, sizeof(tmp));
-	return err;
+	return err == 0 ? FAULT("posix.linked") : err;
 }
 
 static int rename_tmp(struct posix_job *pj, const char *name)

@@ -25,6 +25,10 @@ void posix_temp_drop(struct posix_job *pj);
  * pj->attr is of the file. */
 int posix_temp_place(struct posix_job *pj, const struct stat *like);
 
+/* Of a file that is deleted or renamed: the name that one which was to replace it may have
+ * been left under. */
+void posix_temp_forget(int dir, const char *name);
+
 /* Mode, owner and times of an open file or (O_PATH) anything else. */
 int posix_set_apply(int fd, const struct stat *now, const struct ufs_set *set);
 int posix_pwrite_all(int fd, const char *buf, size_t len, uint64_t off);

@@ -103,6 +103,17 @@ begun() { # LEFT: prints what is left in the storage
 	done
 }
 
+# A small file that has two names for a moment, before the temporary one replaces the old.
+linked() {
+	echo one >"$M/small"
+	next_has posix.linked=kill
+	wait_until 30 "a daemon serves" daemon_pid
+	echo two >"$M/small"
+	not kill -0 "$(cat "$T/fault.pid")" 2>/dev/null || die "posix.linked: nothing came by there"
+	expect "killed at posix.linked: the file is the new one" test "$(cat "$M/small")" = two
+	expect "and no other" none temporary_files
+}
+
 none() { # COMMAND
 	[ -z "$("$1")" ]
 }
@@ -120,6 +131,7 @@ serve -u /="file://$T/store" -s worker.page.store.dir="$T/cache" -s "keeper.rest
 points directory $POINTS create.reserved
 checked "$M/directory" "the mount"
 begun temporary_files
+linked
 stop
 checked "$T/store/directory" "the storage"
 [ -z "$(temporary_files)" ] || die "temporary files were left: $(temporary_files)"

@@ -9,6 +9,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/hash.h"
 #include "posix_fix.h"
 #include "ufs/posix_temp.h"
 
@@ -241,6 +242,29 @@ Test(posix_write, upload_ends_only_whole)
 	cr_assert_eq(pw_drop("f", id), 0);
 	cr_assert_eq(pw_drop("f", id), 0);
 	cr_assert_eq(pw_temps(""), 0);
+}
+
+/* A daemon was killed between the link and the rename; then the file went, or moved. */
+Test(posix_write, what_a_put_left_goes_with_its_target)
+{
+	static const char *const paths[] = { "f" };
+	struct ufs_attr a;
+	char tmp[POSIX_TMP_MAX];
+	int errs[1];
+
+	posix_temp_text(tmp, hash64("f", 1, 0));
+	for (unsigned i = 0; i < 3; i++) {
+		cr_assert_eq(pw_put("f", "one", &a), 0);
+		pw_sh("ln f ", tmp);
+		cr_assert_eq(pw_temps(""), 1);
+		if (i == 0)
+			pw_delete(paths, 1, errs);
+		else if (i == 1)
+			cr_assert_eq(pw_rename_to("f", "g", false, &a), 0);
+		else
+			cr_assert_eq(pw_put("f", "two", &a), 0);
+		cr_assert_eq(pw_temps(""), 0, "%u", i);
+	}
 }
 
 /* A beginning that is done again, or looked for, by its token. */
