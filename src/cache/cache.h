@@ -104,19 +104,14 @@ void cache_when_loaded(struct cache *c, struct cache_loaded *w,
     void (*done)(struct cache_loaded *w));
 
 /* --- Readahead state of one file handle; zero it to begin.  Several readers may go
- * through the file side by side on one handle: further ones get a stream of their own,
- * which hangs on the handle's. */
-#define STREAM_MORE 3
+ * through the file side by side on one handle, forwards, backwards and in steps. */
 struct stream {
-	uint64_t next;	 /* offset after the last read */
-	uint64_t window; /* bytes to have in flight or in cache ahead of `next` */
-	uint64_t ahead;	 /* readahead asked for up to here */
-	struct blob *blob; /* set while readahead of it is queued */
+	struct pattern *pattern; /* what was read; NULL: nothing yet */
+	struct blob *blob;	 /* set while readahead of it is queued */
 	/* private */
 	TAILQ_ENTRY(stream) link; /* on the readahead queue */
 	unsigned fetches;	  /* GETs in flight for it */
-	struct stream *more[STREAM_MORE];
-	uint64_t turn; /* of its last read, among those of the handle */
+	LIST_HEAD(, cache_page) unread; /* fetched ahead for it */
 };
 /* The handle goes away: its readahead, queued or in flight, is dropped.  No read
  * with this stream may be running. */

@@ -186,6 +186,8 @@ struct cache_page {
 	struct read_list waiters;
 	struct index_op *op; /* while it is written */
 	TAILQ_ENTRY(cache_page) lru; /* parked, or on its way to disk */
+	bool shares; /* in the share of readahead, until it is read or its stream ends */
+	LIST_ENTRY(cache_page) share_link;
 };
 
 /* Checksums of one page on disk; counted, because jobs and the index's ops use
@@ -290,6 +292,10 @@ void page_fail(struct cache_page *pg, int err);
 void page_wake(struct cache_page *pg);
 /* Reserves buffers, taking parked pages if it must. */
 bool page_reserve(struct cache *c, const unsigned need[ARENA_KINDS]);
+/* Counts a page as fetched ahead for the stream, until it is read. */
+void page_count_ahead(struct cache_page *pg, struct stream *s);
+/* The stream ends: what it left unread is not in anybody's way. */
+void page_forget_ahead(struct cache *c, struct stream *s);
 void page_drop_parked(struct cache *c);
 void page_drop_blob(struct blob *b);
 void page_age(struct timer *t);

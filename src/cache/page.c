@@ -55,10 +55,33 @@ static void not_ahead(struct cache_page *pg)
 {
 	struct cache *c = pg->blob->cache;
 
-	if (!pg->ahead)
-		return;
 	pg->ahead = false;
+	if (!pg->shares)
+		return;
+	pg->shares = false;
+	LIST_REMOVE(pg, share_link);
 	c->nahead--;
+	if (!TAILQ_EMPTY(&c->ahead))
+		read_memory_freed(c);
+}
+
+void page_count_ahead(struct cache_page *pg, struct stream *s)
+{
+	pg->ahead = true;
+	pg->shares = true;
+	LIST_INSERT_HEAD(&s->unread, pg, share_link);
+	pg->blob->cache->nahead++;
+}
+
+void page_forget_ahead(struct cache *c, struct stream *s)
+{
+	struct cache_page *pg;
+
+	while ((pg = LIST_FIRST(&s->unread)) != NULL) {
+		LIST_REMOVE(pg, share_link);
+		pg->shares = false;
+		c->nahead--;
+	}
 	if (!TAILQ_EMPTY(&c->ahead))
 		read_memory_freed(c);
 }
