@@ -19,7 +19,8 @@ static const struct {
     {-EDQUOT, "the quota in the storage is used up"},
     {-EROFS, "the storage is read-only"},
     {-ETIMEDOUT, "the storage did not answer in time"},
-    {-EIO, "the storage cannot be reached, or answers with an error"},
+    {-EIO, "the storage cannot be reached, or answers with an error, or what was written "
+	   "cannot be read here: the log says more"},
     {-ENOTCONN, "the storage cannot be reached"},
     {-ENOENT, "the place in the storage does not exist"},
     {-ENOTDIR, "in the storage a file is where a directory of its path should be"},

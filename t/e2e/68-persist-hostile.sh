@@ -231,4 +231,31 @@ wait_until 30 "the keeper ends" not kill -0 "$keeper"
 begin
 pending 0 || die "a deletion is done again"
 ok "and it is not done again"
+
+# --- left behind: outside of what is mounted next, and without its bytes
+mode put-403
+[ "$(write back/left "$T/files/11")" = ok ] || die "back/left"
+find "$T/staged" -type f | sort >"$T/before"
+[ "$(write back/missing "$T/files/20")" = ok ] || die "back/missing"
+find "$T/staged" -type f | sort | comm -13 "$T/before" - >"$T/missing"
+batonfs -m "$M" umount --force
+wait_until 30 "the keeper ends" not kill -0 "$keeper"
+xargs rm -f <"$T/missing"
+begin --subtree /temp
+expect "what is outside is counted" wait_until 30 "it is counted" status '.persist.outside == 2'
+expect_exit 0 "outside of what is mounted, for a mount that has them: 2" \
+	"a drain says so and ends" timeout 60 batonfs -m "$M" async-persist drain
+expect "and umount does not mind" batonfs -m "$M" umount
+wait_until 30 "the keeper ends" not kill -0 "$keeper"
+mode ""
+begin
+wait_until 60 "the next mount stores it" cmp "$T/files/11" "$(object back/left)"
+failing() {
+	words /back/missing "cannot be read here" && tried /back/missing 2
+}
+wait_until 60 "a file that has lost its bytes is shown" failing
+ok "a file that has lost its bytes is shown: $(field /back/missing last_error)"
+expect "nothing is stored of it" not test -e "$(object back/missing)"
+expect "it can be removed" rm "$M/back/missing"
+expect "then nothing waits" drained
 stop

@@ -34,7 +34,8 @@ Test(ctl_persist, list)
 	fake_line_has(2, "\"path\":\"/unsaved/3\"");
 	fake_line_has(2, "\"state\":\"FAILED\"");
 	fake_line_has(2, "\"tries\":3,\"next_try_seconds\":null,\"last_error\":\"the storage cannot "
-			 "be reached, or answers with an error (503 SlowDown)\"");
+			 "be reached, or answers with an error, or what was written "
+			 "cannot be read here: the log says more (503 SlowDown)\"");
 	fake_line(3, "{\"result\":{\"count\":2}}");
 }
 
@@ -166,7 +167,8 @@ Test(ctl_persist, list_has_the_queue_behind_the_sessions)
 	fake_line_has(2, "\"path\":\"/sub/file-000000.new\",\"size\":300,\"sent_bytes\":0,"
 			 "\"state\":\"PERSISTING\",\"worker\":\"local\",\"age_seconds\":5,"
 			 "\"tries\":2,\"next_try_seconds\":0,"
-			 "\"last_error\":\"the storage cannot be reached, or answers with an error (503 SlowDown)\","
+			 "\"last_error\":\"the storage cannot be reached, or answers with an error, or what was written "
+			 "cannot be read here: the log says more (503 SlowDown)\","
 			 "\"policy\":\"WRITE_BACK\"");
 	fake_line_has(3, "\"state\":\"NOT_PERSISTED\"");
 	fake_line_has(3, "\"next_try_seconds\":90");
@@ -317,7 +319,8 @@ Test(ctl_persist, ls_and_stat_of_one_need_no_storage)
 	fake_line_has(4, "\"write_cache\":true,\"rule\":\"/sub/**\",\"rule_policy\":\"WRITE_BACK\","
 			 "\"policy\":\"WRITE_BACK\",\"retries\":2");
 	fake_line_has(4, "\"tries\":2,\"next_try_seconds\":0,"
-			 "\"last_error\":\"the storage cannot be reached, or answers with an error (503 SlowDown)\"");
+			 "\"last_error\":\"the storage cannot be reached, or answers with an error, or what was written "
+			 "cannot be read here: the log says more (503 SlowDown)\"");
 	say_path("fs explain", "/file");
 	fake_line_has(5, "\"rule\":null,\"rule_policy\":\"WRITE_THROUGH\"");
 	fake.d.staging = NULL;
