@@ -39,7 +39,7 @@ begin() { # [FLAGS]
 	serve -u /=s3://data -s s3.endpoint="$RGW_ENDPOINT" -s write.cache.enabled=true \
 		-s worker.page.store.dir="$T/cache" -s write.staging.dir="$T/staged" \
 		-s meta.dir="$T/meta" -s write.part.size=5MiB \
-		-s worker.write.cache.async.persist.retry.max.interval=1s -s ufs.timeout=1500ms \
+		-s worker.write.cache.async.persist.retry.max.interval=1s -s ufs.timeout=4s \
 		-s keeper.restart.limit="100 in 1min" -o attr_timeout=0.1,entry_timeout=0.1 "$@"
 }
 
