@@ -98,7 +98,7 @@ lister() { # across an upgrade, and a kill
 	batonfs -m "$M" upgrade >/dev/null || die "upgrade"
 	pid=$(daemon_pid)
 	kill -9 "$pid"
-	wait_until 60 "another daemon serves" sh -c "p=\$(batonfs -m '$M' --json status | jq -r .pid) && [ \$p != $pid ]"
+	wait_until 120 "another daemon serves" sh -c "p=\$(batonfs -m '$M' --json status | jq -r .pid) && [ \$p != $pid ]"
 }
 large_dir() { # WHAT DIR
 	local python
@@ -106,7 +106,7 @@ large_dir() { # WHAT DIR
 	python3 "$T/lister.py" "$2" $FLAT <"$T/go" >"$T/lister.out" 2>&1 &
 	python=$!
 	exec 5>"$T/go"
-	wait_until 60 "$1: the lister has begun" grep -q begun "$T/lister.out"
+	wait_until 120 "$1: the lister has begun" grep -q begun "$T/lister.out"
 	lister
 	echo >&5
 	exec 5>&-

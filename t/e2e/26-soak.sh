@@ -46,7 +46,7 @@ load_start() { # DIR on the mount
 	python3 "$BUSY" hold "$1/hold" <"$T/words" >"$T/out/hold" 2>&1 &
 	holder=$!
 	exec 7>"$T/words"
-	wait_until 60 "a program holds its things" said begun
+	wait_until 120 "a program holds its things" said begun
 	held begun
 }
 
@@ -121,7 +121,7 @@ kills() {
 		# The moment is what is random here; nothing is waited for.
 		sleep 0.$((RANDOM % 4))
 		kill -9 "$before"
-		wait_until 60 "a new daemon serves" new_daemon "$before"
+		wait_until 120 "a new daemon serves" new_daemon "$before"
 		load_alive
 		[ $((i % 5)) != 0 ] || look
 	done

@@ -65,7 +65,7 @@ new_daemon() { # PID: it is not that one any more
 }
 
 served() {
-	wait_until 60 "a daemon serves" new_daemon 0
+	wait_until 120 "a daemon serves" new_daemon 0
 	readers_alive
 }
 
@@ -73,7 +73,7 @@ upgrades() {
 	local i before
 	for i in $(seq "$ROUNDS"); do
 		before=$(daemon_pid)
-		timeout 60 batonfs -m "$M" upgrade --binary "$T/bin/batonfsd" >"$T/up" 2>&1 ||
+		timeout 200 batonfs -m "$M" upgrade --binary "$T/bin/batonfsd" >"$T/up" 2>&1 ||
 			die "upgrade $i: $(cat "$T/up")"
 		new_daemon "$before" || die "upgrade $i: the same process serves on"
 		readers_alive
@@ -86,7 +86,7 @@ kill_one() { # the one that serves; it may have met its fault just now
 	served
 	pid=$(daemon_pid) || return 0
 	kill -9 "$pid" 2>/dev/null || true
-	wait_until 60 "another daemon serves" new_daemon "$pid"
+	wait_until 120 "another daemon serves" new_daemon "$pid"
 }
 
 kills() {
@@ -96,9 +96,9 @@ kills() {
 		0)
 			# Either side of a hand-over.  One of old.* has it from the upgrade before.
 			fault "takeover.${HANDOVER[RANDOM % ${#HANDOVER[@]}]}=kill"
-			timeout 60 batonfs -m "$M" upgrade --binary "$T/bin/batonfsd" >"$T/up" 2>&1 || true
+			timeout 200 batonfs -m "$M" upgrade --binary "$T/bin/batonfsd" >"$T/up" 2>&1 || true
 			served
-			timeout 60 batonfs -m "$M" upgrade --binary "$T/bin/batonfsd" >"$T/up" 2>&1 || true
+			timeout 200 batonfs -m "$M" upgrade --binary "$T/bin/batonfsd" >"$T/up" 2>&1 || true
 			;;
 		1)
 			fault "${POINTS[RANDOM % ${#POINTS[@]}]}"
@@ -136,7 +136,7 @@ batonfs-keeper --ready-fd 9 -- "$T/bin/batonfsd" -f $PATIENT -u /=s3://data -s s
 	-s fuse.migration.slow.read.timeout=1s -s fuse.migration.ongoing.request.grace_period=1s \
 	-o attr_timeout=0.3,entry_timeout=0.3 "$M" 9>"$T/ready" 2>>"$LOG" &
 keeper=$!
-wait_until 60 "the daemon is ready" grep -q . "$T/ready"
+wait_until 120 "the daemon is ready" grep -q . "$T/ready"
 eight_start
 
 upgrades "the storage answers"
