@@ -2,9 +2,10 @@
 /*
  * An S3 server that is never the bottleneck unless told to be: one object of a given
  * size under every key, from memory with sendfile(2), without signatures; all
- * connections together at most RATE bytes a second.
+ * connections together at most RATE bytes a second (0: no limit), each answer DELAY
+ * milliseconds after its request.
  *
- *	bench_server PORT SIZE [RATE]		(on 127.0.0.1; until killed)
+ *	bench_server PORT SIZE [RATE [DELAY]]	(on 127.0.0.1; until killed)
  */
 #include <arpa/inet.h>
 #include <errno.h>
@@ -27,7 +28,7 @@
 #define COMMON "ETag: \"00000000000000000000000000000001\"\r\n" \
 	"Last-Modified: Mon, 01 Jan 2024 00:00:00 GMT\r\n"
 
-static uint64_t size, bytes_a_second;
+static uint64_t size, bytes_a_second, delay_ns;
 static int blob;
 
 static uint64_t now(void)
@@ -58,6 +59,14 @@ static void pay(uint64_t bytes)
 	ts.tv_sec = (time_t)(at / NS);
 	ts.tv_nsec = (long)(at % NS);
 	while (clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &ts, NULL) == EINTR)
+		;
+}
+
+static void delay(void)
+{
+	struct timespec ts = {(time_t)(delay_ns / NS), (long)(delay_ns % NS)};
+
+	while (nanosleep(&ts, &ts) != 0 && errno == EINTR)
 		;
 }
 
@@ -159,6 +168,7 @@ static void *serve(void *arg)
 			size_t used = (size_t)(end - h) + 4;
 
 			end[2] = '\0';
+			delay();
 			if (reply(s, h) != 0)
 				break;
 			memmove(h, h + used, have - used);
@@ -198,12 +208,13 @@ int main(int argc, char **argv)
 	struct sockaddr_in sa = {.sin_family = AF_INET};
 	int l, one = 1;
 
-	if (argc < 3 || argc > 4) {
-		fprintf(stderr, "usage: bench_server PORT SIZE [RATE]\n");
+	if (argc < 3 || argc > 5) {
+		fprintf(stderr, "usage: bench_server PORT SIZE [RATE [DELAY]]\n");
 		return 2;
 	}
 	size = strtoull(argv[2], NULL, 10);
-	bytes_a_second = argc == 4 ? strtoull(argv[3], NULL, 10) : 0;
+	bytes_a_second = argc > 3 ? strtoull(argv[3], NULL, 10) : 0;
+	delay_ns = argc > 4 ? strtoull(argv[4], NULL, 10) * 1000000 : 0;
 	sa.sin_port = htons((uint16_t)atoi(argv[1]));
 	sa.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
 	signal(SIGPIPE, SIG_IGN);
