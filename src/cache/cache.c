@@ -2,7 +2,6 @@
 #include "cache/cache.h"
 
 #include <errno.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/resource.h>
@@ -10,33 +9,8 @@
 
 #include "cache/cache_priv.h"
 
-#define RETRY_PERIOD (10 * NS_PER_S)
-
 /* Checksums of recently used pages get a share of memory.limit. */
 #define SUMS_SHARE 16
-
-void cache_error(struct cache *c, const char *fmt, ...)
-{
-	va_list ap;
-
-	va_start(ap, fmt);
-	vsnprintf(c->error, sizeof(c->error), fmt, ap);
-	va_end(ap);
-	log_warn("%s", c->error);
-	GAUGE_SET(c->env.loop, CACHE_USED_BYTES, c->used);
-}
-
-void cache_trouble(struct cache *c, int err, const char *what)
-{
-	if (!c->failing)
-		cache_error(c, "page store %s: %s: %s; pages bypass the disk for now", c->dir,
-		    what, strerror(-err));
-	c->failing = true;
-	if (c->state == STORE_OPEN && !timer_armed(&c->retry))
-		timer_arm(&c->retry, RETRY_PERIOD);
-	if (err == -ENOSPC || err == -EDQUOT)
-		evict_full(c);
-}
 
 void cache_job(struct cache *c, struct pool_lane *lane, struct pool_job *job,
     void (*work)(struct pool_job *job), void (*done)(struct pool_job *job))
@@ -89,7 +63,7 @@ static void cache_init(struct cache *c, const struct cache_env *env)
 	c->env = *env;
 	c->page_size = (uint32_t)env->cfg->page_size;
 	c->capacity = env->cfg->page_store_size;
-	c->dir_fd = c->lock_fd = -1;
+	c->dir_fd = c->lock_fd = c->new_dir_fd = c->new_lock_fd = -1;
 	c->files_limit = files_limit();
 	TAILQ_INIT(&c->lru);
 	TAILQ_INIT(&c->mem_wait);
@@ -103,9 +77,10 @@ static void cache_init(struct cache *c, const struct cache_env *env)
 	STAILQ_INIT(&c->ops);
 	STAILQ_INIT(&c->flush_ops);
 	pool_lane_init(&c->index_lane);
+	c->health_since = loop_now(env->loop);
 	timer_init(&c->age, env->loop, page_age);
 	timer_init(&c->sync, env->loop, store_sync_timer);
-	timer_init(&c->retry, env->loop, store_retry_timer);
+	timer_init(&c->retry, env->loop, health_retry_timer);
 }
 
 int cache_new(struct cache **out, const struct cache_env *env, int lock_fd, struct errtext *et)
@@ -135,6 +110,13 @@ int cache_new(struct cache **out, const struct cache_env *env, int lock_fd, stru
 	if (err == 0 && env->cfg->page_store_dir[0] != '\0') {
 		err = dir_open(c, env->cfg->page_store_dir, lock_fd, et);
 		c->state = STORE_CLOSED;
+		/* What serves already goes on without it. */
+		if (err == -ENODEV) {
+			c->gone = true;
+			cache_note(c, err, "%s", et->s);
+			et->s[0] = '\0';
+			err = 0;
+		}
 	}
 	if (err != 0) {
 		cache_free(&c);
@@ -177,6 +159,9 @@ void cache_status(const struct cache *c, struct cache_status *out)
 	memset(out, 0, sizeof(*out));
 	snprintf(out->dir, sizeof(out->dir), "%s", c->dir != NULL ? c->dir : "");
 	snprintf(out->error, sizeof(out->error), "%s", c->error);
+	snprintf(out->last_error, sizeof(out->last_error), "%s", c->last_error);
+	out->health = c->health;
+	out->since_ns = c->health_since;
 	out->index_open = c->state == STORE_OPEN;
 	out->capacity = c->state == STORE_NONE ? 0 : c->capacity;
 	out->used = c->used;

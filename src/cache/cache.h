@@ -191,13 +191,24 @@ struct cache_where {
 };
 void cache_blob_where(const struct blob *b, struct cache_where *out);
 
+enum cache_health {
+	CACHE_OK,
+	CACHE_FULL,	 /* no room, of blocks, inodes or quota */
+	CACHE_READ_ONLY,
+	CACHE_FAILED,	 /* any other error; also an index that cannot be opened */
+};
+const char *cache_health_word(enum cache_health health);
+
 struct cache_status {
 	char dir[256];	   /* "" : memory only */
 	bool index_open;
 	uint64_t capacity, used, pinned; /* bytes on disk */
 	uint64_t memory_limit, memory_used;
 	unsigned fetches;  /* GETs in flight */
+	enum cache_health health;
+	uint64_t since_ns; /* of the loop's clock */
 	char error[256];   /* why pages bypass the disk at present, or "" */
+	char last_error[256]; /* also when the disk is well again */
 };
 void cache_status(const struct cache *c, struct cache_status *out);
 

@@ -8,6 +8,7 @@
  *	readahead.c	streams				disk.c	page files
  *	store.c		the index's batches and life	evict.c, scrub.c
  *	adopt.c		files that become a blob's
+ *	health.c	how the disk is
  *
  * A page in memory is one of: being fetched (fetch != NULL, filled from its start
  * on), being written (writing), pinned by reads, or parked on the cache's LRU
@@ -70,6 +71,8 @@ struct cache {
 	/* directory */
 	char *dir;
 	int dir_fd, lock_fd;
+	bool gone; /* it was removed, or is another one: to be opened anew */
+	int new_dir_fd, new_lock_fd; /* by the job that opens the index */
 
 	/* memory */
 	struct page_list lru;	   /* least recently used first */
@@ -107,9 +110,15 @@ struct cache {
 	struct timer sync;
 	uint64_t used;	    /* bytes on disk, with writes under way */
 	uint64_t capacity;
-	bool failing;	    /* pages bypass the disk until `retry` fires */
+	bool failing;	    /* pages bypass the disk until a trial goes well */
+	bool trying;	    /* try_job is in the pool */
+	bool trying_file;   /* and writes; else it only looks */
+	bool try_gone;	    /* what it found */
+	enum cache_health health;
+	uint64_t health_since, retry_next;
 	struct timer retry;
-	char error[256];
+	struct pool_job try_job;
+	char error[256], last_error[256];
 	/* Least recently used first; `hot` are those that were used again. */
 	struct sums_list sums, hot;
 	uint64_t sums_bytes, hot_bytes, sums_limit;
@@ -221,15 +230,29 @@ struct fetch {
 };
 
 /* --- cache.c */
-void cache_error(struct cache *c, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
-void cache_trouble(struct cache *c, int err, const char *what);
 void cache_job(struct cache *c, struct pool_lane *lane, struct pool_job *job,
     void (*work)(struct pool_job *job), void (*done)(struct pool_job *job));
 void cache_job_done(struct cache *c); /* last thing in every done */
 
+/* --- health.c */
+/* What status shows, and one line of the log if that is another state. */
+void cache_note(struct cache *c, int err, const char *fmt, ...)
+    __attribute__((format(printf, 3, 4)));
+/* The disk failed with err at `what`: pages bypass it until a trial goes well. */
+void cache_trouble(struct cache *c, int err, const char *what);
+void cache_well(struct cache *c);
+void cache_retry_later(struct cache *c); /* arms `retry`, each time for longer */
+void health_retry_timer(struct timer *t);
+
 /* --- dir.c */
 int dir_open(struct cache *c, const char *path, int lock_fd, struct errtext *et);
 void dir_close(struct cache *c);
+/* Pool: whether dir_fd is not what the name leads to, or has been emptied. */
+bool dir_is_gone(const struct cache *c);
+/* Pool: opens and locks what the name leads to now, into new_dir_fd and new_lock_fd;
+ * made anew if it was removed, but not where its file system is missing. */
+int dir_again(struct cache *c, struct errtext *et);
+void dir_swap(struct cache *c); /* these instead of the old ones */
 void dir_write_pid(int lock_fd); /* pool or start-up */
 
 /* --- blob.c */
@@ -243,6 +266,11 @@ static inline bool blob_has(const struct blob *b, uint64_t no)
 static inline struct blob_lane *blob_lane(struct blob *b, uint64_t no)
 {
 	return &b->lane[no * b->cache->page_size / LANE_RUN % BLOB_LANES];
+}
+/* On disk, and to be read there. */
+static inline bool blob_on_disk(const struct blob *b, uint64_t no)
+{
+	return blob_has(b, no) && !b->cache->gone;
 }
 int blob_can_set(struct blob *b); /* -ENOMEM */
 void blob_set(struct blob *b, uint64_t no);
@@ -337,6 +365,7 @@ struct disk_span {
 	uint64_t base, end, first; /* bytes, whole blocks; number of the first page */
 	uint32_t page_size;
 	uint32_t want, bad, hole; /* bit i: page first + i */
+	int err; /* the disk's last one, if it had any */
 	struct sums *sums[CACHE_READ_IOV];
 	unsigned char *mem;
 };
@@ -384,6 +413,8 @@ void adopt_start(struct adopt *a);
 
 /* --- store.c */
 void store_load(struct blob *b);
+/* Lets go of a directory that is gone; then it is looked for every so often. */
+void store_gone(struct cache *c);
 static inline bool store_wait(const struct cache *c)
 {
 	return c->state == STORE_OPEN || c->state == STORE_OPENING;
@@ -393,7 +424,6 @@ void store_op_free(struct index_op **opp);
 void store_op_add(struct cache *c, struct index_op *op);
 void store_flush(struct cache *c);
 void store_sync_timer(struct timer *t);
-void store_retry_timer(struct timer *t);
 void store_check_closed(struct cache *c);
 void store_run_closed(struct deferred *d);
 #define STORE_OPS_MAX 16384 /* not yet in the index; more bypass the disk */

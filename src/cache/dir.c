@@ -164,6 +164,20 @@ static int adopt_lock(struct cache *c, int lock_fd, struct errtext *et)
 	struct stat ours, theirs;
 
 	c->lock_fd = lock_fd;
+	if (fstat(lock_fd, &theirs) == 0 && fstat(c->dir_fd, &ours) == 0) {
+		bool elsewhere = ours.st_dev != theirs.st_dev;
+
+		if (elsewhere && faccessat(c->dir_fd, "identity", F_OK, 0) != 0)
+			return errtext_set(et, -ENODEV,
+			    "page store %s: its file system is not mounted", c->dir);
+		/* Its directory was removed, or is one of a file system that was mounted
+		 * since: what has the name by now needs a lock of its own. */
+		if (elsewhere || theirs.st_nlink == 0) {
+			close(lock_fd);
+			c->lock_fd = -1;
+			return take_lock(c, et);
+		}
+	}
 	if (fstat(lock_fd, &theirs) != 0 || fstatat(c->dir_fd, "lock", &ours, 0) != 0 ||
 	    ours.st_dev != theirs.st_dev || ours.st_ino != theirs.st_ino)
 		return errtext_set(et, -EINVAL,
@@ -199,6 +213,95 @@ int dir_open(struct cache *c, const char *path, int lock_fd, struct errtext *et)
 	return err;
 }
 
+/* --- A directory that is gone */
+
+static bool same_file(const struct stat *a, const struct stat *b)
+{
+	return a->st_dev == b->st_dev && a->st_ino == b->st_ino;
+}
+
+bool dir_is_gone(const struct cache *c)
+{
+	struct stat ours, there;
+
+	if (c->dir_fd < 0 || fstat(c->dir_fd, &ours) != 0)
+		return true;
+	if (stat(c->dir, &there) != 0)
+		return errno == ENOENT;
+	if (!same_file(&ours, &there))
+		return true;
+	return faccessat(c->dir_fd, "blobs", F_OK, 0) != 0 && errno == ENOENT;
+}
+
+/* Where the file system is not mounted that had it, its name leads to a directory of
+ * another one: which is not ours to fill unless it is a page store. */
+static int check_place(const struct cache *c)
+{
+	struct stat ours, there;
+	char path[4096];
+	char *slash;
+
+	if (snprintf(path, sizeof(path), "%s/identity", c->dir) >= (int)sizeof(path))
+		return -ENAMETOOLONG;
+	if (stat(path, &there) == 0)
+		return 0;
+	if (errno != ENOENT)
+		return -errno;
+	/* Without it the directory itself, or what it would be made in. */
+	*strrchr(path, '/') = '\0';
+	if (stat(path, &there) != 0) {
+		slash = strrchr(path, '/');
+		slash[slash == path] = '\0';
+		if (stat(path, &there) != 0)
+			return -errno;
+	}
+	if (fstat(c->lock_fd, &ours) != 0)
+		return -errno;
+	return ours.st_dev == there.st_dev ? 0 : -ENODEV;
+}
+
+int dir_again(struct cache *c, struct errtext *et)
+{
+	struct cache made = {.env = c->env, .dir_fd = -1, .lock_fd = -1};
+	struct stat ours, there;
+	char path[4096];
+	int err = check_place(c), lock = -1;
+
+	if (err != 0)
+		return errtext_set(et, err, "page store %s: its directory is gone: %s", c->dir,
+		    err == -ENODEV ? "its file system is not mounted" : strerror(-err));
+	/* If the lock is still there, it is ours. */
+	if (snprintf(path, sizeof(path), "%s/lock", c->dir) < (int)sizeof(path) &&
+	    stat(path, &there) == 0 && fstat(c->lock_fd, &ours) == 0 &&
+	    same_file(&ours, &there)) {
+		lock = fcntl(c->lock_fd, F_DUPFD_CLOEXEC, 0);
+		if (lock < 0)
+			return -errno;
+	}
+	err = dir_open(&made, c->dir, lock, et);
+	if (err == 0) {
+		c->new_dir_fd = made.dir_fd;
+		c->new_lock_fd = made.lock_fd;
+		made.dir_fd = made.lock_fd = -1;
+	}
+	dir_close(&made);
+	return err;
+}
+
+void dir_swap(struct cache *c)
+{
+	if (c->new_dir_fd < 0)
+		return;
+	if (c->dir_fd >= 0)
+		close(c->dir_fd);
+	if (c->lock_fd >= 0)
+		close(c->lock_fd);
+	c->dir_fd = c->new_dir_fd;
+	c->lock_fd = c->new_lock_fd;
+	c->new_dir_fd = c->new_lock_fd = -1;
+	c->gone = false;
+}
+
 void dir_close(struct cache *c)
 {
 	if (c->dir_fd >= 0)
@@ -214,6 +317,8 @@ bool cache_same_dir(const struct cache *c, int fd)
 
 	if (c->dir_fd < 0 || fstat(fd, &theirs) != 0)
 		return false;
+	if (c->gone)
+		return true; /* nothing to compare with: what has the name is looked at then */
 	if (fstat(c->dir_fd, &ours) == 0 && ours.st_dev == theirs.st_dev &&
 	    ours.st_ino == theirs.st_ino)
 		return true;

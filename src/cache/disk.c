@@ -106,6 +106,8 @@ int disk_span_read(struct disk_span *sp, int flags)
 		n = pread_full(sp->fd, sp->mem + (start - sp->base), start, len, flags);
 		if (n != (ssize_t)len && (flags & RWF_NOWAIT))
 			return -EAGAIN;
+		if (n < 0)
+			sp->err = (int)n;
 		/* What the file lacks is not there; zeros never pass the check. */
 		if (n < (ssize_t)len)
 			memset(sp->mem + (start - sp->base) + MAX(n, 0), 0,
@@ -136,10 +138,13 @@ static void read_work(struct pool_job *job)
 		dr->fd_opened = disk_open(b->cache->dir_fd, b->key.hash, false);
 		dr->span.fd = dr->fd_opened;
 	}
-	if (dr->span.fd < 0)
+	if (dr->span.fd < 0) {
 		dr->span.bad = dr->span.hole = dr->span.want;
-	else
+		/* A file that is gone takes its pages with it, no more. */
+		dr->span.err = dr->span.fd != -ENOENT ? dr->span.fd : 0;
+	} else {
 		disk_span_read(&dr->span, 0);
+	}
 }
 
 static void read_free(struct disk_read *dr)
@@ -192,6 +197,10 @@ static void read_done(struct pool_job *job)
 	if (dr->fd_opened >= 0)
 		blob_set_fd(b, dr->fd_opened);
 	blob_use_fd(b);
+	if (dr->span.err != 0) {
+		COUNT(b->cache->env.loop, CACHE_READ_ERRORS, 1);
+		cache_trouble(b->cache, dr->span.err, "read page");
+	}
 	read_finish(dr, 0);
 }
 

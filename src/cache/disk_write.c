@@ -124,8 +124,6 @@ static void write_done(struct pool_job *job)
 	b->fd_users--;
 	if (bl->fd_opened >= 0)
 		blob_set_fd(b, bl->fd_opened);
-	if (err == 0 && !c->failing)
-		c->error[0] = '\0';
 	if (err != 0 && err != -ESTALE) {
 		COUNT(c->env.loop, CACHE_WRITE_ERRORS, 1);
 		cache_trouble(c, err, "write page");

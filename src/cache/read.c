@@ -185,7 +185,7 @@ bool cache_read_try(struct cache_read *r)
 			r->page[i] = pg;
 			continue;
 		}
-		if (!blob_has(b, no) || b->fd < 0 || b->cache->state != STORE_OPEN ||
+		if (!blob_on_disk(b, no) || b->fd < 0 || b->cache->state != STORE_OPEN ||
 		    b->load != BLOB_LOADED || (sp.sums[i] = sums_find(b, no)) == NULL)
 			goto miss;
 		sp.want |= UINT32_C(1) << i;
@@ -305,7 +305,7 @@ static bool read_look(struct cache_read *r, unsigned need[ARENA_KINDS])
 		r->page[i] = page_find(r->blob, no);
 		if (r->page[i] != NULL)
 			page_pin(r->page[i]);
-		else if (blob_has(r->blob, no))
+		else if (blob_on_disk(r->blob, no))
 			r->disk |= UINT32_C(1) << i;
 		else
 			need[page_kind(r->blob, no)]++;

@@ -11,8 +11,6 @@
 
 #include "cache/cache_priv.h"
 
-#define RETRY_PERIOD (10 * NS_PER_S)
-
 /* --- Ops */
 
 struct index_op *store_op_new(struct blob *b, enum index_verb verb)
@@ -241,9 +239,18 @@ static void open_work(struct pool_job *job)
 {
 	struct cache *c = container_of(job, struct cache, index_job);
 
-	job->result = index_open(&c->index, c->dir, c->dir_fd, c->capacity, c->page_size,
+	int fd = c->dir_fd;
+
+	c->index_why.s[0] = '\0';
+	if (c->gone || dir_is_gone(c)) {
+		job->result = dir_again(c, &c->index_et);
+		if (job->result != 0)
+			return;
+		fd = c->new_dir_fd;
+	}
+	job->result = index_open(&c->index, c->dir, fd, c->capacity, c->page_size,
 	    c->env.epoch, &c->index_why, &c->index_et);
-	if (job->result == 0)
+	if (job->result == 0 && fd == c->dir_fd)
 		dir_write_pid(c->lock_fd);
 }
 
@@ -269,21 +276,22 @@ static void open_done(struct pool_job *job)
 	struct cache *c = container_of(job, struct cache, index_job);
 	bool closing = c->state == STORE_CLOSING;
 
+	dir_swap(c);
 	if (c->index_why.s[0] != '\0')
 		log_warn("page store %s: index set aside and begun afresh: %s", c->dir,
 		    c->index_why.s);
 	if (job->result == 0)
 		c->used = index_used(c->index);
 	else
-		cache_error(c, "%s", c->index_et.s[0] != '\0' ? c->index_et.s
+		cache_note(c, job->result, "%s", c->index_et.s[0] != '\0' ? c->index_et.s
 							      : strerror(-job->result));
 	if (!closing && job->result == 0) {
 		c->state = STORE_OPEN;
-		c->error[0] = '\0';
+		cache_well(c);
 		scrub_start(c);
 	} else if (!closing) {
 		c->state = STORE_FAILED;
-		timer_arm(&c->retry, RETRY_PERIOD);
+		cache_retry_later(c);
 	}
 	resume_all(c);
 	evict_kick(c);
@@ -308,16 +316,6 @@ void cache_index_open(struct cache *c)
 	cache_job(c, &c->index_lane, &c->index_job, open_work, open_done);
 }
 
-void store_retry_timer(struct timer *t)
-{
-	struct cache *c = container_of(t, struct cache, retry);
-
-	if (c->state == STORE_FAILED)
-		cache_index_open(c);
-	else
-		c->failing = false; /* the next page tries */
-}
-
 /* --- Closing */
 
 static void close_work(struct pool_job *job)
@@ -325,7 +323,7 @@ static void close_work(struct pool_job *job)
 	struct cache *c = container_of(job, struct cache, index_job);
 
 	job->result = 0;
-	if (c->index != NULL && epoch_mine(c->env.epoch) && !STAILQ_EMPTY(&c->ops)) {
+	if (c->index != NULL && !c->gone && epoch_mine(c->env.epoch) && !STAILQ_EMPTY(&c->ops)) {
 		job->result = -EAGAIN;
 		if (!c->close_sync)
 			job->result = index_leave(c->dir_fd, &c->ops);
@@ -358,8 +356,29 @@ static void close_done(struct pool_job *job)
 		next = TAILQ_NEXT(b, file_link);
 		blob_set_fd(b, -1);
 	}
+	if (c->gone && c->closed == NULL) {
+		c->state = STORE_FAILED;
+		c->used = 0;
+		for (b = c->blobs; b != NULL; b = b->hh.next)
+			blob_forget_disk(b);
+		cache_retry_later(c);
+		settle_check(c);
+		return;
+	}
 	c->state = STORE_CLOSED;
 	loop_defer(c->env.loop, &c->close_run, store_run_closed);
+}
+
+void store_gone(struct cache *c)
+{
+	assert(c->state == STORE_OPEN);
+	c->gone = true;
+	c->state = STORE_CLOSING;
+	timer_cancel(&c->sync);
+	timer_cancel(&c->retry);
+	load_kick(c);
+	resume_all(c);
+	store_check_closed(c); /* also at the end of the last job */
 }
 
 void store_check_closed(struct cache *c)
@@ -381,7 +400,7 @@ void store_run_closed(struct deferred *d)
 void cache_index_close(struct cache *c, bool sync, void (*done)(void *arg), void *arg)
 {
 	CHECK_OBJ(c, CACHE_MAGIC);
-	assert(c->closed == NULL && c->state != STORE_CLOSING);
+	assert(c->closed == NULL && (c->state != STORE_CLOSING || c->gone));
 	c->closed = done;
 	c->closed_arg = arg;
 	c->close_sync = sync;
@@ -391,6 +410,8 @@ void cache_index_close(struct cache *c, bool sync, void (*done)(void *arg), void
 	timer_cancel(&c->sync);
 	timer_cancel(&c->retry);
 	load_kick(c);
+	if (c->state == STORE_CLOSING)
+		return; /* on its way */
 	if (c->state == STORE_OPEN || c->state == STORE_OPENING) {
 		c->state = STORE_CLOSING;
 		resume_all(c);

@@ -49,8 +49,8 @@ static void print_storage(const struct json *v)
 static void print_cache(const struct json *v)
 {
 	const struct json *cache = json_get(v, "cache");
-	const char *dir = json_get_text(cache, "dir", ""), *error;
-	char used[32], all[32], pinned[32];
+	const char *dir = json_get_text(cache, "dir", ""), *error, *last;
+	char used[32], all[32], pinned[32], span[40];
 
 	if (dir[0] != '\0')
 		row("Cache", "%s of %s used, %s pinned, in %s%s",
@@ -61,8 +61,12 @@ static void print_cache(const struct json *v)
 	else
 		row("Cache", "in memory only");
 	error = json_get_text(cache, "error", "");
+	last = json_get_text(cache, "last_error", "");
 	if (error[0] != '\0')
-		row("", "not used at present: %s", error);
+		row("", "%s for %s, passed by: %s", json_get_text(cache, "state", "failed"),
+		    cli_span(json_get_u64(cache, "since_seconds", 0), span, sizeof(span)), error);
+	else if (last[0] != '\0')
+		row("", "last error: %s", last);
 	row("Memory", "%s of %s",
 	    cli_size(json_get_u64(cache, "memory_used_bytes", 0), used, sizeof(used)),
 	    cli_size(json_get_u64(cache, "memory_limit_bytes", 0), all, sizeof(all)));

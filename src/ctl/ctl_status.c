@@ -61,7 +61,10 @@ static void put_cache(struct json_out *o, const struct daemon *d)
 	json_add_u64(o, "memory_limit_bytes", cs.memory_limit);
 	json_add_u64(o, "memory_used_bytes", cs.memory_used);
 	json_add_u64(o, "fetches_running", cs.fetches);
+	json_add_text(o, "state", cache_health_word(cs.health));
+	json_add_u64(o, "since_seconds", (loop_now(d->loop) - cs.since_ns) / NS_PER_S);
 	json_add_text(o, "error", cs.error);
+	json_add_text(o, "last_error", cs.last_error);
 	json_close_object(o);
 }
 

@@ -280,6 +280,11 @@ void ufs_list(struct ufs *u, struct ufs_list *rq, void (*done)(struct ufs_req *r
 
 static char fake_blob;
 
+const char *cache_health_word(enum cache_health health)
+{
+	return health == CACHE_OK ? "ok" : "failed";
+}
+
 void cache_status(const struct cache *c, struct cache_status *out)
 {
 	(void)c;
