@@ -27,6 +27,7 @@
 
 /* How long the end waits for disk work that cannot be recalled. */
 #define DAEMON_END_WAIT (10 * NS_PER_S)
+#define DAEMON_TELL_EVERY NS_PER_S
 /* Largest readahead window of the kernel; behind it the handle's own window works
  * on, so more would only delay the answer to a changed mind. */
 #define DAEMON_KERNEL_READAHEAD (4 * MIB)
@@ -277,16 +278,27 @@ static void daemon_wake(struct timer *t)
 	(void)t;
 }
 
-/* Turns the loop until done() or the time is up; returns whether it was done. */
-static bool daemon_wait(struct daemon *d, uint64_t limit_ns, bool (*done)(struct daemon *d))
+/* Turns the loop until done() or the time is up; returns whether it was done.  Who waits
+ * for our end hears every second what we wait for. */
+static bool daemon_wait(struct daemon *d, uint64_t limit_ns, bool (*done)(struct daemon *d),
+    const char *what)
 {
-	uint64_t end = loop_now(d->loop) + limit_ns;
+	uint64_t now = loop_now(d->loop), end = now + limit_ns, tell = now + DAEMON_TELL_EVERY;
 	struct timer tick;
+	bool said = false;
 
 	timer_init(&tick, d->loop, daemon_wake);
-	timer_arm(&tick, limit_ns);
-	while (!done(d) && loop_now(d->loop) < end)
+	while (!done(d) && (now = loop_now(d->loop)) < end) {
+		if (now >= tell) {
+			if (!said)
+				log_info("%s: ending: waiting for %s", d->args.mountpoint, what);
+			said = true;
+			daemon_tell_waiters(d, what);
+			tell = now + DAEMON_TELL_EVERY;
+		}
+		timer_arm(&tick, MIN(end, tell) - now);
 		loop_turn(d->loop, true);
+	}
 	timer_cancel(&tick);
 	return done(d);
 }
@@ -320,11 +332,13 @@ static bool daemon_drain(struct daemon *d)
 	persist_hold(d->fs);
 	if (!d->leaves_mount) {
 		fs_close_writers(d->fs);
-		daemon_wait(d, d->cfg->write_drain_timeout, daemon_written);
+		daemon_wait(d, d->cfg->write_drain_timeout, daemon_written,
+		    "the storage to take what was written");
 		fs_report_lost(d->fs);
 		if (d->meta != NULL) {
 			meta_flush(d->meta);
-			if (!daemon_wait(d, d->cfg->meta_timeout, daemon_noted))
+			if (!daemon_wait(d, d->cfg->meta_timeout, daemon_noted,
+				"the metadata store"))
 				log_error("%s: %u changes of attributes are lost: the metadata "
 					  "store does not take them",
 				    d->args.mountpoint, meta_waiting(d->meta));
@@ -332,7 +346,7 @@ static bool daemon_drain(struct daemon *d)
 		fs_cancel_all(d->fs, -ENOTCONN);
 	}
 	/* What is not answered in time the kernel sends again to our successor. */
-	idle = daemon_wait(d, d->cfg->migration_grace_period, daemon_idle);
+	idle = daemon_wait(d, d->cfg->migration_grace_period, daemon_idle, "requests");
 	if (d->db != NULL) {
 		statedb_commit(d->db);
 		fuse_chan_flush(d->chan);
@@ -340,7 +354,7 @@ static bool daemon_drain(struct daemon *d)
 	/* What we handed over is closed already. */
 	if (!d->handed_over)
 		daemon_close_stores(d, true, NULL, NULL);
-	return daemon_wait(d, DAEMON_END_WAIT, daemon_closed) && idle;
+	return daemon_wait(d, DAEMON_END_WAIT, daemon_closed, "the disk") && idle;
 }
 
 /* The mount is gone: nothing of it shall stay behind. */

@@ -8,6 +8,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -139,6 +140,16 @@ void daemon_keep_waiter(struct daemon *d, int fd)
 	d->waiters[d->nwaiters++] = copy;
 	/* systemd has no use for it and lets it go. */
 	notify_send("X_BATONFS_WAITER=1\n", &copy, 1);
+}
+
+void daemon_tell_waiters(struct daemon *d, const char *what)
+{
+	char line[256];
+	int len = snprintf(line, sizeof(line), "{\"progress\":{\"message\":\"%s\"}}\n", what);
+
+	/* Who does not read it does not hold us up. */
+	for (unsigned i = 0; i < d->nwaiters; i++)
+		(void)!send(d->waiters[i], line, (size_t)len, MSG_DONTWAIT | MSG_NOSIGNAL);
 }
 
 void daemon_keep_gate(struct daemon *d)

@@ -5,9 +5,8 @@
  * (the third time, with @3).  Actions: kill (SIGKILL to itself), stop (SIGSTOP),
  * exit, errno:N, sleep:DURATION, until:PATH (waits for the file PATH, having made
  * PATH.here).  Without the variable a point costs one load
- * and a branch; the variable is read once, at fault_init().  The daemon honours
- * it only for root or when built for developers; main() decides by calling
- * fault_init() or not.
+ * and a branch; the variable is read once, at fault_init().  Daemon and
+ * keeper honour it, each for the points that it has.
  */
 #ifndef BASE_FAULT_H
 #define BASE_FAULT_H

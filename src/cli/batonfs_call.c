@@ -244,10 +244,28 @@ static void take_out(struct json **v)
 	*v = m;
 }
 
-/* Nothing is said any more; the end of the connection is what we wait for. */
+/* What a daemon that ends waits for: said once. */
+static void say_waiting(struct cli *c, const char *line, size_t len, char *last, size_t size)
+{
+	struct errtext et;
+	struct json *v;
+	const char *what;
+
+	if (json_parse(&v, line, len, &answer_limits, &et) != 0)
+		return;
+	what = json_get_text(json_get(v, "progress"), "message", "");
+	if (what[0] != '\0' && strncmp(what, last, size - 1) != 0) {
+		snprintf(last, size, "%s", what);
+		cli_error(c, "unmounted; its daemon still waits for %s", what);
+	}
+	json_free(&v);
+}
+
+/* The end of the connection is what we wait for; meanwhile it may say what it waits for. */
 static enum cli_exit wait_end(struct cli *c, struct wire *w, const struct json *result)
 {
 	bool elsewhere = json_get_bool(result, "mounted_elsewhere", false);
+	char last[128] = "";
 	enum wire_end end;
 	size_t len;
 	char *line;
@@ -256,9 +274,8 @@ static enum cli_exit wait_end(struct cli *c, struct wire *w, const struct json *
 		cli_error(c, "%s: the same file system is mounted elsewhere too, by a bind mount or "
 			     "in another mount namespace: waiting for the end of that",
 		    json_get_text(result, "mountpoint", ""));
-	do
-		end = wire_line(c, w, &line, &len);
-	while (end == WIRE_LINE);
+	while ((end = wire_line(c, w, &line, &len)) == WIRE_LINE)
+		say_waiting(c, line, len, last, sizeof(last));
 	if (end == WIRE_CLOSED)
 		return CLI_OK;
 	if (end == WIRE_SILENT && elsewhere)

@@ -17,6 +17,8 @@
 #include <unistd.h>
 
 #include "base/argv.h"
+#include "base/errtext.h"
+#include "base/fault.h"
 #include "base/log.h"
 #include "base/obj.h"
 #include "base/units.h"
@@ -248,12 +250,17 @@ static int keeper_run(struct keeper *k)
 int main(int argc, char **argv)
 {
 	struct keeper *k = calloc(1, sizeof(*k));
+	struct errtext et;
 	int code;
 
 	log_open("batonfs-keeper", LOG_TO_STDERR);
 	if (k == NULL) {
 		log_error("%s", strerror(ENOMEM));
 		return 1;
+	}
+	if (getenv("BATONFS_FAULT") != NULL && fault_init(getenv("BATONFS_FAULT"), &et) != 0) {
+		log_error("BATONFS_FAULT: %s", et.s);
+		return EXIT_USAGE;
 	}
 	k->ready_fd = k->sock = k->pidfd = -1;
 	k->watchdog_ns = KEEPER_WATCHDOG;

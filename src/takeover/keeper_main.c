@@ -11,6 +11,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "base/fault.h"
 #include "base/log.h"
 #include "base/obj.h"
 #include "base/units.h"
@@ -174,6 +175,12 @@ static bool pid_gone(int pidfd)
 	return syscall(SYS_pidfd_send_signal, pidfd, 0, NULL, 0) != 0 && errno == ESRCH;
 }
 
+static bool main_gone(const struct keeper *k)
+{
+	return k->pid != 0 && !k->ended &&
+	       (k->status_known || k->pidfd < 0 || pid_gone(k->pidfd));
+}
+
 static const char *end_text(const struct keeper *k, char *buf, size_t len)
 {
 	if (!k->status_known)
@@ -249,15 +256,6 @@ void keeper_restart_now(struct timer *t)
 	keeper_try_again(k, 0, "could not be started");
 }
 
-void keeper_lost(struct keeper *k, pid_t pid)
-{
-	keeper_unwatch(k);
-	if (k->quitting)
-		keeper_end(k, 1);
-	else
-		keeper_try_again(k, pid, "is gone");
-}
-
 /* Everything that has ended: a subreaper inherits the daemons that came before. */
 void keeper_reap(struct keeper *k)
 {
@@ -266,12 +264,18 @@ void keeper_reap(struct keeper *k)
 
 	/* Who the main process is may just have been said. */
 	keeper_hear(k);
+	(void)FAULT("keeper.reap");
 	while ((pid = waitpid(-1, &status, WNOHANG)) > 0)
 		if (pid == k->pid) {
 			k->status = status;
 			k->status_known = true;
 		}
-	if (k->pid != 0 && !k->ended && (k->status_known || pid_gone(k->pidfd)))
+	if (!main_gone(k))
+		return;
+	/* It may have ended since, and everything that it said, it said before: that the
+	 * end is in order, or who is its successor. */
+	keeper_hear(k);
+	if (main_gone(k))
 		keeper_main_ended(k);
 }
 

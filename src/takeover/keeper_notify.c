@@ -63,11 +63,9 @@ static void hear_mainpid(struct keeper *k, pid_t pid)
 	timer_cancel(&k->restart_timer);
 	k->stopping = false;
 	err = keeper_watch(k, pid);
-	if (err != 0) {
-		/* Dead and reaped before we could look: nobody else will tell us. */
-		log_error("watch pid %d: %s", (int)pid, strerror(-err));
-		keeper_lost(k, pid);
-	}
+	/* Dead and reaped before we could look: keeper_reap() sees that nobody is watched. */
+	if (err != 0)
+		log_warn("watch pid %d: %s", (int)pid, strerror(-err));
 }
 
 static void hear(struct keeper *k, char *text, pid_t from, int *fds, int nfds)
@@ -168,7 +166,7 @@ void keeper_hear(struct keeper *k)
 static void keeper_heard(struct loop_fd *lf, unsigned what)
 {
 	(void)what;
-	keeper_hear(container_of(lf, struct keeper, sock_lf));
+	keeper_reap(container_of(lf, struct keeper, sock_lf));
 }
 
 /* A directory of mode 0700 of our own: nobody else reaches the socket. */

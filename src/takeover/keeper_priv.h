@@ -55,12 +55,12 @@ void keeper_tell_ready(struct keeper *k, int code);
 /* --- keeper_main.c */
 /* Starts the daemon with all stored descriptors: 0 or negative errno. */
 int keeper_start(struct keeper *k);
-/* pid is the daemon's main process from now on. */
+/* pid is the daemon's main process from now on.  Negative errno: it cannot be watched, and
+ * keeper_reap() takes it for ended. */
 int keeper_watch(struct keeper *k, pid_t pid);
 void keeper_unwatch(struct keeper *k);
+/* Hears what was said, reaps who has ended, and acts if that is the main process. */
 void keeper_reap(struct keeper *k);
-/* The main process cannot be watched: as if it had ended. */
-void keeper_lost(struct keeper *k, pid_t pid);
 void keeper_quit(struct keeper *k);
 void keeper_restart_now(struct timer *t);
 void keeper_frozen(struct timer *t);

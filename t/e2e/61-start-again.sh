@@ -69,6 +69,27 @@ expect_exit 1 "has not ended yet" "the client's patience has an end" batonfs -m 
 expect "whose rest the next start waits for" serves
 batonfs -m "$M" umount
 
+# --- a daemon whose disk hangs says so
+BATONFS_FAULT=staged.write.data=sleep:5s "${MOUNT[@]}" -s write.cache.enabled=true "$M"
+head -c 1000000 /dev/zero 2>/dev/null >"$M/slow" &
+writer=$!
+in_the_disk() {
+	grep -q nanosleep "/proc/$(daemon_pid)/task/"*/wchan
+}
+wait_until 30 "the disk hangs" in_the_disk
+expect_exit 0 "its daemon still waits for" "what a daemon's end waits for is said" \
+	batonfs -m "$M" --timeout 5s umount --force
+wait "$writer" && die "a write to a mount that ended did not fail"
+rm -f "$T/src/slow"
+
+# --- a daemon that ends in order while its keeper looks after the one before
+BATONFS_FAULT=keeper.reap=sleep:3s serve -u "/=file://$T/src" -s "worker.page.store.dir=$T/cache"
+batonfs -m "$M" upgrade >/dev/null
+expect "a daemon ends right after an upgrade" batonfs -m "$M" umount
+wait_until 30 "its keeper ends" not kill -0 "$keeper"
+mounted && die "its keeper started it again"
+ok "and its keeper does not start it again"
+
 # --- a file system that is mounted elsewhere, too
 mkdir "$T/bind"
 "${MOUNT[@]}" "$M"
