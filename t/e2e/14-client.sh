@@ -52,7 +52,8 @@ jq -e '(keys_unsorted == ["version", "pid", "uptime_seconds", "mountpoint", "sub
 	and (.persist | keys_unsorted == ["waiting", "waiting_bytes", "running", "failed", "transient",
 		"persisted", "oldest_seconds", "outside", "pinned_bytes", "pinned_limit_bytes", "last_error"])
 	and (.cache | keys_unsorted == ["dir", "index_open", "capacity_bytes", "used_bytes",
-		"pinned_bytes", "memory_limit_bytes", "memory_used_bytes", "fetches_running", "error"])
+		"pinned_bytes", "memory_limit_bytes", "memory_used_bytes", "fetches_running", "state",
+		"since_seconds", "error", "last_error"])
 	and (.last_takeover | keys_unsorted == ["kind", "time", "pause_ms", "from_pid",
 		"from_version", "moved", "requests_refused",
 		"requests_aborted", "requests_replayed", "failure", "failure_time"])

@@ -121,7 +121,7 @@ Test(args, misuse_is_2_and_says_so)
 
 Test(args, too_many_are_refused)
 {
-	static char names[ARGS_MAX_LIST + 1][16];
+	static char names[ARGS_MAX_LIST + 1][24];
 	char *words[2 * ARGS_MAX_LIST + 8];
 	struct args a;
 	int n = 0;
