@@ -214,9 +214,10 @@ static int take_begun(struct upload *up, const struct up_multi *m)
 static void begun(struct ufs_req *r, int err)
 {
 	struct up_multi *m = r->user;
-	struct upload *up = m->up;
+	struct upload *up;
 
 	CHECK_OBJ(m, UP_MULTI_MAGIC);
+	up = m->up;
 	if (err == 0)
 		err = FAULT("upload.multi.made");
 	if (err == 0)

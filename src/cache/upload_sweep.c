@@ -71,9 +71,10 @@ static void tell_unlisted(struct up_multi *m, int err)
 static void looked(struct ufs_req *r, int err)
 {
 	struct up_multi *m = r->user;
-	struct uploads *us = m->us;
+	struct uploads *us;
 
 	CHECK_OBJ(m, UP_MULTI_MAGIC);
+	us = m->us;
 	COUNT(us->env.loop, UPLOAD_SWEPT, m->rq.sweep.found);
 	m->state = MULTI_PAUSE;
 	known_free(m);

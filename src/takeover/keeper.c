@@ -260,6 +260,7 @@ int main(int argc, char **argv)
 	}
 	if (getenv("BATONFS_FAULT") != NULL && fault_init(getenv("BATONFS_FAULT"), &et) != 0) {
 		log_error("BATONFS_FAULT: %s", et.s);
+		free(k);
 		return EXIT_USAGE;
 	}
 	k->ready_fd = k->sock = k->pidfd = -1;

@@ -195,7 +195,9 @@ all_got ENOENT lookup
 callers_end
 [ "$(stat -c %s "$S/d/cut"),$(stat -c %a "$S/d/mode"),$(stat -c %Y "$S/d/time"),$(cat "$S/d/trunc")" = "1,600,1000000000," ] ||
 	die "not all was done: $(state)"
-[ ! -e "$S/d/gone" ] && [ ! -e "$S/d/empty" ] || die "not all was removed"
+if [ -e "$S/d/gone" ] || [ -e "$S/d/empty" ]; then
+	die "not all was removed"
+fi
 [ "$(status requests_refused)" = 0 ] || die "status: $(batonfs -m "$M" --json status | jq .last_takeover)"
 ok "a window that is shorter than the hold: nobody fails"
 readers_alive
@@ -223,8 +225,9 @@ for hold in 100ms 0s; do
 	ok "$hold: all else waits for the new daemon, and is answered"
 	[ "$(state)" = "$before" ] || die "something was changed: $(state)"
 	ok "$hold: what failed has changed nothing"
-	[ "$(status requests_refused)" -ge 9 ] && [ "$(status moved.requests_held)" -ge 4 ] ||
+	if [ "$(status requests_refused)" -lt 9 ] || [ "$(status moved.requests_held)" -lt 4 ]; then
 		die "status: $(batonfs -m "$M" --json status | jq .last_takeover)"
+	fi
 	ok "$hold: status tells how many"
 	readers_alive
 done
@@ -239,7 +242,9 @@ wait_until 60 "both wait" waiting 2
 window_close 0
 all_got 0 mkdir rename
 callers_end
-[ -d "$S/d/new" ] && [ -e "$S/d/went" ] && [ ! -e "$S/d/gone" ] || die "not done: $(state)"
+if [ ! -d "$S/d/new" ] || [ ! -e "$S/d/went" ] || [ -e "$S/d/gone" ]; then
+	die "not done: $(state)"
+fi
 ok "0s: a name that has to be looked up is, by the new daemon"
 
 # --- The new daemon dies in the window: the old one serves what it holds.

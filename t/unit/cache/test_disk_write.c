@@ -92,8 +92,10 @@ static void large_pages(void)
 	rig_start(&g);
 }
 
+TestSuite(cache_disk_write_large, .init = large_pages, .fini = fini);
+
 /* One page takes several writes; the last of them and the last page are short. */
-Test(cache_disk_write, a_page_larger_than_a_write_is_stored_whole, .init = large_pages)
+Test(cache_disk_write_large, a_page_larger_than_a_write_is_stored_whole)
 {
 	const uint64_t size = 7 * MIB + 300 * KIB + 777;
 	struct blob *b = rig_blob(&g, "f", "v1", size);
