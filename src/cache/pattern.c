@@ -225,14 +225,18 @@ static void set_window(struct run *r, const struct pattern_limits *l)
 /* Reads that overtook the end of the run, and were taken for others. */
 static void catch_up(struct pattern *p, struct run *r)
 {
-	for (struct run *o = p->run; o < p->run + PATTERN_RUNS; o++) {
+	unsigned i = 0;
+
+	while (i < PATTERN_RUNS) {
+		struct run *o = &p->run[i++];
+
 		if (o->born <= r->born || o->hits > 1 || run_len(o) > SLACK ||
 		    o->start > r->next || o->start < r->start || o->next < r->next)
 			continue;
 		r->next = o->next;
 		r->read += o->read;
 		memset(o, 0, sizeof(*o));
-		o = p->run - 1; /* the end is another one */
+		i = 0; /* the end is another one */
 	}
 }
 

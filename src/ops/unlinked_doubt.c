@@ -20,7 +20,7 @@ size_t unlinked_doubt_encode(
     const char *path, uint64_t size, unsigned char blob[UNLINKED_BLOB_MAX])
 {
 	uint64_t be = htobe64(size);
-	size_t len = strlen(path);
+	size_t len = strnlen(path, UFS_PATH_MAX);
 
 	blob[0] = INTENT_KIND_UNLINK;
 	blob[1] = DOUBT_FORMAT;

@@ -75,7 +75,9 @@ survives() { # DESCRIPTION
 }
 
 begin() { # DIRECTORY
+	# What is written lies elsewhere: it is the cache that fails.
 	serve -u "/=file://$T/src" -s worker.page.store.dir="$1" \
+		-s meta.dir="$T/meta" -s write.staging.dir="$T/staged" \
 		-s keeper.restart.limit="100 in 1min"
 	readers_start buffered direct reopen
 	wait_until 30 "it is well" becomes ok

@@ -126,7 +126,7 @@ static unsigned long first_of(const char *target, bool root)
 
 static char *listing(const char *target, size_t *len)
 {
-	char prefix[KEY_MAX_LEN], text[KEY_MAX_LEN], *xml = NULL;
+	char prefix[KEY_MAX_LEN] = "", text[KEY_MAX_LEN], *xml = NULL;
 	unsigned long dir = 0, i, end, n, most;
 	FILE *f = open_memstream(&xml, len);
 	bool root;
