@@ -234,8 +234,8 @@ static enum task_next mk_set_again(struct op_mkdir *mk)
 }
 
 /* A record of what the mount's defaults do not say, or of a directory under a policy; else
- * none: also where the storage keeps
- * attributes, if one of a file that was persisted there may be left. */
+ * none: also where the storage keeps attributes, if one of a file that was persisted there
+ * may be left. */
 static enum task_next mk_record(struct op_mkdir *mk)
 {
 	struct fs *fs = mk->op.fs;
