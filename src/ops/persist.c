@@ -236,6 +236,17 @@ int persist_now(struct fs *fs, const char *path, const struct meta_content *c,
 	return 0;
 }
 
+bool persist_wait_running(struct fs *fs, uint64_t content, struct persist_wait *w)
+{
+	struct persist_file *f = fs->persist != NULL ? persist_find(fs->persist, content) : NULL;
+
+	if (f == NULL || !f->running)
+		return false;
+	w->file = f;
+	TAILQ_INSERT_TAIL(&f->waits, w, link);
+	return true;
+}
+
 void persist_wait_abort(struct persist_wait *w)
 {
 	if (w->file != NULL)

@@ -5,6 +5,8 @@
  *
  *	lock	its path
  *	get	the record
+ *	earlier	retry: a try that runs has begun before this was asked for, and may end with
+ *		what was wrong then: only if it goes well its end is the answer
  *	put	retry: it is NOT_PERSISTED and due; drop: it goes
  *	over	retry: waits for the end of the try; drop: node, session and staged file go
  */
@@ -23,6 +25,7 @@ struct act_task {
 	struct fs *fs;
 	struct persist_act *user; /* NULL: given up */
 	bool drop;
+	bool looked; /* for an earlier try */
 	int result;
 	struct pathlock lock;
 	struct meta_get get;
@@ -32,7 +35,7 @@ struct act_task {
 	char path[UFS_PATH_MAX + 1];
 };
 
-enum { ACT_LOCK, ACT_GET, ACT_GOT, ACT_PUT, ACT_DROPPED, ACT_TRY, ACT_TRIED };
+enum { ACT_LOCK, ACT_GET, ACT_GOT, ACT_EARLIER, ACT_PUT, ACT_DROPPED, ACT_TRY, ACT_TRIED };
 
 static struct act_task *act_of(struct task *t)
 {
@@ -100,6 +103,19 @@ static enum task_next act_get(struct task *t)
 	return task_wait(t, ACT_GOT, leave_get);
 }
 
+static void tried(struct persist_wait *w, int err)
+{
+	struct act_task *a = container_of(w, struct act_task, wait);
+
+	a->result = err;
+	task_resume(&a->task);
+}
+
+static void leave_try(struct task *t)
+{
+	persist_wait_abort(&act_of(t)->wait);
+}
+
 static enum task_next act_got(struct task *t)
 {
 	struct act_task *a = act_of(t);
@@ -113,7 +129,24 @@ static enum task_next act_got(struct task *t)
 		return end(a, -EINVAL);
 	if (a->drop && rec->content.state != META_STATE_FAILED)
 		return end(a, -EBUSY);
-	return task_goto(t, ACT_PUT);
+	if (a->drop || a->looked)
+		return task_goto(t, ACT_PUT);
+	/* A try that begins from now on is as good as this one's. */
+	a->looked = true;
+	a->wait.done = tried;
+	if (!persist_wait_running(a->fs, rec->content.id, &a->wait))
+		return task_goto(t, ACT_PUT);
+	pathlock_end(&a->lock);
+	return task_wait(t, ACT_EARLIER, leave_try);
+}
+
+static enum task_next act_earlier(struct task *t)
+{
+	struct act_task *a = act_of(t);
+
+	if (task_err(t) != 0 || a->result == 0)
+		return task_end(t);
+	return task_goto(t, ACT_LOCK);
 }
 
 static void leave_txn(struct task *t)
@@ -191,19 +224,6 @@ static enum task_next act_dropped(struct task *t)
 
 /* --- retry */
 
-static void tried(struct persist_wait *w, int err)
-{
-	struct act_task *a = container_of(w, struct act_task, wait);
-
-	a->result = err;
-	task_resume(&a->task);
-}
-
-static void leave_try(struct task *t)
-{
-	persist_wait_abort(&act_of(t)->wait);
-}
-
 static enum task_next act_try(struct task *t)
 {
 	struct act_task *a = act_of(t);
@@ -242,7 +262,8 @@ static void fini(struct task *t)
 static const struct task_step steps[] = {
     [ACT_LOCK] = {"lock", act_lock, TO(ACT_GET)},
     [ACT_GET] = {"get", act_get, TO(ACT_GOT)},
-    [ACT_GOT] = {"got", act_got, TO(ACT_PUT)},
+    [ACT_GOT] = {"got", act_got, TO(ACT_EARLIER) | TO(ACT_PUT)},
+    [ACT_EARLIER] = {"earlier", act_earlier, TO(ACT_LOCK)},
     [ACT_PUT] = {"put", act_put, TO(ACT_DROPPED) | TO(ACT_TRY)},
     [ACT_DROPPED] = {"dropped", act_dropped, 0},
     [ACT_TRY] = {"try", act_try, TO(ACT_TRIED)},

@@ -28,6 +28,8 @@ struct persist_wait {
 /* A try now, whatever its turn.  0: w->done will be called, unless it is aborted before. */
 int persist_now(struct fs *fs, const char *path, const struct meta_content *c,
     struct persist_wait *w);
+/* The end of a try that runs: false if none does, and w->done will not be called. */
+bool persist_wait_running(struct fs *fs, uint64_t content, struct persist_wait *w);
 void persist_wait_abort(struct persist_wait *w);
 
 /* A file of the queue: it waits for a seat, or is a task that has one. */

@@ -332,6 +332,22 @@ Test(persist, a_conflict_is_for_a_person)
 	nothing_left();
 }
 
+/* The try that has said so is not quite over when a person mends it and asks for another. */
+Test(persist, another_try_is_not_the_one_that_failed)
+{
+	fake_add(&r.ufs, "file", UFS_FILE, 5, "theirs");
+	put("file", 1, SIZE);
+	persist_resume(r.fs);
+	while (get("file").content.state != META_STATE_FAILED)
+		serve();
+	cr_assert_neq(r.fs->persist->files, NULL, "it is still there");
+	fake_store_remove(&r.ufs.store, fake_find(&r.ufs, "file"));
+	cr_assert_eq(act("file", false), 0);
+	cr_assert(same_bytes("file", SIZE));
+	cr_assert_eq(get("file").content.state, META_STATE_PERSISTED);
+	nothing_left();
+}
+
 Test(persist, what_has_failed_can_be_dropped)
 {
 	struct meta_record rec;
