@@ -6,55 +6,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "../../lib/http_script.h"
 #include "base/checksum.h"
-#include "base/log.h"
 #include "ufs/s3_priv.h"
-#include "ufs_fix.h"
+#include "s3_rig.h"
 
-static struct http_script *hs;
-static struct ufs_fix f;
-
-static void up(void)
-{
-	ufs_fix_limit();
-	setenv("AWS_ACCESS_KEY_ID", "key", 1);
-	setenv("AWS_SECRET_ACCESS_KEY", "secret", 1);
-	log_set_level(LOG_LVL_ERROR);
-	hs = http_script_new();
-	ufs_fix_init(&f, http_script_url(hs));
-	ufs_fix_attach(&f, "s3://b/p");
-}
-
-static void down(void)
-{
-	ufs_fix_fini(&f);
-	http_script_free(&hs);
-}
-
-TestSuite(s3_sums, .init = up, .fini = down);
-
-static void reply(const char *match, int status, const char *headers, const char *body,
-    unsigned times)
-{
-	http_script_reply(hs, match, status, headers, body, strlen(body), times);
-}
-
-static const char *error_doc(const char *code)
-{
-	static char doc[128];
-
-	(void)snprintf(doc, sizeof(doc), "<?xml version=\"1.0\"?><Error><Code>%s</Code></Error>", code);
-	return doc;
-}
-
-static const char *header(unsigned i, const char *name)
-{
-	static char buf[1024];
-	const struct http_script_req *rq = http_script_get(hs, i);
-
-	return rq != NULL ? http_script_header(rq, name, buf, sizeof(buf)) : NULL;
-}
+TestSuite(s3_sums, .init = s3r_up, .fini = s3r_down);
 
 /* "123456789" has the CRC32C that all descriptions of it give: e3069283. */
 #define BODY "123456789"
@@ -67,38 +23,38 @@ static int put(bool absent)
 	struct ufs_put rq = { .path = "k", .body = BODY, .len = 9, .absent = absent,
 		.sum = { .have = true, .crc32c = checksum_crc32c(BODY, 9) } };
 
-	return UFS_FIX_RUN(&f, put, &rq);
+	return UFS_FIX_RUN(&s3r.f, put, &rq);
 }
 
 Test(s3_sums, a_put_is_sent_with_its_sum_and_signed)
 {
-	reply("PUT ", 200, OK_SUM, "", 1);
+	s3r_reply("PUT ", 200, OK_SUM, "", 1);
 	cr_assert_eq(put(false), 0);
-	cr_assert_str_eq(header(0, S3_SUM_HEADER), SUM);
-	cr_assert_not_null(strstr(header(0, "authorization"), S3_SUM_HEADER));
-	reply("PUT ", 200, OK, "", 1);
+	cr_assert_str_eq(s3r_header(0, S3_SUM_HEADER), SUM);
+	cr_assert_not_null(strstr(s3r_header(0, "authorization"), S3_SUM_HEADER));
+	s3r_reply("PUT ", 200, OK, "", 1);
 	cr_assert_eq(put(false), 0, "a storage that says nothing of it");
-	cr_assert_str_eq(header(1, S3_SUM_HEADER), SUM);
+	cr_assert_str_eq(s3r_header(1, S3_SUM_HEADER), SUM);
 }
 
 Test(s3_sums, an_answer_with_another_sum)
 {
-	reply("PUT ", 200, OK S3_SUM_HEADER ": AAAAAA==\r\n", "", 1);
+	s3r_reply("PUT ", 200, OK S3_SUM_HEADER ": AAAAAA==\r\n", "", 1);
 	cr_assert_eq(put(false), -EBADMSG);
-	cr_assert_eq(http_script_count(hs), 1);
+	cr_assert_eq(http_script_count(s3r.hs), 1);
 }
 
 Test(s3_sums, bytes_that_do_not_arrive_as_they_are)
 {
-	reply("PUT ", 400, NULL, error_doc("BadDigest"), 1);
-	reply("PUT ", 200, OK_SUM, "", 1);
+	s3r_reply("PUT ", 400, NULL, s3r_error_doc("BadDigest"), 1);
+	s3r_reply("PUT ", 200, OK_SUM, "", 1);
 	cr_assert_eq(put(false), 0, "once may be the way");
-	reply("PUT ", 400, NULL, error_doc("BadDigest"), 0);
+	s3r_reply("PUT ", 400, NULL, s3r_error_doc("BadDigest"), 0);
 	cr_assert_eq(put(false), -EBADMSG);
-	cr_assert_eq(http_script_count(hs), 5);
-	cr_assert_not_null(header(4, S3_SUM_HEADER));
-	http_script_clear(hs);
-	reply("PUT ", 400, NULL, error_doc("XAmzContentChecksumMismatch"), 0);
+	cr_assert_eq(http_script_count(s3r.hs), 5);
+	cr_assert_not_null(s3r_header(4, S3_SUM_HEADER));
+	http_script_clear(s3r.hs);
+	s3r_reply("PUT ", 400, NULL, s3r_error_doc("XAmzContentChecksumMismatch"), 0);
 	cr_assert_eq(put(true), -EBADMSG);
 }
 
@@ -111,45 +67,45 @@ Test(s3_sums, a_storage_that_refuses_is_not_asked_again)
 		{ 400, "" } };
 
 	for (size_t i = 0; i < ARRAY_LEN(ways); i++) {
-		unsigned n = http_script_count(hs);
+		unsigned n = http_script_count(s3r.hs);
 
-		S3_OF(f.ufs)->no_sums = false;
-		reply("PUT ", ways[i].status, NULL, error_doc(ways[i].code), 1);
-		reply("PUT ", 200, OK, "", 2);
+		S3_OF(s3r.f.ufs)->no_sums = false;
+		s3r_reply("PUT ", ways[i].status, NULL, s3r_error_doc(ways[i].code), 1);
+		s3r_reply("PUT ", 200, OK, "", 2);
 		cr_assert_eq(put(i % 2 != 0), 0);
 		cr_assert_eq(put(false), 0);
-		cr_assert_eq(http_script_count(hs), n + 3);
-		cr_assert_not_null(header(n, S3_SUM_HEADER));
-		cr_assert_null(header(n + 1, S3_SUM_HEADER));
-		cr_assert_null(header(n + 2, S3_SUM_HEADER));
-		cr_assert((f.ufs->can & UFS_CAN_ABSENT) != 0);
+		cr_assert_eq(http_script_count(s3r.hs), n + 3);
+		cr_assert_not_null(s3r_header(n, S3_SUM_HEADER));
+		cr_assert_null(s3r_header(n + 1, S3_SUM_HEADER));
+		cr_assert_null(s3r_header(n + 2, S3_SUM_HEADER));
+		cr_assert((s3r.f.ufs->can & UFS_CAN_ABSENT) != 0);
 	}
 }
 
 Test(s3_sums, another_refusal_does_not_count)
 {
-	reply("PUT ", 400, NULL, error_doc("InvalidArgument"), 2);
+	s3r_reply("PUT ", 400, NULL, s3r_error_doc("InvalidArgument"), 2);
 	cr_assert_eq(put(false), -EIO);
-	reply("PUT ", 403, NULL, error_doc("AccessDenied"), 1);
+	s3r_reply("PUT ", 403, NULL, s3r_error_doc("AccessDenied"), 1);
 	cr_assert_eq(put(false), -EACCES);
-	cr_assert_eq(http_script_count(hs), 3);
-	reply("PUT ", 200, OK, "", 1);
+	cr_assert_eq(http_script_count(s3r.hs), 3);
+	s3r_reply("PUT ", 200, OK, "", 1);
 	cr_assert_eq(put(false), 0);
-	cr_assert_not_null(header(3, S3_SUM_HEADER));
+	cr_assert_not_null(s3r_header(3, S3_SUM_HEADER));
 }
 
 Test(s3_sums, a_storage_without_conditions_may_have_sums)
 {
-	reply("PUT ", 501, NULL, error_doc("NotImplemented"), 2);
-	reply("HEAD ", 404, NULL, "", 1);
-	reply("PUT ", 200, OK_SUM, "", 1);
+	s3r_reply("PUT ", 501, NULL, s3r_error_doc("NotImplemented"), 2);
+	s3r_reply("HEAD ", 404, NULL, "", 1);
+	s3r_reply("PUT ", 200, OK_SUM, "", 1);
 	cr_assert_eq(put(true), 0);
-	cr_assert_eq(http_script_count(hs), 4);
-	cr_assert_null(header(1, S3_SUM_HEADER));
-	cr_assert_not_null(header(1, "if-none-match"));
-	cr_assert_not_null(header(3, S3_SUM_HEADER));
-	cr_assert_null(header(3, "if-none-match"));
-	cr_assert(!S3_OF(f.ufs)->no_sums);
+	cr_assert_eq(http_script_count(s3r.hs), 4);
+	cr_assert_null(s3r_header(1, S3_SUM_HEADER));
+	cr_assert_not_null(s3r_header(1, "if-none-match"));
+	cr_assert_not_null(s3r_header(3, S3_SUM_HEADER));
+	cr_assert_null(s3r_header(3, "if-none-match"));
+	cr_assert(!S3_OF(s3r.f.ufs)->no_sums);
 }
 
 /* --- in parts */
@@ -159,7 +115,7 @@ Test(s3_sums, a_storage_without_conditions_may_have_sums)
 static int begin(bool *sums)
 {
 	struct ufs_multi_begin rq = { .path = "k", .sums = *sums };
-	int err = UFS_FIX_RUN(&f, multi_begin, &rq);
+	int err = UFS_FIX_RUN(&s3r.f, multi_begin, &rq);
 
 	*sums = rq.sums;
 	return err;
@@ -169,25 +125,25 @@ Test(s3_sums, an_upload_says_that_sums_will_come)
 {
 	bool sums = true;
 
-	reply("POST ", 200, NULL, BEGUN, 2);
+	s3r_reply("POST ", 200, NULL, BEGUN, 2);
 	cr_assert_eq(begin(&sums), 0);
 	cr_assert(sums);
-	cr_assert_str_eq(header(0, "x-amz-checksum-algorithm"), "CRC32C");
+	cr_assert_str_eq(s3r_header(0, "x-amz-checksum-algorithm"), "CRC32C");
 	sums = false;
 	cr_assert_eq(begin(&sums), 0);
 	cr_assert(!sums);
-	cr_assert_null(header(1, "x-amz-checksum-algorithm"));
-	reply("POST ", 400, NULL, error_doc("InvalidArgument"), 1);
-	reply("POST ", 200, NULL, BEGUN, 2);
+	cr_assert_null(s3r_header(1, "x-amz-checksum-algorithm"));
+	s3r_reply("POST ", 400, NULL, s3r_error_doc("InvalidArgument"), 1);
+	s3r_reply("POST ", 200, NULL, BEGUN, 2);
 	sums = true;
 	cr_assert_eq(begin(&sums), 0);
 	cr_assert(!sums);
 	sums = true;
 	cr_assert_eq(begin(&sums), 0);
 	cr_assert(!sums);
-	cr_assert_eq(http_script_count(hs), 5);
-	cr_assert_null(header(3, "x-amz-checksum-algorithm"));
-	cr_assert_null(header(4, "x-amz-checksum-algorithm"));
+	cr_assert_eq(http_script_count(s3r.hs), 5);
+	cr_assert_null(s3r_header(3, "x-amz-checksum-algorithm"));
+	cr_assert_null(s3r_header(4, "x-amz-checksum-algorithm"));
 }
 
 static int part(void)
@@ -195,23 +151,23 @@ static int part(void)
 	struct ufs_part rq = { .path = "k", .id = "i", .number = 1, .len = 9, .body = BODY,
 		.sum = { .have = true, .crc32c = checksum_crc32c(BODY, 9) } };
 
-	return UFS_FIX_RUN(&f, part, &rq);
+	return UFS_FIX_RUN(&s3r.f, part, &rq);
 }
 
 Test(s3_sums, parts_have_sums)
 {
 	bool sums = true;
 
-	reply("PUT ", 200, OK_SUM, "", 1);
+	s3r_reply("PUT ", 200, OK_SUM, "", 1);
 	cr_assert_eq(part(), 0);
-	cr_assert_str_eq(header(0, S3_SUM_HEADER), SUM);
-	reply("PUT ", 200, OK S3_SUM_HEADER ": AAAAAA==\r\n", "", 1);
+	cr_assert_str_eq(s3r_header(0, S3_SUM_HEADER), SUM);
+	s3r_reply("PUT ", 200, OK S3_SUM_HEADER ": AAAAAA==\r\n", "", 1);
 	cr_assert_eq(part(), -EBADMSG);
-	reply("PUT ", 400, NULL, error_doc("BadDigest"), 3);
+	s3r_reply("PUT ", 400, NULL, s3r_error_doc("BadDigest"), 3);
 	cr_assert_eq(part(), -EBADMSG);
-	reply("PUT ", 400, NULL, error_doc("InvalidRequest"), 1);
+	s3r_reply("PUT ", 400, NULL, s3r_error_doc("InvalidRequest"), 1);
 	cr_assert_eq(part(), -ENOENT, "another upload is to be begun");
-	reply("POST ", 200, NULL, BEGUN, 1);
+	s3r_reply("POST ", 200, NULL, BEGUN, 1);
 	cr_assert_eq(begin(&sums), 0);
 	cr_assert(!sums);
 }
@@ -226,7 +182,7 @@ static int end(void)
 		{ .number = 2, .len = 9, .etag = E1, .sum = sum } };
 	struct ufs_multi_end rq = { .path = "k", .id = "i", .parts = parts, .nparts = 2 };
 
-	return UFS_FIX_RUN(&f, multi_end, &rq);
+	return UFS_FIX_RUN(&s3r.f, multi_end, &rq);
 }
 
 static const char *ended(const char *sum)
@@ -249,20 +205,20 @@ Test(s3_sums, the_end_repeats_them)
 
 	s3_sum_text(checksum_crc32c(both, sizeof(both)), whole);
 	strcat(whole, "-2");
-	reply("POST ", 200, NULL, ended(whole), 1);
+	s3r_reply("POST ", 200, NULL, ended(whole), 1);
 	cr_assert_eq(end(), 0);
-	p = http_script_get(hs, 0)->body;
+	p = http_script_get(s3r.hs, 0)->body;
 	while ((p = strstr(p, "</ETag><ChecksumCRC32C>" SUM "</ChecksumCRC32C></Part>")) != NULL) {
 		p++;
 		n++;
 	}
 	cr_assert_eq(n, 2);
-	reply("POST ", 200, NULL, ended("AAAAAA==-2"), 1);
+	s3r_reply("POST ", 200, NULL, ended("AAAAAA==-2"), 1);
 	cr_assert_eq(end(), -EBADMSG);
-	reply("POST ", 200, NULL, ended("AAAAAA=="), 1);
+	s3r_reply("POST ", 200, NULL, ended("AAAAAA=="), 1);
 	cr_assert_eq(end(), 0, "a sum of the whole");
-	reply("POST ", 400, NULL, error_doc("MalformedXML"), 1);
-	reply("POST ", 200, NULL, ended(""), 1);
+	s3r_reply("POST ", 400, NULL, s3r_error_doc("MalformedXML"), 1);
+	s3r_reply("POST ", 200, NULL, ended(""), 1);
 	cr_assert_eq(end(), 0);
-	cr_assert_null(strstr(http_script_get(hs, 4)->body, "Checksum"));
+	cr_assert_null(strstr(http_script_get(s3r.hs, 4)->body, "Checksum"));
 }
