@@ -9,7 +9,7 @@ ROUNDS=${ROUNDS:-1}
 HOWS="kill errno:5"
 [ "$ROUNDS" = 1 ] || HOWS="$HOWS exit"
 S=$T/src
-mkdir -p "$S/d" "$T/bin" "$T/cache" "$T/cache2" "$T/other"
+mkdir -p "$S/d" "$T/cache" "$T/cache2" "$T/other"
 pattern gen "$S/d/a.8000000" "$S/d/b.3000001" "$S/d/c.4096"
 FILES="$M/d/a.8000000 $M/d/b.3000001 $M/d/c.4096"
 # shellcheck disable=SC2054
@@ -19,21 +19,7 @@ SETTINGS=(-u "/=file://$S" -s worker.page.store.dir="$T/cache" -s worker.page.st
 	-o attr_timeout=0.2,entry_timeout=0.2)
 RUN=/run/batonfs/$(systemd_escape "$M")
 
-# The daemon with a fault that is taken once: whoever starts next has it.
-cat >"$T/bin/batonfsd" <<WRAPPER
-#!/bin/bash
-unset BATONFS_FAULT
-if mv "$T/fault" "$T/fault.taken" 2>/dev/null; then
-	export BATONFS_FAULT=\$(cat "$T/fault.taken")
-fi
-exec -a "\$0" "$BATONFS_BUILD/batonfsd" "\$@"
-WRAPPER
-chmod +x "$T/bin/batonfsd"
-
-fault() {
-	echo "$1" >"$T/fault.new"
-	mv "$T/fault.new" "$T/fault"
-}
+faults_taken_once
 
 answers() {
 	[ -n "$(timeout 5 batonfs -m "$M" --json status 2>/dev/null | jq -r .pid)" ]

@@ -7,7 +7,7 @@
 
 ROUNDS=${ROUNDS:-4}
 S=$T/src
-mkdir -p "$S/d/sub" "$S/w" "$T/bin"
+mkdir -p "$S/d/sub" "$S/w"
 pattern gen "$S/a.3000001" "$S/b.100003"
 FILES="$M/a.3000001 $M/b.100003"
 for f in grow cut sync close mode gone time trunc; do
@@ -15,22 +15,12 @@ for f in grow cut sync close mode gone time trunc; do
 done
 mkdir "$S/d/empty"
 
-# The daemon with a fault that is taken once: whoever starts next has it.
-cat >"$T/bin/batonfsd" <<WRAPPER
-#!/bin/bash
-unset BATONFS_FAULT
-if mv "$T/fault" "$T/fault.taken" 2>/dev/null; then
-	export BATONFS_FAULT=\$(cat "$T/fault.taken")
-fi
-exec -a "\$0" "$BATONFS_BUILD/batonfsd" "\$@"
-WRAPPER
-chmod +x "$T/bin/batonfsd"
+faults_taken_once
 
 upgrade() { # FAULT of the new daemon, or "" [settings]
-	local fault=$1
-	shift
 	rm -f "$T/fault"
-	[ -z "$fault" ] || echo "$fault" >"$T/fault"
+	[ -z "$1" ] || fault "$1"
+	shift
 	timeout 100 batonfs -m "$M" upgrade --binary "$T/bin/batonfsd" -- "$@" >"$T/upgrade.out" 2>&1
 }
 

@@ -20,27 +20,13 @@ HANDOVER=(new.hello new.state new.ready new.commit new.done old.ready old.commit
 # shellcheck source=/dev/null
 . "$T/rgw/env"
 export AWS_ACCESS_KEY_ID AWS_SECRET_ACCESS_KEY RGW_ENDPOINT
-mkdir -p "$T/src/d" "$T/bin"
+mkdir -p "$T/src/d"
 pattern gen "$T/src/d/a.60000000" "$T/src/d/b.30000001" "$T/src/d/c.3000000" "$T/src/d/e.4097"
 FILES="$M/d/a.60000000 $M/d/b.30000001 $M/d/c.3000000 $M/d/e.4097"
 "$BATONFS_SRC/t/lib/s3put.sh" bucket data
 "$BATONFS_SRC/t/lib/s3put.sh" many data "$T/src"
 
-# The daemon with a fault that is taken once: whoever starts next has it.
-cat >"$T/bin/batonfsd" <<WRAPPER
-#!/bin/bash
-unset BATONFS_FAULT
-if mv "$T/fault" "$T/fault.taken" 2>/dev/null; then
-	export BATONFS_FAULT=\$(cat "$T/fault.taken")
-fi
-exec -a "\$0" "$BATONFS_BUILD/batonfsd" "\$@"
-WRAPPER
-chmod +x "$T/bin/batonfsd"
-
-fault() {
-	echo "$1" >"$T/fault.new"
-	mv "$T/fault.new" "$T/fault"
-}
+faults_taken_once
 
 gateway() { # its pid
 	awk '$1 == "rgw" { print $2 }' "$T/rgw/pids"

@@ -10,29 +10,10 @@
 ROUNDS=${ROUNDS:-1}
 POINTS="mkdir.noted mkdir.made create.made open.made write.done truncate.done release upload.begun upload.sent
 	upload.taken session.end"
-mkdir -p "$T/bin" "$T/store"
+mkdir "$T/store"
 
-# The daemon with a fault that is taken once: whoever starts next has it.
-cat >"$T/bin/batonfsd" <<WRAPPER
-#!/bin/bash
-unset BATONFS_FAULT
-if mv "$T/fault" "$T/fault.taken" 2>/dev/null; then
-	export BATONFS_FAULT=\$(cat "$T/fault.taken")
-	echo \$\$ >"$T/fault.new"
-	mv "$T/fault.new" "$T/fault.pid"
-fi
-exec -a "\$0" "$BATONFS_BUILD/batonfsd" "\$@"
-WRAPPER
-chmod +x "$T/bin/batonfsd"
+faults_taken_once
 PATH=$T/bin:$PATH
-
-next_has() { # FAULT: the next daemon, which begins now
-	rm -f "$T/fault.pid"
-	echo "$1" >"$T/fault.new"
-	mv "$T/fault.new" "$T/fault"
-	kill -9 "$(daemon_pid)"
-	wait_until 30 "a daemon with the fault $1 begins" test -e "$T/fault.pid"
-}
 
 # The next daemon has the fault, and is killed by it.
 dies_at() { # POINT

@@ -14,18 +14,8 @@ MIB=1048576
 export AWS_ACCESS_KEY_ID AWS_SECRET_ACCESS_KEY RGW_ENDPOINT
 s3_bucket data
 head -c $((60 * MIB)) /dev/urandom >"$T/source"
-mkdir "$T/bin"
 
-# The daemon with a fault that is taken once.
-cat >"$T/bin/batonfsd" <<WRAPPER
-#!/bin/bash
-unset BATONFS_FAULT
-if mv "$T/fault" "$T/fault.taken" 2>/dev/null; then
-	export BATONFS_FAULT=\$(cat "$T/fault.taken")
-fi
-exec -a "\$0" "$BATONFS_BUILD/batonfsd" "\$@"
-WRAPPER
-chmod +x "$T/bin/batonfsd"
+faults_taken_once
 PATH=$T/bin:$PATH
 
 begin() {
@@ -121,9 +111,9 @@ stop
 # --- over crashes, at each of these points
 for at in upload.multi.begun upload.part.sent@1 upload.part.sent@7 ufs.multi.end upload.made; do
 	case $at in
-	*@*) echo "${at%@*}=kill@${at#*@}" ;;
-	*) echo "$at=kill" ;;
-	esac >"$T/fault"
+	*@*) fault "${at%@*}=kill@${at#*@}" ;;
+	*) fault "$at=kill" ;;
+	esac
 	begin
 	pid=$(daemon_pid)
 	expect "$at: a file is written" cp "$T/source" "$M/file.${at/@/-}"

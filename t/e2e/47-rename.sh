@@ -5,20 +5,8 @@
 . "${BATONFS_SRC:-.}/t/e2e/lib.sh"
 
 FILES=${FILES:-100}
-mkdir -p "$T/bin"
 
-# The daemon with a fault that is taken once: whoever starts next has it.
-cat >"$T/bin/batonfsd" <<WRAPPER
-#!/bin/bash
-unset BATONFS_FAULT
-if mv "$T/fault" "$T/fault.taken" 2>/dev/null; then
-	export BATONFS_FAULT=\$(cat "$T/fault.taken")
-	echo \$\$ >"$T/fault.new"
-	mv "$T/fault.new" "$T/fault.pid"
-fi
-exec -a "\$0" "$BATONFS_BUILD/batonfsd" "\$@"
-WRAPPER
-chmod +x "$T/bin/batonfsd"
+faults_taken_once
 PATH=$T/bin:$PATH
 
 "$BATONFS_SRC/t/lib/rgw.sh" start "$T/rgw" || die "radosgw did not start"
@@ -32,20 +20,11 @@ begin() {
 		-s "keeper.restart.limit=1000 in 1min" -o attr_timeout=0.2,entry_timeout=0.2
 }
 
-# The next daemon, which begins now, has the fault.
-next_has() { # FAULT
-	rm -f "$T/fault.pid"
-	echo "$1" >"$T/fault.new"
-	mv "$T/fault.new" "$T/fault"
-	kill -9 "$(daemon_pid)"
-	wait_until 30 "a daemon with the fault $1 begins" test -e "$T/fault.pid"
-	wait_until 30 "it serves" daemon_pid
-}
-
 dies_at() { # POINT COMMAND...: which comes by it, and succeeds
 	local point=$1
 	shift
 	next_has "$point=kill"
+	wait_until 60 "it serves" daemon_pid
 	"$@" || die "$point: $* failed"
 	not kill -0 "$(cat "$T/fault.pid")" 2>/dev/null || die "$point: nothing came by there"
 	ok "killed at $point: $*"
@@ -142,6 +121,7 @@ expect "the old name is gone after a hand-over" not test -e "$M/u0"
 for point in rename.dir.copied rename.dir.switched; do
 	before=$(told "$M/t$n")
 	next_has "$point=stop"
+	wait_until 60 "it serves" daemon_pid
 	mv "$M/t$n" "$M/t$((n + 1))" 2>/dev/null &
 	mover=$!
 	wait_until 30 "it stops at $point" grep -q '^State:.T' "/proc/$(cat "$T/fault.pid")/status"

@@ -14,18 +14,9 @@ FILES=${FILES:-16} # of each round that has a kill or an upgrade in it
 . "$T/rgw/env"
 export AWS_ACCESS_KEY_ID AWS_SECRET_ACCESS_KEY RGW_ENDPOINT
 s3_bucket data
-mkdir "$T/bin" "$T/files" "$T/got"
+mkdir "$T/files" "$T/got"
 
-# The daemon with a fault that is taken once.
-cat >"$T/bin/batonfsd" <<WRAPPER
-#!/bin/bash
-unset BATONFS_FAULT
-if mv "$T/fault" "$T/fault.taken" 2>/dev/null; then
-	export BATONFS_FAULT=\$(cat "$T/fault.taken")
-fi
-exec -a "\$0" "$BATONFS_BUILD/batonfsd" "\$@"
-WRAPPER
-chmod +x "$T/bin/batonfsd"
+faults_taken_once
 PATH=$T/bin:$PATH
 
 cat >"$T/rules.json" <<END
@@ -293,13 +284,13 @@ wait_until 30 "the staged files go" none_staged
 ok "no staged file is left"
 round kills killed
 for point in persist.begun persist.stored persist.recorded; do
-	echo "$point=kill@3" >"$T/fault"
+	fault "$point=kill@3"
 	killed
 	round "$point" true
 done
 
 # --- a large file goes on where it was when the daemon died
-echo upload.part.sent=kill@4 >"$T/fault"
+fault upload.part.sent=kill@4
 killed
 cp "$T/big.40000000" "$M/large"
 expect "a large file is stored over the death of the daemon" drained

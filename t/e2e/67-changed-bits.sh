@@ -4,18 +4,9 @@
 # stored, and all is kept.
 . "${BATONFS_SRC:-.}/t/e2e/lib.sh"
 
-mkdir "$T/bin" "$T/store"
+mkdir "$T/store"
 
-# The daemon with a fault that is taken once.
-cat >"$T/bin/batonfsd" <<WRAPPER
-#!/bin/bash
-unset BATONFS_FAULT
-if mv "$T/fault" "$T/fault.taken" 2>/dev/null; then
-	export BATONFS_FAULT=\$(cat "$T/fault.taken")
-fi
-exec -a "\$0" "$BATONFS_BUILD/batonfsd" "\$@"
-WRAPPER
-chmod +x "$T/bin/batonfsd"
+faults_taken_once
 PATH=$T/bin:$PATH
 
 cat >"$T/rules.json" <<'RULES'
@@ -38,7 +29,7 @@ PY
 }
 
 # Nothing is stored before the next daemon.
-echo persist.begun=errno:5 >"$T/fault"
+fault persist.begun=errno:5
 serve -u /="file://$T/store" -s write.cache.enabled=true -s write.staging.dir="$T/staged" \
 	-s meta.dir="$T/meta" -s keeper.restart.limit="100 in 1min" \
 	-s worker.write.cache.async.persist.retry.max.interval=1s

@@ -6,23 +6,14 @@
 # outcome are deleted meanwhile: no object of theirs is left, and no newer one is lost.
 . "${BATONFS_SRC:-.}/t/e2e/lib.sh"
 
-mkdir "$T/objects" "$T/bin" "$T/files"
+mkdir "$T/objects" "$T/files"
 : >"$T/mode"
 hostile_s3 "$T/objects" "$T/mode" "$T/port" &
 wait_until 30 "the server listens" test -s "$T/port"
 PORT=$(cat "$T/port")
 export AWS_ACCESS_KEY_ID=key AWS_SECRET_ACCESS_KEY=secret
 
-# The daemon with a fault that is taken once.
-cat >"$T/bin/batonfsd" <<WRAPPER
-#!/bin/bash
-unset BATONFS_FAULT
-if mv "$T/fault" "$T/fault.taken" 2>/dev/null; then
-	export BATONFS_FAULT=\$(cat "$T/fault.taken")
-fi
-exec -a "\$0" "$BATONFS_BUILD/batonfsd" "\$@"
-WRAPPER
-chmod +x "$T/bin/batonfsd"
+faults_taken_once
 PATH=$T/bin:$PATH
 
 cat >"$T/rules.json" <<'END'
@@ -208,7 +199,7 @@ for n in a b c; do
 done
 for at in a:remove.begun b:remove.doubt c:remove.done; do
 	rm -f "$T/fault.taken"
-	echo "${at#*:}=kill@1" >"$T/fault"
+	fault "${at#*:}=kill@1"
 	killed
 	expect "a file is deleted over a death at ${at#*:}" rm "$M/back2/${at%%:*}"
 	expect "it is gone" not test -e "$M/back2/${at%%:*}"

@@ -147,9 +147,43 @@ serve() {
 	[ "$(cat "$T/ready")" = 0 ] || die "the daemon ended with $(cat "$T/ready"): $(tail -n 5 "$LOG")"
 }
 
-# The serving daemon's pid.
+# The serving daemon's pid; fails if none answers.
 daemon_pid() {
-	batonfs -m "$M" --json status | jq -r .pid
+	batonfs -m "$M" --json status | jq -r .pid | grep -E '^[0-9]+$'
+}
+
+# faults_taken_once: $T/bin/batonfsd is the daemon from here on, with a fault that is taken
+# once.  Whichever of its starts comes next has in BATONFS_FAULT what fault() said, whatever
+# the environment says; $T/fault.taken is what was $T/fault then, and $T/fault.pid, which
+# appears whole, has that daemon's pid.  All other starts have none.  PATH is the caller's.
+faults_taken_once() {
+	mkdir -p "$T/bin"
+	cat >"$T/bin/batonfsd" <<WRAPPER
+#!/bin/bash
+unset BATONFS_FAULT
+if mv "$T/fault" "$T/fault.taken" 2>/dev/null; then
+	export BATONFS_FAULT=\$(cat "$T/fault.taken")
+	echo \$\$ >"$T/fault.pid.new"
+	mv "$T/fault.pid.new" "$T/fault.pid"
+fi
+exec -a "\$0" "$BATONFS_BUILD/batonfsd" "\$@"
+WRAPPER
+	chmod +x "$T/bin/batonfsd"
+}
+
+fault() { # FAULT: for the next start; it replaces one that was not taken
+	echo "$1" >"$T/fault.new"
+	mv "$T/fault.new" "$T/fault"
+}
+
+# next_has FAULT: kills the daemon; the keeper's next one, which begins now, has the fault.
+next_has() {
+	local serves
+	serves=$(daemon_pid) || die "no daemon serves that could be killed"
+	rm -f "$T/fault.pid"
+	fault "$1"
+	kill -9 "$serves"
+	wait_until 60 "a daemon with the fault $1 begins" test -e "$T/fault.pid"
 }
 
 # stop: unmounts through the client and waits for the keeper's end.

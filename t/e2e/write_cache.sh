@@ -12,20 +12,8 @@ ACKS=$BATONFS_SRC/t/e2e/acks.py
 POINTS="create.made write.done secure.synced secure.recorded release park session.end
 	persist.adopted persist.begun persist.stored persist.recorded"
 STORE=()
-mkdir "$T/bin"
 
-# The daemon with a fault that is taken once: whoever starts next has it.
-cat >"$T/bin/batonfsd" <<WRAPPER
-#!/bin/bash
-unset BATONFS_FAULT
-if mv "$T/fault" "$T/fault.taken" 2>/dev/null; then
-	export BATONFS_FAULT=\$(cat "$T/fault.taken")
-	echo \$\$ >"$T/fault.new"
-	mv "$T/fault.new" "$T/fault.pid"
-fi
-exec -a "\$0" "$BATONFS_BUILD/batonfsd" "\$@"
-WRAPPER
-chmod +x "$T/bin/batonfsd"
+faults_taken_once
 PATH=$T/bin:$PATH
 
 cat >"$T/rules.json" <<'RULES'
@@ -136,11 +124,7 @@ killed_at_points() {
 	local point
 
 	for point in $POINTS; do
-		rm -f "$T/fault.pid"
-		echo "$point=kill@$((RANDOM % 3 + 1))" >"$T/fault.new"
-		mv "$T/fault.new" "$T/fault"
-		kill -9 "$(daemon_pid)"
-		wait_until 30 "a daemon with the fault $point begins" test -e "$T/fault.pid"
+		next_has "$point=kill@$((RANDOM % 3 + 1))"
 		wait_until 60 "it comes by $point and dies" not kill -0 "$(cat "$T/fault.pid")"
 		wait_until 30 "another one serves" daemon_pid
 		writers_alive "$point"
