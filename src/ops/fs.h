@@ -114,7 +114,7 @@ unsigned fs_handover_end_reads(struct fs *fs, bool resume);
 /* Requests being worked on. */
 unsigned fs_running(const struct fs *fs);
 /* Called (on the loop, from the deferred queue) whenever fs_running() falls to 0
- * or a request was put on the held list after fs_state_detach(). */
+ * or an operation ends while the held list has a request. */
 void fs_on_idle(struct fs *fs, void (*fn)(void *arg), void *arg);
 
 /* The mount is gone: files that are open for writing count as closed, and are uploaded

@@ -58,8 +58,7 @@ void fs_op_ended(struct fs *fs)
 {
 	if (fs->handover_done != NULL && only_reads_run(fs))
 		loop_defer(fs->env.loop, &fs->handover_defer, done_fn);
-	if (fs->idle != NULL && ((fs->nops == 0 && fs->nwork == 0) ||
-				    (fs->detached && !STAILQ_EMPTY(&fs->held))))
+	if (fs->idle != NULL && ((fs->nops == 0 && fs->nwork == 0) || fs_holds(fs)))
 		loop_defer(fs->env.loop, &fs->idle_defer, idle_fn);
 }
 
@@ -112,7 +111,8 @@ void fs_handover_fini(struct fs *fs)
 
 void fs_handover_begin(struct fs *fs, void (*done)(void *arg), void *arg)
 {
-	uint64_t limit = fs->env.cfg->migration_wire_timeout;
+	const struct config *cfg = fs->env.cfg;
+	uint64_t limit = MIN(cfg->migration_wire_timeout, cfg->migration_grace_period);
 
 	assert(fs->handover_done == NULL);
 	fs->handover_done = done;

@@ -85,6 +85,14 @@ static void handoff_expired(struct timer *t)
 	handoff_wake(s);
 }
 
+static void handoff_slow(struct timer *t)
+{
+	struct handoff *s = container_of(t, struct handoff, slow);
+
+	s->slow_due = true;
+	handoff_wake(s);
+}
+
 int handoff_send(struct handoff *s, const int *fds, int nfds)
 {
 	struct iovec iov = {.iov_base = s->out.buf, .iov_len = rec_len(&s->out)};
@@ -114,6 +122,7 @@ void handoff_report_failure(struct handoff *s)
 	COUNT(d->loop, TAKEOVER_FAILED, 1);
 	d->tally.failed++;
 	d->tally.refused += s->refused;
+	d->tally.aborted += s->aborted;
 	tally_save(&d->tally, d->db, loop_counters(d->loop)->v[CTR_FUSE_RESENT]);
 	snprintf(d->report.failure, sizeof(d->report.failure), "%.255s", s->words);
 	d->report.failure_wall_ns = loop_wall(d->loop);
@@ -127,6 +136,7 @@ void handoff_free(struct handoff **sp)
 
 	*sp = NULL;
 	timer_cancel(&s->timer);
+	timer_cancel(&s->slow);
 	loop_fd_fini(&s->lf);
 	rec_close_fds(s->fds);
 	close(s->sock);
@@ -148,6 +158,7 @@ static int handoff_new(struct takeover_server *ts, int sock, pid_t pid)
 	for (i = 0; i < REC_FD_KINDS; i++)
 		s->fds[i] = -1;
 	timer_init(&s->timer, ts->d->loop, handoff_expired);
+	timer_init(&s->slow, ts->d->loop, handoff_slow);
 	err = loop_fd_init(&s->lf, ts->d->loop, sock, handoff_event);
 	if (err == 0) {
 		err = loop_fd_want(&s->lf, LOOP_READ);

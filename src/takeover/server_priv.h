@@ -46,9 +46,10 @@ struct handoff {
 	struct takeover_server *ts;
 	int sock;
 	struct loop_fd lf;
-	struct timer timer;
+	struct timer timer, slow;
 	pid_t pid;
 	bool expired, eof, have_msg;
+	bool slow_due; /* reads have run for fuse.migration.slow.read.timeout */
 	int io_err;
 	struct rec_in in; /* into buf, while have_msg */
 	unsigned char buf[REC_MSG_MAX];
@@ -65,7 +66,7 @@ struct handoff {
 	struct held_list held;
 	struct sieve sieve;
 	uint64_t refused; /* with EAGAIN, in the window */
-	uint64_t aborted; /* with EIO, after DONE */
+	uint64_t aborted; /* with EIO, from READY on */
 	struct pool_job window; /* a fault point that makes it longer */
 	bool window_open;
 	char words[512]; /* why it failed; "" while it has not */

@@ -36,6 +36,8 @@
 /* A successor says HELLO at once, and READY when it has opened its cache. */
 #define HELLO_LIMIT (10 * NS_PER_S)
 #define READY_LIMIT (30 * NS_PER_S)
+/* After the grace period everything is recalled, and the databases are closed. */
+#define RECALL_LIMIT (2 * NS_PER_S)
 #define CLAIM_LIMIT (5 * NS_PER_S)
 #define CLAIM_RETRY (2 * NS_PER_MS)
 
@@ -192,7 +194,7 @@ void server_idle(void *arg)
 {
 	struct takeover_server *ts = arg;
 
-	if (ts->handoff == NULL) {
+	if (ts->handoff == NULL || !ts->handoff->stopped) {
 		/* After a rollback: what could not be recalled in time has ended now,
 		 * unanswered, and must be done again here. */
 		if (ts->d->serving && fs_holds(ts->d->fs))
@@ -237,6 +239,28 @@ static void window_waited(struct pool_job *job)
 	handoff_wake(s);
 }
 
+/* Reads that have had their time end: with EIO, or on the held list, from where the
+ * successor gets them with COMMIT or after it. */
+static void reads_end(struct handoff *s, bool resume)
+{
+	struct daemon *d = s->ts->d;
+	unsigned n = fs_handover_end_reads(d->fs, resume);
+
+	s->ended_reads = true;
+	s->aborted += resume ? 0 : n;
+	if (n > 0)
+		log_info("%s: takeover: %u slow reads %s", d->args.mountpoint, n,
+		    resume ? "go to the new daemon" : "fail with EIO");
+}
+
+static void reads_look(struct handoff *s)
+{
+	const char *action = s->ts->d->cfg->migration_slow_read_action;
+
+	if (s->slow_due && !s->ended_reads)
+		reads_end(s, strcmp(action, "resume") == 0);
+}
+
 static enum task_next s_ready(struct task *t)
 {
 	struct handoff *s = handoff_of(t);
@@ -268,7 +292,8 @@ static enum task_next s_ready(struct task *t)
 	window_begin(s);
 	if (d->ctl != NULL)
 		ctl_pause(d->ctl);
-	handoff_limit(s, MAX(d->cfg->migration_grace_period, NS_PER_MS));
+	handoff_limit(s, d->cfg->migration_grace_period + RECALL_LIMIT);
+	timer_arm(&s->slow, MAX(d->cfg->migration_slow_read_timeout, 1));
 	fs_handover_begin(d->fs, server_quiesced, s->ts);
 	return handoff_wait(s, S_QUIESCED);
 }
@@ -284,6 +309,7 @@ static enum task_next s_quiesced(struct task *t)
 			       "fuse.migration.ongoing.request.grace_period");
 	if (handoff_broken(s, "COMMIT"))
 		return task_goto(t, S_ROLLBACK);
+	reads_look(s);
 	if (!s->quiesced)
 		return handoff_wait(s, S_QUIESCED);
 	tally_save(&d->tally, d->db, loop_counters(d->loop)->v[CTR_FUSE_RESENT]);
@@ -309,6 +335,8 @@ static enum task_next s_closed(struct task *t)
 	struct handoff *s = handoff_of(t);
 	bool broken = handoff_broken(s, "COMMIT");
 
+	if (!broken)
+		reads_look(s);
 	/* The pool has them: they can be neither used nor reopened before. */
 	if (!daemon_stores_closed(s->ts->d) || s->window_open)
 		return handoff_wait(s, S_CLOSED);
@@ -347,6 +375,7 @@ static enum task_next s_commit(struct task *t)
 	int err = FAULT("takeover.old.commit");
 
 	window_end(s);
+	fs_handover_take(d->fs, &s->held);
 	if (err == 0)
 		err = commit_send(s);
 	if (err != 0) {
@@ -393,10 +422,10 @@ static enum task_next s_done(struct task *t)
 {
 	struct handoff *s = handoff_of(t);
 	struct daemon *d = s->ts->d;
-	uint64_t spent;
 
 	if (task_err(t) != 0)
 		return task_goto(t, S_END);
+	reads_look(s);
 	if (s->expired && !s->eof && !s->have_msg) {
 		log_error("%s: pid %d took the right and then hangs: %s", d->args.mountpoint,
 		    (int)s->pid,
@@ -413,10 +442,8 @@ static enum task_next s_done(struct task *t)
 			handoff_leave_keeper(s);
 		log_info(
 		    "%s: handed over to pid %d (%s)", d->args.mountpoint, (int)s->pid, s->build);
-		spent = now_exact(s) - s->stopped_at;
-		handoff_limit(s, d->cfg->migration_slow_read_timeout > spent
-				     ? d->cfg->migration_slow_read_timeout - spent
-				     : 1);
+		timer_cancel(&s->timer);
+		s->expired = false;
 		return task_goto(t, S_READS);
 	}
 	if (s->eof || s->io_err != 0 || s->have_msg) {
@@ -466,6 +493,11 @@ static enum task_next s_reads(struct task *t)
 	}
 	if (s->have_msg)
 		handoff_next_msg(s);
+	if (s->eof && !s->ended_reads)
+		reads_end(s, true);
+	reads_look(s);
+	if (s->ended_reads && !timer_armed(&s->timer) && !s->expired)
+		handoff_limit(s, MAX(d->cfg->migration_grace_period, NS_PER_MS));
 	err = reads_send(s);
 	if (err == -EAGAIN) {
 		loop_fd_want(&s->lf, LOOP_READ | LOOP_WRITE);
@@ -474,17 +506,8 @@ static enum task_next s_reads(struct task *t)
 	if (err != 0 && err != -EPIPE)
 		log_error("%s: hand over running reads: %s", d->args.mountpoint, strerror(-err));
 	if (fs_running(d->fs) == 0 || err != 0 || task_err(t) != 0 ||
-	    (s->ended_reads && s->expired))
+	    s->expired)
 		return task_goto(t, S_END);
-	if (s->expired || s->eof) {
-		bool resume =
-		    s->eof || strcmp(d->cfg->migration_slow_read_action, "resume") == 0;
-		unsigned n = fs_handover_end_reads(d->fs, resume);
-
-		s->ended_reads = true;
-		s->aborted += resume ? 0 : n;
-		handoff_limit(s, MAX(d->cfg->migration_grace_period, NS_PER_MS));
-	}
 	return handoff_wait(s, S_READS);
 }
 

@@ -583,6 +583,44 @@ Test(fs, handover_is_undone)
 	cr_assert_eq(rig_wait(&r, pid), 0);
 }
 
+static void hold_no_more(void *arg)
+{
+	if (!fs_holds(r.fs))
+		return;
+	fs_handover_undo(r.fs);
+	*(bool *)arg = true;
+}
+
+/* What was given up, but ends only after the hand-over has failed, is done again although
+ * another request runs on all the time. */
+Test(fs, handover_is_undone_before_all_is_held)
+{
+	struct want big = {"big", 5 << 20, 'b'};
+	bool done = false, again = false;
+	pid_t reader, pid;
+
+	begin(LONG_OPTS);
+	add_many(3);
+	cr_assert_eq(run_stat("big"), 0);
+	r.ufs.stall = true;
+	reader = rig_start(&r, c_read, &big);
+	while (fs_running(r.fs) < 1)
+		loop_turn(r.loop, true);
+	pid = rig_start(&r, rig_stat, (void *)"many");
+	while (fs_running(r.fs) < 2)
+		loop_turn(r.loop, true);
+	fs_on_idle(r.fs, hold_no_more, &again);
+	fs_handover_begin(r.fs, set_flag, &done);
+	fs_handover_undo(r.fs);
+	while (!again)
+		loop_turn(r.loop, true);
+	cr_assert_gt(fs_running(r.fs), 0);
+	fs_on_idle(r.fs, NULL, NULL);
+	fake_release(&r.ufs);
+	cr_assert_eq(rig_wait(&r, pid), 0);
+	cr_assert_eq(rig_wait(&r, reader), 0);
+}
+
 /* Data reads may run on, and are aborted with EIO if so configured. */
 Test(fs, running_read_is_aborted)
 {
