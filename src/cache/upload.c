@@ -41,6 +41,7 @@ void uploads_free(struct uploads **usp)
 	while (!TAILQ_EMPTY(&us->multis)) {
 		struct up_multi *m = TAILQ_FIRST(&us->multis);
 
+		assert(m->copy == NULL);
 		multi_free(&m);
 	}
 	while ((s = TAILQ_FIRST(&us->orphans)) != NULL) {

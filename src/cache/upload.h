@@ -86,6 +86,27 @@ const char *upload_id(const struct upload *up);
 /* Bytes that the storage has of it, for people. */
 uint64_t upload_sent(const struct upload *up);
 
+/* --- A copy within a storage, as ufs_copy(), of any size: what is copied in parts is an
+ * upload too, which is noted and thrown away as others are if nothing comes of it, and
+ * begun anew a few times if the storage loses it. */
+struct upload_copy {
+	/* in; texts must stay */
+	const char *src, *src_version, *dst;
+	uint64_t size;
+	void (*done)(struct upload_copy *c, int err);
+	void *user;
+	struct ufs_attr attr; /* out */
+	/* private */
+	struct uploads *us;
+	struct ufs_copy rq;
+	struct up_multi *multi;
+	unsigned anew;
+};
+/* us NULL: -EIO for what has to be copied in parts. */
+void upload_copy(struct uploads *us, struct ufs *ufs, struct upload_copy *c);
+/* Gives it up: done is not called.  A zeroed struct will do, and one that has ended. */
+void upload_copy_abort(struct upload_copy *c);
+
 /* Place of part `number` (1..UFS_PARTS_MAX) for a first part of `unit` bytes; the last
  * part ends with the file. */
 void upload_part_range(uint64_t unit, unsigned number, uint64_t *off, uint64_t *len);

@@ -74,7 +74,7 @@ static void ended(struct ufs_req *r, int err)
 	multi_free(&m);
 }
 
-static void end_start(struct up_multi *m)
+void multi_end_start(struct up_multi *m)
 {
 	m->state = MULTI_END;
 	memset(&m->rq, 0, sizeof(m->rq));
@@ -105,7 +105,7 @@ static void end_at(struct uploads *us, struct ufs *u, uint64_t key, const char *
 	}
 	m->row = row;
 	(void)snprintf(m->id, sizeof(m->id), "%s", id);
-	end_start(m);
+	multi_end_start(m);
 }
 
 static void drop(struct upload *up, const char *moved)
@@ -159,7 +159,7 @@ static void resume(struct uploads *us, struct ufs *u, const struct up_drop_row *
 	m->row = dr->row;
 	if (dr->id != NULL) {
 		(void)snprintf(m->id, sizeof(m->id), "%s", dr->id);
-		end_start(m);
+		multi_end_start(m);
 		return;
 	}
 	m->token = dr->mark.token;
@@ -249,6 +249,10 @@ static void begun(struct ufs_req *r, int err)
 void multi_begin_start(struct up_multi *m)
 {
 	m->state = MULTI_BEGIN;
+	if (m->copy != NULL) {
+		copy_begin_start(m);
+		return;
+	}
 	m->rq.begin.path = m->path;
 	m->rq.begin.token = m->token;
 	m->rq.begin.sums = m->sums;
@@ -264,19 +268,25 @@ static uint64_t token_new(void)
 	return getrandom(&token, sizeof(token), 0) == (ssize_t)sizeof(token) ? token : 0;
 }
 
-/* That it begins is noted first: of the answer a daemon that dies does not hear. */
+/* Of the answer a daemon that dies does not hear. */
+int multi_mark(struct up_multi *m)
+{
+	struct up_mark mark;
+
+	m->token = token_new();
+	m->since_ns = loop_wall(m->us->env.loop);
+	mark = (struct up_mark){ m->key, m->token, m->since_ns, ufs_uri(m->ufs), m->path };
+	return rows_mark_put(m->us, &mark, &m->row);
+}
+
 int multi_begin(struct upload *up)
 {
 	struct up_multi *m = multi_new(up->us, up->ufs, up->key, up->path);
-	struct up_mark mark;
 	int err;
 
 	if (m == NULL)
 		return -ENOMEM;
-	m->token = token_new();
-	m->since_ns = loop_wall(up->us->env.loop);
-	mark = (struct up_mark){ m->key, m->token, m->since_ns, ufs_uri(m->ufs), m->path };
-	err = rows_mark_put(up->us, &mark, &m->row);
+	err = multi_mark(m);
 	if (err != 0) {
 		multi_free(&m);
 		return err;

@@ -8,6 +8,7 @@
  *	upload_rows.c	rows			upload_body.c	memory of bodies
  *	upload_multi.c	beginning and ending at the storage, also when nobody waits
  *	upload_sweep.c	beginnings whose answer nobody got
+ *	upload_copy.c	copies within the storage, which may be uploads too
  *
  * Sends do not belong to a run: those that went ahead are simply there when a run
  * begins.  A part that is written while a run goes on is `stale`: the run may use what
@@ -147,6 +148,7 @@ struct up_multi {
 #define UP_MULTI_MAGIC 0x0b10ad04u
 	struct uploads *us;
 	struct upload *up; /* that waits for the beginning, or NULL */
+	struct upload_copy *copy; /* that it belongs to, or NULL */
 	TAILQ_ENTRY(up_multi) link;
 	struct ufs *ufs;
 	uint64_t key;
@@ -154,8 +156,9 @@ struct up_multi {
 	char *path;
 	char *moved; /* where its directory may have been moved to meanwhile, or NULL */
 	char id[UFS_UPLOAD_MAX];
-	/* WAIT: begins when a look at the same place has ended.  PAUSE: looks later. */
-	enum { MULTI_WAIT, MULTI_BEGIN, MULTI_END, MULTI_PAUSE, MULTI_SWEEP } state;
+	/* WAIT: begins when a look at the same place has ended.  COPY: its parts are being
+	 * copied.  PAUSE: looks later. */
+	enum { MULTI_WAIT, MULTI_BEGIN, MULTI_COPY, MULTI_END, MULTI_PAUSE, MULTI_SWEEP } state;
 	bool sums;
 	uint64_t token, since_ns;
 	unsigned looks; /* still to be done */
@@ -259,11 +262,15 @@ struct up_drop_row {
 };
 /* The first after (key, row) of *dr; false: there is none. */
 bool rows_drop_next(struct uploads *us, struct up_drop_row *dr);
-/* The ids of all uploads of a place that have a row; freed by the caller. */
+/* The ids of all uploads of a place that have a row, also of those that are to be thrown
+ * away and those of copies; freed by the caller. */
 int rows_known(struct uploads *us, const char *uri, const char *path, struct up_ids *ids);
 
 /* --- upload_multi.c */
 int multi_begin(struct upload *up);
+/* Notes the beginning that is sent next. */
+int multi_mark(struct up_multi *m);
+void multi_end_start(struct up_multi *m);
 /* Nobody waits for the beginning any more. */
 void multi_abandon(struct upload *up);
 /* Ends the upload's multipart upload at the storage, in the background, and forgets it. */
@@ -274,6 +281,10 @@ struct up_multi *multi_new(struct uploads *us, struct ufs *ufs, uint64_t key, co
 void multi_free(struct up_multi **mp);
 void multi_begin_start(struct up_multi *m);
 bool multi_may_pass(int err);
+
+/* --- upload_copy.c */
+#define COPY_KEY 0u /* of the rows of copies: no staged file has this number */
+void copy_begin_start(struct up_multi *m);
 
 /* --- upload_sweep.c */
 /* A beginning has been answered: its mark goes, or what it may have left is looked for. */

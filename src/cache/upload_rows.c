@@ -5,7 +5,8 @@
  *	key, 0			format, unit, uri, path, id of the multipart upload
  *	key, part number	format, mark of the upload's id, length, etag, and its CRC32C
  *				if the format is that of an upload with sums
- *	key, DROP_FIRST...	format, uri, path, id: to be thrown away by the storage; or
+ *	key, DROP_FIRST...	format, uri, path, id: to be thrown away by the storage (of
+ *				a copy: unless this daemon makes an object of it); or
  *				FORMAT_MARK, token, time (ns), uri, path: a beginning may be
  *				on its way since then.  Older programs leave these alone.
  *
@@ -427,30 +428,52 @@ static bool begin_parse(struct statedb_val v, const char **uri, const char **pat
 	return *id != NULL;
 }
 
+static int known_add(struct up_ids *ids, const char *id)
+{
+	char **more = reallocarray(ids->id, ids->n + 1, sizeof(*more));
+
+	if (more == NULL)
+		return -ENOMEM;
+	ids->id = more;
+	more[ids->n] = strdup(id);
+	if (more[ids->n] == NULL)
+		return -ENOMEM;
+	ids->n++;
+	return 0;
+}
+
+/* Copies, and what is being thrown away by its id. */
+static int known_drops(struct uploads *us, const char *uri, const char *path, struct up_ids *ids)
+{
+	struct up_drop_row dr = { .row = 0 };
+	int err = 0;
+
+	while (err == 0 && rows_drop_next(us, &dr))
+		if (dr.id != NULL && strcmp(dr.mark.uri, uri) == 0 &&
+		    strcmp(dr.mark.path, path) == 0 && *dr.id != '\0' &&
+		    strlen(dr.id) < UFS_UPLOAD_MAX)
+			err = known_add(ids, dr.id);
+	return err;
+}
+
 int rows_known(struct uploads *us, const char *uri, const char *path, struct up_ids *ids)
 {
 	const char *its_uri, *its_path, *id;
 	uint64_t key = 0;
 	struct statedb_val v;
 	struct part_key k;
-	char **more;
 	int err;
 
 	while ((err = seek(us, key, 0, &k, &v)) == 0) {
 		key = k.key;
 		if (k.number == 0 && begin_parse(v, &its_uri, &its_path, &id) &&
 		    strcmp(its_uri, uri) == 0 && strcmp(its_path, path) == 0) {
-			more = reallocarray(ids->id, ids->n + 1, sizeof(*more));
-			if (more == NULL)
-				return -ENOMEM;
-			ids->id = more;
-			more[ids->n] = strdup(id);
-			if (more[ids->n] == NULL)
-				return -ENOMEM;
-			ids->n++;
+			err = known_add(ids, id);
+			if (err != 0)
+				return err;
 		}
 		if (++key == 0)
-			return 0;
+			break;
 	}
-	return err == -ENOENT ? 0 : err;
+	return err == 0 || err == -ENOENT ? known_drops(us, uri, path, ids) : err;
 }

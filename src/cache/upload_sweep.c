@@ -52,7 +52,8 @@ static void begin_waiting(struct uploads *us)
 	struct up_multi *m;
 
 	TAILQ_FOREACH(m, &us->multis, link)
-		if (m->state == MULTI_WAIT && m->up != NULL && !sweep_holds(m))
+		if (m->state == MULTI_WAIT && (m->up != NULL || m->copy != NULL) &&
+		    !sweep_holds(m))
 			multi_begin_start(m);
 }
 

@@ -101,7 +101,12 @@ enum task_next rn_end(struct task *t)
 
 static void rn_leave_copy(struct task *t)
 {
-	ufs_abort(&OP_OF(t, op_rename)->copy.req);
+	upload_copy_abort(&OP_OF(t, op_rename)->copy);
+}
+
+static void rn_copy_cb(struct upload_copy *c, int err)
+{
+	rn_resume(c->user, err);
 }
 
 enum task_next rn_copy(struct task *t)
@@ -118,8 +123,9 @@ enum task_next rn_copy(struct task *t)
 	rn->copy.src_version = rn->n.version;
 	rn->copy.size = rn->n.size;
 	rn->copy.dst = rn->dsub;
-	rn->copy.req.user = rn;
-	ufs_copy(rn->ufs, &rn->copy, rn_ufs_cb);
+	rn->copy.done = rn_copy_cb;
+	rn->copy.user = rn;
+	upload_copy(rn->op.fs->uploads, rn->ufs, &rn->copy);
 	return task_wait(t, RN_COPIED, rn_leave_copy);
 }
 

@@ -38,7 +38,7 @@ struct op_rename {
 	struct record_look record;
 	struct dir_mark mark;
 	struct ufs_rename native;
-	struct ufs_copy copy;
+	struct upload_copy copy;
 	struct ufs_delete del;
 	const char *paths[1];
 	int errs[1];

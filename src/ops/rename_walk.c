@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "base/options.h"
+#include "cache/upload.h"
 #include "ops/rename.h"
 
 #define BATCHES_MAX 2u
@@ -23,7 +24,7 @@ struct move_slot {
 	char now[UFS_VERSION_MAX]; /* the version of the copy */
 	char src[UFS_PATH_MAX + 1], dst[UFS_PATH_MAX + 1];
 	char record[UFS_PATH_MAX + 1]; /* of the namespace */
-	struct ufs_copy copy;
+	struct upload_copy copy;
 	struct ufs_stat stat;
 	struct ufs_mkdir mkdir;
 	struct ufs_rmdir rmdir;
@@ -272,9 +273,9 @@ static void file_stated(struct ufs_req *r, int err)
 	slot_copy(s);
 }
 
-static void file_copied(struct ufs_req *r, int err)
+static void file_copied(struct upload_copy *c, int err)
 {
-	struct move_slot *s = r->user;
+	struct move_slot *s = c->user;
 
 	if ((err == -ENOENT || err == -ESTALE) && !s->stated) {
 		s->stat.path = s->src;
@@ -299,8 +300,9 @@ static void slot_copy(struct move_slot *s)
 	s->copy.src_version = s->was.version;
 	s->copy.size = s->was.size;
 	s->copy.dst = s->dst;
-	s->copy.req.user = s;
-	ufs_copy(s->m->ufs, &s->copy, file_copied);
+	s->copy.done = file_copied;
+	s->copy.user = s;
+	upload_copy(s->m->fs->uploads, s->m->ufs, &s->copy);
 }
 
 static bool same_content(const struct ufs_attr *a, const struct ufs_attr *b)
@@ -512,7 +514,7 @@ void move_walk(struct dirmove *m, void (*walked)(struct dirmove *m, int err))
 
 static void slot_abort(struct move_slot *s)
 {
-	ufs_abort(&s->copy.req);
+	upload_copy_abort(&s->copy);
 	ufs_abort(&s->stat.req);
 	ufs_abort(&s->mkdir.req);
 	ufs_abort(&s->rmdir.req);

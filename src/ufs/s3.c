@@ -13,7 +13,6 @@ static void s3_free(struct ufs *u)
 {
 	struct s3 *s3 = S3_OF(u);
 
-	s3_orphans_abort(s3);
 	s3_keys_free(&s3->keys);
 	explicit_bzero(&s3->sign_key, sizeof(s3->sign_key));
 	explicit_bzero(s3->sse_key, sizeof(s3->sse_key));
@@ -215,7 +214,6 @@ int s3_new(struct ufs **out, const struct ufs_env *env, const char *rest, struct
 	s3->ufs.can = UFS_CAN_ABSENT;
 	s3->copy_max = UFS_PART_MAX;
 	s3->copy_part = UINT64_C(512) << 20;
-	LIST_INIT(&s3->orphans);
 	err = parse_uri(s3, rest, et);
 	if (err == 0)
 		err = parse_endpoint(s3, env->cfg, et);

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Copies of any size.  Up to 5 GiB it is one CopyObject; what is larger becomes a
- * multipart upload whose parts are copied side by side, with the source's headers and
- * metadata, which CopyObject takes along by itself.
+ * Copies.  Up to 5 GiB it is one CopyObject; what is larger becomes a multipart upload
+ * whose parts are copied side by side, with the source's headers and metadata, which
+ * CopyObject takes along by itself.
  */
 #include <errno.h>
 #include <string.h>
@@ -23,7 +23,6 @@ struct copy {
 	struct s3_ask begin;
 	struct http_header extra[S3_HEADERS_MAX - 8];
 	unsigned nextra, own; /* the first `own` are the storage's, the rest the source's */
-	char id[UFS_UPLOAD_MAX];
 	struct ufs_part_id *parts;
 	unsigned nparts, next, running;
 	uint64_t unit;
@@ -41,69 +40,16 @@ static struct ufs *ufs_of(const struct copy *c)
 	return &c->s3->ufs;
 }
 
-/* --- uploads that nobody waits for */
-
-struct s3_orphan {
-	LIST_ENTRY(s3_orphan) link;
-	struct s3_req req;
-};
-
-static void orphan_done(struct s3_req *r, int err)
-{
-	struct s3_orphan *o = container_of(r, struct s3_orphan, req);
-
-	(void)err; /* said by the request */
-	LIST_REMOVE(o, link);
-	free(o);
-}
-
-/* What has been copied so far is thrown away, as far as the storage can be told. */
-static void drop_upload(struct s3 *s3, const char *key, const char *id)
-{
-	struct s3_orphan *o = calloc(1, sizeof(*o));
-	char *query = s3_upload_query("", id);
-
-	if (o == NULL || query == NULL) {
-		log_warn("%s: out of memory: the upload of %s stays in the storage", s3->ufs.uri,
-		    key);
-		free(o);
-		free(query);
-		return;
-	}
-	o->req.s3 = s3;
-	o->req.method = "DELETE";
-	o->req.missing_is_normal = true;
-	o->req.done = orphan_done;
-	LIST_INSERT_HEAD(&s3->orphans, o, link);
-	s3_req_start(&o->req, key, query);
-	free(query);
-}
-
-void s3_orphans_abort(struct s3 *s3)
-{
-	struct s3_orphan *o;
-
-	while ((o = LIST_FIRST(&s3->orphans)) != NULL) {
-		s3_req_abort(&o->req);
-		LIST_REMOVE(o, link);
-		free(o);
-	}
-}
-
 /* --- the end */
 
 static void copy_stop(struct copy *c)
 {
-	char key[S3_KEY_BUF];
-
 	s3_req_abort(&c->look.req);
 	s3_piece_abort(&c->piece);
 	s3_ask_abort(&c->begin);
 	for (unsigned i = 0; i < LANES; i++)
 		ufs_abort(&c->lanes[i].req);
 	ufs_abort(&c->end.req);
-	if (*c->id != '\0' && s3_key(c->s3, copy_rq(c)->dst, false, key) == 0)
-		drop_upload(c->s3, key, c->id);
 	for (unsigned i = c->own; i < c->nextra; i++) {
 		free((char *)(uintptr_t)c->extra[i].name);
 		free((char *)(uintptr_t)c->extra[i].value);
@@ -147,8 +93,6 @@ static void dst_looked(struct s3_look *l, int err)
 		copy_end(c, err == 0 || err == -ENOENT ? -EIO : err);
 }
 
-static void start_parts(struct copy *c);
-
 static void piece_done(struct s3_piece *p, int err)
 {
 	struct copy *c = container_of(p, struct copy, piece);
@@ -156,7 +100,7 @@ static void piece_done(struct s3_piece *p, int err)
 
 	/* So large that it takes too long at once? */
 	if (err == -ETIMEDOUT && copy_rq(c)->size > c->s3->copy_part) {
-		start_parts(c);
+		copy_end(c, -E2BIG);
 	} else if (err != 0) {
 		copy_end(c, err == -EINVAL ? -EIO : err);
 	} else if (*p->etag != '\0') {
@@ -171,16 +115,23 @@ static void piece_done(struct s3_piece *p, int err)
 
 /* --- in parts */
 
+/* An upload that vanished under us says nothing about the source. */
+static void upload_gone(struct copy *c)
+{
+	copy_rq(c)->gone = true;
+	copy_end(c, -EIO);
+}
+
 static void end_done(struct ufs_req *r, int err)
 {
 	struct copy *c = r->user;
 
-	if (err == 0) {
-		c->id[0] = '\0';
+	if (err == 0)
 		copied_as(c, c->end.attr.version);
-	} else {
-		copy_end(c, err == -ENOENT || err == -ESTALE ? -EIO : err);
-	}
+	else if (err == -ENOENT || err == -EINVAL)
+		upload_gone(c);
+	else
+		copy_end(c, err == -ESTALE ? -EIO : err);
 }
 
 static void part_done(struct ufs_req *r, int err);
@@ -193,7 +144,7 @@ static void lane_next(struct copy *c, struct ufs_part *lane)
 	memset(lane, 0, sizeof(*lane));
 	lane->req.user = c;
 	lane->path = rq->dst;
-	lane->id = c->id;
+	lane->id = rq->id;
 	lane->number = c->next + 1;
 	lane->off = lane->src_off = c->next * c->unit;
 	lane->len = (size_t)MIN(c->unit, rq->size - lane->off);
@@ -212,9 +163,12 @@ static void part_done(struct ufs_req *r, int err)
 	struct copy *c = r->user;
 
 	c->running--;
+	if (err == -ENOENT) {
+		upload_gone(c);
+		return;
+	}
 	if (err != 0) {
-		/* An upload that vanished under us says nothing about the source. */
-		copy_end(c, err == -ENOENT || err == -EINVAL ? -EIO : err);
+		copy_end(c, err == -EINVAL ? -EIO : err);
 		return;
 	}
 	memcpy(c->parts[lane->number - 1].etag, lane->etag, sizeof(lane->etag));
@@ -223,7 +177,7 @@ static void part_done(struct ufs_req *r, int err)
 	} else if (c->running == 0) {
 		c->end.req.user = c;
 		c->end.path = copy_rq(c)->dst;
-		c->end.id = c->id;
+		c->end.id = copy_rq(c)->id;
 		c->end.parts = c->parts;
 		c->end.nparts = c->nparts;
 		ufs_multi_end(ufs_of(c), &c->end, end_done);
@@ -233,8 +187,12 @@ static void part_done(struct ufs_req *r, int err)
 static void begin_done(struct s3_ask *a, int err)
 {
 	struct copy *c = container_of(a, struct copy, begin);
+	struct ufs_copy *rq = copy_rq(c);
 
-	err = s3_begun(a, err, c->id);
+	err = s3_begun(a, err, rq->id);
+	rq->repeated = a->req.attempt > 1;
+	if (err == 0)
+		err = rq->begun(rq);
 	if (err != 0) {
 		copy_end(c, err);
 		return;
@@ -330,11 +288,15 @@ void s3_copy(struct ufs *u, struct ufs_copy *rq)
 		ufs_answer_later(&rq->req, -ENAMETOOLONG);
 		return;
 	}
+	if (rq->begun == NULL && rq->size > s3->copy_max) {
+		ufs_answer_later(&rq->req, -E2BIG);
+		return;
+	}
 	c = ufs_call_new(&rq->req, sizeof(*c), copy_abort);
 	if (c == NULL)
 		return;
 	c->s3 = c->look.s3 = c->piece.s3 = s3;
-	if (rq->size <= s3->copy_max) {
+	if (rq->begun == NULL) {
 		c->piece.version = rq->src_version;
 		c->piece.done = piece_done;
 		s3_piece_start(&c->piece, dst, NULL, src);

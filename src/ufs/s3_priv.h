@@ -58,7 +58,6 @@ struct s3 {
 	bool copy_match[2]; /* copies (of objects, of parts) heed their condition */
 	bool no_batch;	    /* there is no DeleteObjects */
 	bool no_sums;	    /* it refuses requests with checksums */
-	LIST_HEAD(, s3_orphan) orphans;
 };
 
 #define S3_OF(u) container_of(u, struct s3, ufs)
@@ -302,9 +301,6 @@ char *s3_upload_query(const char *first, const char *id);
 void s3_begin_start(struct s3_ask *a, struct s3 *s3, const char *key);
 /* What the end of that means: 0 with the id, or a negative errno. */
 int s3_begun(const struct s3_ask *a, int err, char id[UFS_UPLOAD_MAX]);
-
-/* --- s3_copy.c: gives up what goes on without a user. */
-void s3_orphans_abort(struct s3 *s3);
 
 /* --- s3_piece.c: one copy within the storage.  Leaf contract of task.h. */
 struct s3_piece {

@@ -276,14 +276,24 @@ struct ufs_multi_sweep {
 void ufs_multi_sweep(
     struct ufs *u, struct ufs_multi_sweep *rq, void (*done)(struct ufs_req *r, int err));
 
-/* A copy within the storage, of any size (in parts side by side where it has to be);
- * what was at dst is replaced at once.  -ENOENT or -ESTALE: the source is not there in
- * this version.  Lasts as long as it goes on: ufs.timeout is for each of its requests. */
+/* A copy within the storage; what was at dst is replaced at once.  -ENOENT or -ESTALE:
+ * the source is not there in this version.  Lasts as long as it goes on: ufs.timeout is
+ * for each of its requests.
+ *
+ * -E2BIG: too large for one request.  With `begun` it is an upload, whose parts are
+ * copied side by side.  What comes of that upload if the copy fails or is given up is
+ * the user's care (cache/upload.h). */
 struct ufs_copy {
 	struct ufs_req req;
 	const char *src, *src_version; /* in */
 	uint64_t size;		       /* in: the source's */
 	const char *dst;
+	/* in: NULL, or called once the storage has begun an upload and before it is sent a
+	 * part; `id` and `repeated` are as of ufs_multi_begin().  Not 0: ends the copy. */
+	int (*begun)(struct ufs_copy *rq);
+	char id[UFS_UPLOAD_MAX];
+	bool repeated;
+	bool gone;	      /* out, with -EIO: the storage has lost the upload, or parts of it */
 	struct ufs_attr attr; /* out, as ufs_put */
 };
 void ufs_copy(struct ufs *u, struct ufs_copy *rq, void (*done)(struct ufs_req *r, int err));

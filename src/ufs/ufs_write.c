@@ -199,6 +199,8 @@ void ufs_copy(struct ufs *u, struct ufs_copy *rq, void (*done)(struct ufs_req *r
 
 	ufs_req_begin(u, &rq->req, done);
 	memset(&rq->attr, 0, sizeof(rq->attr));
+	rq->id[0] = '\0';
+	rq->repeated = rq->gone = false;
 	err = path_check(rq->src);
 	if (err == 0)
 		err = path_check(rq->dst);

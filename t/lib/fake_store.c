@@ -291,9 +291,8 @@ static struct fake_upload *upload_find(struct fake_store *st, const char *id, co
 	return NULL;
 }
 
-static int do_multi_begin(struct fake_store *st, struct ufs_req *r)
+static struct fake_upload *upload_begin(struct fake_store *st, const char *path)
 {
-	struct ufs_multi_begin *rq = container_of(r, struct ufs_multi_begin, req);
 	struct fake_upload *up = st->upload;
 
 	while (up < st->upload + FAKE_UPLOADS && up->id[0] != '\0')
@@ -301,7 +300,15 @@ static int do_multi_begin(struct fake_store *st, struct ufs_req *r)
 	if (up == st->upload + FAKE_UPLOADS)
 		abort();
 	(void)snprintf(up->id, sizeof(up->id), "upload-%u", ++st->serial);
-	set_str(up->path, sizeof(up->path), rq->path);
+	set_str(up->path, sizeof(up->path), path);
+	return up;
+}
+
+static int do_multi_begin(struct fake_store *st, struct ufs_req *r)
+{
+	struct ufs_multi_begin *rq = container_of(r, struct ufs_multi_begin, req);
+	struct fake_upload *up = upload_begin(st, rq->path);
+
 	(void)snprintf(rq->id, sizeof(rq->id), "%s", up->id);
 	up->sums = rq->sums = rq->sums && !st->no_sums;
 	return 0;
@@ -452,14 +459,26 @@ static int do_copy(struct fake_store *st, struct ufs_req *r)
 {
 	struct ufs_copy *rq = container_of(r, struct ufs_copy, req);
 	const struct fake_file *from = find_kind(st, rq->src, UFS_FILE);
+	struct fake_upload *up = upload_find(st, rq->id, rq->dst);
 	struct fake_file *to, src;
 
+	if (rq->begun == NULL && st->copy_max != 0 && rq->size > st->copy_max)
+		return -E2BIG;
+	if (rq->begun != NULL && *rq->id == '\0') {
+		(void)snprintf(rq->id, sizeof(rq->id), "%s", upload_begin(st, rq->dst)->id);
+		return FAKE_BEGUN;
+	}
+	rq->gone = rq->begun != NULL && up == NULL;
+	if (rq->gone)
+		return -EIO;
 	if (from == NULL)
 		return -ENOENT;
 	if (strcmp(from->version, rq->src_version) != 0 || from->size != rq->size)
 		return -ESTALE;
 	if (strcmp(rq->src, rq->dst) == 0)
 		return -EINVAL;
+	if (up != NULL)
+		upload_clear(up);
 	src = *from; /* rows may move; the bytes do not */
 	to = place(st, rq->dst, "c");
 	to->size = src.size;

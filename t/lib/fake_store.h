@@ -79,6 +79,7 @@ struct fake_store {
 	uint64_t part_min; /* of all parts but the last; UFS_PART_MIN at first */
 	bool no_sums;	   /* it does not know checksums */
 	bool strict;	   /* a version that was never there is -ESTALE, not made up */
+	uint64_t copy_max; /* what is larger is copied in parts; 0: nothing */
 	void (*made_up)(const char *version, uint64_t off, unsigned char *buf, size_t len);
 	/* For the test to look at. */
 	unsigned count[FAKE_OPS];     /* requests that took effect or failed, aborted ones not */
@@ -118,5 +119,6 @@ void fake_store_fail(
 /* What a request does, and its end: all but FAKE_LIST and FAKE_READ, which are only
  * counted here and have their scripted failures. */
 int fake_store_do(struct fake_store *st, enum fake_op op, struct ufs_req *rq);
+#define FAKE_BEGUN 1 /* FAKE_COPY in parts has an upload now: it is done another time */
 
 #endif

@@ -145,11 +145,17 @@ REQUEST(part, FAKE_PART)
 REQUEST(multi_end, FAKE_MULTI_END)
 REQUEST(multi_abort, FAKE_MULTI_ABORT)
 REQUEST(multi_sweep, FAKE_MULTI_SWEEP)
-REQUEST(copy, FAKE_COPY)
 REQUEST(mkdir, FAKE_MKDIR)
 REQUEST(rmdir, FAKE_RMDIR)
 REQUEST(rename, FAKE_RENAME)
 REQUEST(setattr, FAKE_SETATTR)
+
+void ufs_copy(struct ufs *u, struct ufs_copy *rq, void (*done)(struct ufs_req *r, int err))
+{
+	rq->id[0] = '\0';
+	rq->gone = false;
+	begin(u, &rq->req, FAKE_COPY, done);
+}
 
 void ufs_delete(struct ufs *u, struct ufs_delete *rq, void (*done)(struct ufs_req *r, int err))
 {
@@ -184,7 +190,14 @@ static void finish(struct ufs *u, struct fake_req *fr)
 {
 	struct ufs_req *rq = fr->rq;
 	int err = fr->err != 0 ? fr->err : fake_store_do(&u->store, fr->op, rq);
+	struct ufs_copy *copy;
 
+	if (fr->op == FAKE_COPY && err == FAKE_BEGUN) {
+		copy = container_of(rq, struct ufs_copy, req);
+		err = copy->begun(copy);
+		if (err == 0)
+			return;
+	}
 	end(u, fr);
 	rq->done(rq, err);
 }

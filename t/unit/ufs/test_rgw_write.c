@@ -338,9 +338,16 @@ Test(rgw_write, copy)
 	cr_assert_eq(UFS_FIX_RUN(&f, copy, &rq), -ESTALE);
 }
 
+static int copy_begun(struct ufs_copy *rq)
+{
+	cr_assert_neq(*rq->id, '\0');
+	return 0;
+}
+
 Test(rgw_write, copy_in_parts)
 {
-	struct ufs_copy rq = { .src = "from \xc3\xa9", .dst = "to", .size = 48 * MIB_ + 5 };
+	struct ufs_copy rq = { .src = "from \xc3\xa9", .dst = "to", .size = 48 * MIB_ + 5,
+		.begun = copy_begun };
 	struct s3 *s3;
 	struct ufs_attr a;
 	char *body;

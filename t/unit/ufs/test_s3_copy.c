@@ -24,6 +24,27 @@ static int copy(uint64_t size)
 	return err;
 }
 
+static unsigned begun_times;
+static int begun_err;
+
+static int copy_begun(struct ufs_copy *rq)
+{
+	cr_assert_str_eq(rq->id, "i");
+	begun_times++;
+	return begun_err;
+}
+
+static int copy_parts(uint64_t size, bool gone)
+{
+	struct ufs_copy rq = { .src = "s", .dst = "k", .src_version = "v1", .size = size,
+		.begun = copy_begun };
+	int err = UFS_FIX_RUN(&s3r.f, copy, &rq);
+
+	cr_assert(rq.gone == gone && !rq.repeated);
+	copy_attr = rq.attr;
+	return err;
+}
+
 #define COPIED(etag) "<CopyObjectResult><ETag>\"" etag "\"</ETag></CopyObjectResult>"
 
 Test(s3_copy, copies)
@@ -62,6 +83,8 @@ static const char src_head[] = "ETag: \"v1\"\r\n" S3R_DATE
 /* A storage where copies in parts work, but for what `bad` says. */
 struct parts_storage {
 	unsigned bad_part;
+	const char *bad_code; /* 404; NULL: it is refused */
+	const char *end_code; /* of the end */
 	unsigned parts, drops;
 	bool silent; /* about whole copies */
 };
@@ -95,9 +118,12 @@ static bool parts_storage(void *arg, const struct http_script_req *rq, struct ht
 		body = "<CopyPartResult><ETag>" E1 "</ETag></CopyPartResult>";
 		(void)snprintf(text, sizeof(text), "partNumber=%u&", s->bad_part);
 		if (s->bad_part != 0 && strstr(rq->target, text) != NULL) {
-			status = 403;
-			body = s3r_error_doc("AccessDenied");
+			status = s->bad_code != NULL ? 404 : 403;
+			body = s3r_error_doc(s->bad_code != NULL ? s->bad_code : "AccessDenied");
 		}
+	} else if (s->end_code != NULL) {
+		status = 400;
+		body = s3r_error_doc(s->end_code);
 	} else {
 		body = "<CompleteMultipartUploadResult><ETag>x-5</ETag></CompleteMultipartUploadResult>";
 	}
@@ -115,39 +141,54 @@ Test(s3_copy, copies_in_parts)
 {
 	struct parts_storage s = { 0 };
 	struct ufs_copy rq = { .req.user = &s3r.f, .src = "s", .dst = "k", .src_version = "v1",
-		.size = 20 * MIB + 1 };
+		.size = 20 * MIB + 1, .begun = copy_begun };
 	struct s3 *s3 = S3_OF(s3r.f.ufs);
 
 	s3->copy_max = 10 * MIB;
 	s3->copy_part = 5 * MIB;
 	http_script_set_handler(s3r.hs, parts_storage, &s);
-	cr_assert_eq(copy(20 * MIB + 1), 0);
+	cr_assert_eq(copy(20 * MIB + 1), -E2BIG);
+	cr_assert_eq(http_script_count(s3r.hs), 0);
+	cr_assert_eq(copy_parts(20 * MIB + 1, false), 0);
+	cr_assert_eq(begun_times, 1);
 	cr_assert_str_eq(copy_attr.version, "x-5");
 	cr_assert(s.parts == 5 && s.drops == 0);
 	cr_assert_str_eq(s3r_header(1, "content-type"), "text/x");
 	cr_assert_str_eq(s3r_header(1, "x-amz-meta-a"), "one");
 	cr_assert_str_eq(s3r_header(1, "x-amz-meta-b"), "two  three");
 	cr_assert_null(s3r_header(1, "etag"));
-	cr_assert_eq(copy(20 * MIB + 2), -ESTALE); /* another size */
-	/* What takes too long at once is done in parts. */
+	cr_assert_eq(copy_parts(20 * MIB + 2, false), -ESTALE); /* another size */
+	cr_assert_eq(begun_times, 1);
+	/* What takes too long at once is to be done in parts. */
 	s3->copy_max = 100 * MIB;
 	s.silent = true;
 	ufs_fix_set(&s3r.f, "ufs.timeout", "1s");
-	cr_assert_eq(copy(20 * MIB + 1), 0);
-	cr_assert_str_eq(copy_attr.version, "x-5");
+	cr_assert_eq(copy(20 * MIB + 1), -E2BIG);
 	ufs_fix_set(&s3r.f, "ufs.timeout", "30s");
 	s3->copy_max = 10 * MIB;
-	/* What fails leaves nothing. */
+	/* When it fails the upload is the user's. */
+	s.parts = 0;
+	begun_err = -ENOSPC;
+	cr_assert_eq(copy_parts(20 * MIB + 1, false), -ENOSPC);
+	cr_assert_eq(s.parts, 0);
+	begun_err = 0;
 	s.bad_part = 4;
-	cr_assert_eq(copy(20 * MIB + 1), -EACCES);
-	turn_until(&s.drops, 1);
+	cr_assert_eq(copy_parts(20 * MIB + 1, false), -EACCES);
+	s.bad_code = "NoSuchUpload";
+	cr_assert_eq(copy_parts(20 * MIB + 1, true), -EIO);
+	s.bad_code = "NoSuchKey";
+	cr_assert_eq(copy_parts(20 * MIB + 1, false), -ESTALE);
+	s.bad_part = 0;
+	s.end_code = "InvalidPart";
+	cr_assert_eq(copy_parts(20 * MIB + 1, true), -EIO);
+	s.end_code = NULL;
 	/* Given up under way, too. */
-	s.bad_part = s.parts = 0;
+	s.parts = 0;
 	ufs_copy(s3r.f.ufs, &rq, ufs_fix_done);
 	turn_until(&s.parts, 1);
 	if (!s3r.f.done)
 		ufs_abort(&rq.req);
-	turn_until(&s.drops, 2);
 	s3r.f.done = false;
+	cr_assert_eq(s.drops, 0);
 	http_script_set_handler(s3r.hs, NULL, NULL);
 }
