@@ -185,3 +185,33 @@ void srig_base_bytes(const char *version, uint64_t off, unsigned char *buf, size
 	for (size_t i = 0; i < len; i++)
 		buf[i] = fake_byte(version, off + i);
 }
+
+struct staged *srig_over_base(struct staged_rig *s, unsigned char *bytes, uint64_t size)
+{
+	struct blob *b = rig_blob(&s->g, "f", "v1", size);
+	struct staged *sf = srig_create(s, 1, b);
+
+	cache_blob_put(&b);
+	srig_base_bytes("v1", 0, bytes, MIN(size, 4 * MIB));
+	return sf;
+}
+
+enum staged_kind srig_kind_at(struct staged *sf, uint64_t off)
+{
+	uint64_t end;
+
+	return staged_map(sf, off, &end);
+}
+
+void srig_file_path(const struct staged_rig *s, uint64_t id, char *buf, size_t len)
+{
+	snprintf(buf, len, "%s/%llx", s->dir, (unsigned long long)id);
+}
+
+bool srig_file_there(const struct staged_rig *s, uint64_t id)
+{
+	char path[128];
+
+	srig_file_path(s, id, path, sizeof(path));
+	return access(path, F_OK) == 0;
+}

@@ -43,6 +43,11 @@ int srig_zero(struct staged_rig *s, struct staged *sf, uint64_t off, uint64_t le
 int srig_check(struct staged_rig *s, struct staged *sf, uint64_t off, const void *data,
     size_t len);
 uint64_t srig_rows(struct staged_rig *s); /* of extents */
+/* Number 1, over so many bytes of a base; bytes: where these go, MIN(size, 4 MiB). */
+struct staged *srig_over_base(struct staged_rig *s, unsigned char *bytes, uint64_t size);
+enum staged_kind srig_kind_at(struct staged *sf, uint64_t off);
+void srig_file_path(const struct staged_rig *s, uint64_t id, char *buf, size_t len);
+bool srig_file_there(const struct staged_rig *s, uint64_t id);
 void srig_base_bytes(const char *version, uint64_t off, unsigned char *buf, size_t len);
 
 #endif

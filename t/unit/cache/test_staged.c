@@ -1,17 +1,13 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
+/* Staged files by themselves: changes, bytes of the base, stages of an upload, memory. */
 #include <errno.h>
-#include <ftw.h>
-#include <sched.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
-#include <sys/mount.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include <criterion/criterion.h>
 
-#include "../../lib/nth_fault.h"
 #include "staged_rig.h"
 
 #define PIECE (256 * 1024)
@@ -34,36 +30,6 @@ static void teardown(void)
 
 TestSuite(staged, .init = setup, .fini = teardown);
 
-static struct staged *over_base(uint64_t size)
-{
-	struct blob *b = rig_blob(&s.g, "f", "v1", size);
-	struct staged *sf = srig_create(&s, 1, b);
-
-	cache_blob_put(&b);
-	srig_base_bytes("v1", 0, other, MIN(size, sizeof(other)));
-	return sf;
-}
-
-static enum staged_kind kind_at(struct staged *sf, uint64_t off)
-{
-	uint64_t end;
-
-	return staged_map(sf, off, &end);
-}
-
-static void file_path(uint64_t id, char *buf, size_t len)
-{
-	snprintf(buf, len, "%s/%llx", s.dir, (unsigned long long)id);
-}
-
-static bool file_there(uint64_t id)
-{
-	char path[128];
-
-	file_path(id, path, sizeof(path));
-	return access(path, F_OK) == 0;
-}
-
 /* --- What it costs, what it is */
 
 Test(staged, writing_in_order_changes_one_row)
@@ -73,7 +39,7 @@ Test(staged, writing_in_order_changes_one_row)
 	uint64_t id = htobe64(0x1f);
 	unsigned char head[64];
 
-	cr_assert(!file_there(0x1f), "made before the first write");
+	cr_assert(!srig_file_there(&s, 0x1f), "made before the first write");
 	cr_assert_eq(statedb_get(s.db, STATEDB_STAGED, &id, 8, &v), 0);
 	memcpy(head, v.data, v.len);
 	for (unsigned i = 0; i < 8; i++) {
@@ -83,11 +49,11 @@ Test(staged, writing_in_order_changes_one_row)
 	cr_assert_eq(statedb_get(s.db, STATEDB_STAGED, &id, 8, &v), 0);
 	cr_assert_eq(memcmp(head, v.data, v.len), 0, "the head was written too");
 	cr_assert_eq(staged_size(sf), 8 * MIB);
-	cr_assert(file_there(0x1f));
+	cr_assert(srig_file_there(&s, 0x1f));
 	cr_assert_eq(staged_delete(&sf), 0);
-	cr_assert(file_there(0x1f), "gone before its rows");
+	cr_assert(srig_file_there(&s, 0x1f), "gone before its rows");
 	rig_settle(&s.g);
-	cr_assert(!file_there(0x1f));
+	cr_assert(!srig_file_there(&s, 0x1f));
 }
 
 Test(staged, files_are_private)
@@ -97,7 +63,7 @@ Test(staged, files_are_private)
 	char path[128];
 
 	cr_assert_eq(srig_do(&s, sf, staged_write, 0, 10, data), 0);
-	file_path(1, path, sizeof(path));
+	srig_file_path(&s, 1, path, sizeof(path));
 	cr_assert_eq(stat(path, &st), 0);
 	cr_assert_eq(st.st_mode & 07777, 0600);
 	cr_assert_eq(stat(s.dir, &st), 0);
@@ -107,13 +73,13 @@ Test(staged, files_are_private)
 
 Test(staged, what_was_cut_off_does_not_return)
 {
-	struct staged *sf = over_base(MIB);
+	struct staged *sf = srig_over_base(&s, other, MIB);
 
 	cr_assert_eq(srig_do(&s, sf, staged_truncate, 1000, 0, NULL), 0);
 	cr_assert(staged_dirty(sf));
 	cr_assert_eq(srig_do(&s, sf, staged_truncate, MIB, 0, NULL), 0);
-	cr_assert_eq(kind_at(sf, 999), STAGED_BASE);
-	cr_assert_eq(kind_at(sf, 1000), STAGED_HOLE);
+	cr_assert_eq(srig_kind_at(sf, 999), STAGED_BASE);
+	cr_assert_eq(srig_kind_at(sf, 1000), STAGED_HOLE);
 	memset(other + 1000, 0, MIB - 1000);
 	cr_assert_eq(srig_check(&s, sf, 0, other, MIB), 0);
 	staged_close(&sf);
@@ -144,12 +110,12 @@ Test(staged, space_is_reserved)
 	char path[128];
 
 	cr_assert_eq(srig_do(&s, sf, staged_allocate, 0, MIB, NULL), 0);
-	file_path(1, path, sizeof(path));
+	srig_file_path(&s, 1, path, sizeof(path));
 	cr_assert_eq(stat(path, &st), 0);
 	cr_assert_geq((uint64_t)st.st_blocks * 512, MIB);
 	cr_assert_eq(staged_size(sf), MIB);
 	cr_assert(staged_dirty(sf));
-	cr_assert_eq(kind_at(sf, 5), STAGED_HOLE);
+	cr_assert_eq(srig_kind_at(sf, 5), STAGED_HOLE);
 	cr_assert_eq(srig_check(&s, sf, 0, zeros, MIB), 0);
 	staged_close(&sf);
 	srig_restart(&s);
@@ -168,25 +134,25 @@ Test(staged, a_write_during_an_upload_stays_dirty)
 
 	cr_assert_eq(srig_do(&s, sf, staged_write, 0, 3 * PIECE, data), 0);
 	staged_sending(sf);
-	cr_assert_eq(kind_at(sf, 0), STAGED_SENDING);
+	cr_assert_eq(srig_kind_at(sf, 0), STAGED_SENDING);
 	cr_assert_eq(srig_do(&s, sf, staged_write, PIECE, PIECE, other), 0);
-	cr_assert_eq(kind_at(sf, PIECE), STAGED_DIRTY);
+	cr_assert_eq(srig_kind_at(sf, PIECE), STAGED_DIRTY);
 	staged_not_uploaded(sf);
-	cr_assert_eq(kind_at(sf, 0), STAGED_DIRTY);
+	cr_assert_eq(srig_kind_at(sf, 0), STAGED_DIRTY);
 	staged_sending(sf);
 	cr_assert_eq(srig_do(&s, sf, staged_write, PIECE, PIECE, other), 0);
 	cr_assert_eq(staged_uploaded(sf, b, 3 * PIECE), 0);
-	cr_assert_eq(kind_at(sf, 0), STAGED_CLEAN);
-	cr_assert_eq(kind_at(sf, PIECE), STAGED_DIRTY);
-	cr_assert_eq(kind_at(sf, 2 * PIECE), STAGED_CLEAN);
+	cr_assert_eq(srig_kind_at(sf, 0), STAGED_CLEAN);
+	cr_assert_eq(srig_kind_at(sf, PIECE), STAGED_DIRTY);
+	cr_assert_eq(srig_kind_at(sf, 2 * PIECE), STAGED_CLEAN);
 	staging_status(s.st, &st);
 	cr_assert_eq(st.dirty, PIECE);
 	cr_assert_eq(st.bytes, 3 * PIECE);
 	staged_close(&sf);
 	srig_restart(&s);
 	sf = srig_open(&s, 1, b);
-	cr_assert_eq(kind_at(sf, 0), STAGED_CLEAN);
-	cr_assert_eq(kind_at(sf, PIECE), STAGED_DIRTY);
+	cr_assert_eq(srig_kind_at(sf, 0), STAGED_CLEAN);
+	cr_assert_eq(srig_kind_at(sf, PIECE), STAGED_DIRTY);
 	staged_sending(sf);
 	cr_assert_eq(staged_uploaded(sf, b, 3 * PIECE), 0);
 	cr_assert(!staged_dirty(sf));
@@ -204,8 +170,8 @@ Test(staged, an_upload_that_ends_with_the_process_is_none)
 	staged_close(&sf);
 	srig_restart(&s);
 	sf = srig_open(&s, 1, NULL);
-	cr_assert_eq(kind_at(sf, 0), STAGED_DIRTY);
-	cr_assert_eq(kind_at(sf, 200), STAGED_DIRTY);
+	cr_assert_eq(srig_kind_at(sf, 0), STAGED_DIRTY);
+	cr_assert_eq(srig_kind_at(sf, 200), STAGED_DIRTY);
 	cr_assert_eq(staged_delete(&sf), 0);
 }
 
@@ -213,7 +179,7 @@ Test(staged, an_upload_that_ends_with_the_process_is_none)
 
 Test(staged, a_fill_never_overwrites)
 {
-	struct staged *sf = over_base(2 * MIB);
+	struct staged *sf = srig_over_base(&s, other, 2 * MIB);
 	struct srig_io fill;
 
 	s.g.hold = true;
@@ -236,7 +202,7 @@ Test(staged, a_fill_never_overwrites)
 Test(staged, a_long_fill_keeps_within_memory)
 {
 	uint64_t size = 64 * MIB;
-	struct staged *sf = over_base(size);
+	struct staged *sf = srig_over_base(&s, other, size);
 	struct cache_status cs;
 	struct srig_io fill;
 
@@ -262,18 +228,18 @@ Test(staged, a_long_fill_keeps_within_memory)
 
 Test(staged, a_small_read_fills_a_page)
 {
-	struct staged *sf = over_base(MIB);
+	struct staged *sf = srig_over_base(&s, other, MIB);
 
 	cr_assert_eq(srig_check(&s, sf, 100, other + 100, 10), 0);
 	cr_assert_leq(sf->bytes, RIG_PAGE);
-	cr_assert_eq(kind_at(sf, 200), STAGED_CLEAN);
-	cr_assert_eq(kind_at(sf, RIG_PAGE), STAGED_BASE);
+	cr_assert_eq(srig_kind_at(sf, 200), STAGED_CLEAN);
+	cr_assert_eq(srig_kind_at(sf, RIG_PAGE), STAGED_BASE);
 	cr_assert_eq(staged_delete(&sf), 0);
 }
 
 Test(staged, errors_of_the_base_are_passed_on)
 {
-	struct staged *sf = over_base(MIB);
+	struct staged *sf = srig_over_base(&s, other, MIB);
 
 	s.g.ufs->fail = -ESTALE;
 	cr_assert_eq(srig_check(&s, sf, 0, other, 1000), -ESTALE);
@@ -290,7 +256,7 @@ Test(staged, errors_of_the_base_are_passed_on)
 /* Between the storage's "done" and staged_uploaded() the old version is gone. */
 Test(staged, a_read_waits_for_the_upload_that_replaced_its_base)
 {
-	struct staged *sf = over_base(MIB);
+	struct staged *sf = srig_over_base(&s, other, MIB);
 	struct blob *b = rig_blob(&s.g, "f", "v2", MIB);
 	struct srig_io rd;
 
@@ -322,7 +288,7 @@ Test(staged, a_read_waits_for_the_upload_that_replaced_its_base)
 
 Test(staged, another_blob_may_hold_the_bytes_while_they_are_fetched)
 {
-	struct staged *sf = over_base(2 * MIB);
+	struct staged *sf = srig_over_base(&s, other, 2 * MIB);
 	struct blob *b = rig_blob(&s.g, "g", "v1", 2 * MIB);
 	struct srig_io fill, rd;
 
@@ -348,7 +314,7 @@ Test(staged, another_blob_may_hold_the_bytes_while_they_are_fetched)
 Test(staged, reads_and_fills_can_be_given_up_at_any_moment)
 {
 	for (unsigned turns = 0; turns < 40; turns++) {
-		struct staged *sf = over_base(2 * MIB);
+		struct staged *sf = srig_over_base(&s, other, 2 * MIB);
 		struct srig_io rd, fill, wr, rd2;
 		bool again;
 
@@ -408,7 +374,7 @@ Test(staged, a_file_may_be_closed_while_bytes_of_the_base_are_written)
 	struct pool_job blocker[3]; /* the rig's pool has so many threads */
 
 	for (unsigned more = 0; more < 8; more++) {
-		struct staged *sf = over_base(2 * MIB);
+		struct staged *sf = srig_over_base(&s, other, 2 * MIB);
 		unsigned turns = 0;
 		struct srig_io fill;
 
@@ -430,7 +396,7 @@ Test(staged, a_file_may_be_closed_while_bytes_of_the_base_are_written)
 		close(gate[1]);
 		rig_settle(&s.g);
 		close(gate[0]);
-		cr_assert(!file_there(1), "after %u turns", turns);
+		cr_assert(!srig_file_there(&s, 1), "after %u turns", turns);
 		page_drop_parked(s.g.cache);
 		cr_assert_eq(arena_used(s.g.cache->arena), 0);
 	}
@@ -486,320 +452,4 @@ Test(staged, uploads_have_a_share_of_memory)
 	cr_assert_eq(rest.memory_limit + cache_write_memory(s.g.cfg), 16 * MIB);
 	cr_assert_eq(cache_write_memory(s.g.cfg), 4 * MIB);
 	cache_free(&c);
-}
-
-/* --- Disks that fail */
-
-/* The pool's threads stay in the mount namespace that they began in. */
-static void on_small_disk(const char *options)
-{
-	static char dir[] = "/tmp/batonfs-small-XXXXXX";
-
-	teardown();
-	cr_assert_not_null(mkdtemp(dir));
-	if (unshare(CLONE_NEWNS) != 0 || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) != 0 ||
-	    mount("none", dir, "tmpfs", 0, options) != 0) {
-		setup();
-		rmdir(dir);
-		cr_skip_test("needs root and a mount namespace of its own");
-	}
-	srig_init_in(&s, dir);
-	memset(data, 'd', sizeof(data));
-}
-
-Test(staged, a_full_disk_changes_nothing)
-{
-	struct staged *sf;
-	struct staging_status st;
-
-	on_small_disk("size=1m");
-	sf = over_base(4 * MIB);
-	cr_assert_eq(srig_do(&s, sf, staged_write, 0, 600000, data), 0);
-	cr_assert_eq(srig_do(&s, sf, staged_write, 3 * MIB, 2 * MIB, data), -ENOSPC);
-	cr_assert_eq(staged_size(sf), 4 * MIB);
-	cr_assert_eq(kind_at(sf, 3 * MIB), STAGED_BASE);
-	cr_assert_eq(sf->bytes, 600000);
-	cr_assert_eq(srig_rows(&s), 1);
-	staging_status(s.st, &st);
-	cr_assert_neq(st.error[0], '\0');
-	/* What the failed one took is there again. */
-	cr_assert_eq(srig_do(&s, sf, staged_write, 600000, 300000, data), 0);
-	staging_status(s.st, &st);
-	cr_assert_eq(st.error[0], '\0');
-	cr_assert_eq(srig_do(&s, sf, staged_fill, 0, 4 * MIB, NULL), -ENOSPC);
-	cr_assert_eq(srig_check(&s, sf, 0, data, 900000), 0);
-	cr_assert_eq(srig_do(&s, sf, staged_truncate, 1000, 0, NULL), 0);
-	cr_assert_eq(srig_do(&s, sf, staged_write, 1000, 900000, data), 0);
-	cr_assert_eq(srig_check(&s, sf, 0, data, 901000), 0);
-	cr_assert_eq(staged_delete(&sf), 0);
-	rig_settle(&s.g);
-	umount2(s.dir, MNT_DETACH);
-	rmdir(s.dir);
-}
-
-Test(staged, a_file_that_lost_bytes_is_an_error)
-{
-	struct staged *sf = srig_create(&s, 1, NULL);
-	char path[128];
-
-	cr_assert_eq(srig_do(&s, sf, staged_write, 0, 100000, data), 0);
-	file_path(1, path, sizeof(path));
-	cr_assert_eq(truncate(path, 50000), 0);
-	cr_assert_eq(srig_check(&s, sf, 0, data, 50000), 0);
-	cr_assert_eq(srig_check(&s, sf, 0, data, 100000), -EIO);
-	staged_close(&sf);
-	srig_restart(&s);
-	unlink(path);
-	sf = srig_open(&s, 1, NULL);
-	cr_assert_eq(srig_check(&s, sf, 0, data, 1000), -EIO);
-	cr_assert_eq(srig_do(&s, sf, staged_write, 0, 10, data), -EIO, "it would hide the loss");
-	cr_assert_eq(staged_delete(&sf), 0);
-}
-
-Test(staged, a_daemon_that_was_overtaken_writes_nothing)
-{
-	_Atomic uint64_t word = 4;
-	struct staged *sf = srig_create(&s, 1, NULL);
-	struct srig_io wr;
-	char path[128];
-	struct stat st;
-
-	s.g.epoch.word = &word;
-	s.g.epoch.mine = 4;
-	cr_assert_eq(srig_do(&s, sf, staged_write, 0, 1000, data), 0);
-	srig_start(&wr, sf, staged_write, 1000, 1000, data);
-	word = 5;
-	cr_assert(rig_until(&s.g, srig_done, &wr));
-	cr_assert_eq(wr.err, -ESTALE);
-	cr_assert_eq(srig_do(&s, sf, staged_write, 1000, 1000, data), -ESTALE);
-	cr_assert_eq(srig_do(&s, sf, staged_truncate, 10, 0, NULL), -ESTALE);
-	file_path(1, path, sizeof(path));
-	cr_assert_eq(stat(path, &st), 0);
-	cr_assert_geq(st.st_size, 1000);
-	cr_assert_eq(staged_delete(&sf), -ESTALE);
-	staged_close(&sf);
-	rig_settle(&s.g);
-	cr_assert(file_there(1));
-	s.g.epoch.word = NULL;
-	s.g.epoch.mine = 0;
-}
-
-/* --- Files without rows */
-
-static void litter(const char *name)
-{
-	char path[160];
-	FILE *f;
-
-	file_make_dirs(s.dir);
-	snprintf(path, sizeof(path), "%s/%s", s.dir, name);
-	f = fopen(path, "w");
-	cr_assert_not_null(f);
-	fputs("left behind", f);
-	fclose(f);
-}
-
-static bool named(const char *name)
-{
-	char path[160];
-
-	snprintf(path, sizeof(path), "%s/%s", s.dir, name);
-	return access(path, F_OK) == 0;
-}
-
-Test(staged, a_sweep_removes_what_nobody_knows)
-{
-	struct staged *sf = srig_create(&s, 0xab, NULL), *fresh;
-	uint64_t keep[] = {0xdd};
-
-	cr_assert_eq(srig_do(&s, sf, staged_write, 0, 1000, data), 0);
-	litter("cd");
-	litter("dd");
-	litter("ef");
-	litter("12.gone");
-	litter("0cd");
-	litter("notes");
-	staging_sweep(s.st, keep, 1);
-	/* Its name is that of one that is swept just now. */
-	fresh = srig_create(&s, 0xef, NULL);
-	cr_assert_eq(srig_do(&s, fresh, staged_write, 0, 1000, data), 0);
-	rig_settle(&s.g);
-	cr_assert(named("ab") && named("dd") && named("ef"));
-	cr_assert(named("0cd") && named("notes"), "not ours");
-	cr_assert(!named("cd") && !named("12.gone") && !named("cd.gone") && !named("ef.gone"));
-	cr_assert_eq(srig_check(&s, fresh, 0, data, 1000), 0);
-	staged_close(&fresh);
-	staged_close(&sf);
-	srig_restart(&s);
-	fresh = srig_open(&s, 0xef, NULL);
-	cr_assert_eq(srig_check(&s, fresh, 0, data, 1000), 0);
-	cr_assert_eq(staged_delete(&fresh), 0);
-}
-
-Test(staged, many_rows_are_deleted_a_few_at_a_time)
-{
-	struct staged *sf = srig_create(&s, 1, NULL), *stays = srig_create(&s, 2, NULL);
-	uint64_t rows;
-
-	for (unsigned i = 0; i < 3500; i++)
-		cr_assert_eq(srig_do(&s, sf, staged_write, i * 20, 10, data), 0);
-	cr_assert_eq(srig_do(&s, stays, staged_write, 0, 10, data), 0);
-	cr_assert_eq(srig_rows(&s), 3501);
-	cr_assert_eq(staged_delete(&sf), 0);
-	loop_turn(s.g.loop, false);
-	loop_turn(s.g.loop, false);
-	rows = srig_rows(&s);
-	cr_assert(rows < 3501 && rows > 1500, "%llu", (unsigned long long)rows);
-	/* The successor goes on. */
-	staged_close(&stays);
-	srig_restart(&s);
-	cr_assert_eq(staged_open(s.st, 1, NULL, &sf), -ENOENT);
-	stays = srig_open(&s, 2, NULL);
-	loop_turn(s.g.loop, false);
-	rig_settle(&s.g);
-	cr_assert_eq(srig_rows(&s), 1);
-	cr_assert_eq(srig_check(&s, stays, 0, data, 10), 0);
-	cr_assert_eq(staged_delete(&stays), 0);
-}
-
-/* Till the database takes no row of this size any more, not even in a new turn. */
-static unsigned fill_db(unsigned n, size_t len)
-{
-	uint64_t key[2] = {htobe64(99)};
-	int err = 0;
-
-	for (unsigned fails = 0; fails < 2; fails = err == 0 ? 0 : fails + 1) {
-		srig_commit(&s);
-		do {
-			key[1] = htobe64(n);
-			err = statedb_put(s.db, STATEDB_EXTENTS, key, sizeof(key), data, len);
-			n += err == 0;
-		} while (err == 0);
-		cr_assert_eq(err, -ENOSPC);
-	}
-	return n;
-}
-
-Test(staged, a_row_that_has_no_place_fails_its_write_alone)
-{
-	struct staged *sf = srig_create(&s, 1, NULL);
-	uint64_t key[2] = {htobe64(99)};
-	unsigned n;
-
-	for (unsigned i = 0; i < 300; i++)
-		cr_assert_eq(srig_do(&s, sf, staged_write, i * 20, 10, data), 0);
-	n = fill_db(fill_db(0, 1000), 10);
-	cr_assert_eq(srig_do(&s, sf, staged_write, MIB, 10, data), -ENOSPC);
-	cr_assert_eq(staged_size(sf), 299 * 20 + 10);
-	cr_assert_eq(sf->map.n, 300);
-	cr_assert_eq(srig_rows(&s), 300 + n);
-	cr_assert(!sf->rows_bad);
-	for (unsigned i = 0; i < n && i < 5000; i++) {
-		key[1] = htobe64(i);
-		cr_assert_eq(statedb_del(s.db, STATEDB_EXTENTS, key, sizeof(key)), 0);
-		if (i % 10 == 9)
-			srig_commit(&s);
-	}
-	srig_commit(&s);
-	cr_assert_eq(srig_do(&s, sf, staged_write, MIB, 10, data), 0);
-	cr_assert_eq(staged_delete(&sf), 0);
-}
-
-/* --- No memory, and rows that are lost */
-
-static bool fine(int err)
-{
-	return err == 0 || err == -ENOMEM || err == -EIO || err == -ESTALE;
-}
-
-struct tried {
-	int create, wr[3], zero, cut, upload, rd, fill;
-};
-
-static void try_all(struct staged **sfp, struct blob *b, struct tried *t)
-{
-	struct staged *sf;
-
-	memset(t, 0, sizeof(*t));
-	t->create = staged_create(s.st, 1, b, &sf);
-	*sfp = sf;
-	if (t->create != 0)
-		return;
-	for (unsigned i = 0; i < 3; i++)
-		t->wr[i] = srig_do(&s, sf, staged_write, i * 100000, 1000, data);
-	t->zero = srig_zero(&s, sf, 400000, 1000, true);
-	t->cut = srig_do(&s, sf, staged_truncate, 600000, 0, NULL);
-	t->fill = srig_do(&s, sf, staged_fill, 300000, 100000, NULL);
-	t->rd = srig_check(&s, sf, 500000, other + 500000, 5000);
-	staged_sending(sf);
-	staged_not_uploaded(sf);
-	(void)srig_do(&s, sf, staged_sync, 0, 0, NULL);
-}
-
-static void check_tried(struct staged *sf, const struct tried *t)
-{
-	for (unsigned i = 0; i < 3; i++) {
-		cr_assert(fine(t->wr[i]), "error %d", t->wr[i]);
-		if (t->wr[i] == 0)
-			cr_assert_eq(srig_check(&s, sf, i * 100000, data, 1000), 0);
-	}
-	cr_assert(fine(t->zero) && fine(t->cut) && fine(t->fill) && fine(t->rd), "%d %d %d %d",
-	    t->zero, t->cut, t->fill, t->rd);
-	if (t->zero == 0)
-		cr_assert_eq(srig_check(&s, sf, 400000, zeros, 1000), 0);
-	if (t->cut == 0)
-		cr_assert_eq(staged_size(sf), 600000);
-	cr_assert_eq(srig_check(&s, sf, 300000, other + 300000, 50000), 0);
-}
-
-Test(staged, each_allocation_fails_once)
-{
-	bool fired = true;
-	unsigned n, failed = 0;
-
-	teardown();
-	for (n = 1; fired; n++) {
-		struct staged *sf;
-		struct tried t;
-		struct blob *b;
-		bool lost;
-
-		setup();
-		b = rig_blob(&s.g, "f", "v1", MIB);
-		srig_base_bytes("v1", 0, other, MIB);
-		nth_arm(n);
-		try_all(&sf, b, &t);
-		fired = nth_fired();
-		failed += t.create != 0 || t.wr[0] != 0 || t.wr[1] != 0 || t.rd != 0 || t.fill != 0;
-		lost = statedb_lost(s.db);
-		if (lost) {
-			loop_turn(s.g.loop, false);
-			statedb_recover(s.db);
-		}
-		if (sf == NULL)
-			cr_assert(fine(t.create), "error %d", t.create);
-		if (sf == NULL)
-			sf = srig_create(&s, 1, b);
-		else
-			check_tried(sf, &t);
-		/* The next change brings the rows into line. */
-		cr_assert_eq(srig_do(&s, sf, staged_write, 550000, 10, data), 0, "at %u", n);
-		cr_assert(!sf->rows_bad);
-		staged_close(&sf);
-		rig_settle(&s.g);
-		srig_restart(&s);
-		sf = srig_open(&s, 1, b);
-		if (t.create == 0)
-			check_tried(sf, &t);
-		cr_assert_eq(srig_check(&s, sf, 550000, data, 10), 0);
-		cr_assert_eq(staged_delete(&sf), 0);
-		cache_blob_put(&b);
-		rig_settle(&s.g);
-		page_drop_parked(s.g.cache);
-		cr_assert_eq(arena_used(s.g.cache->arena), 0);
-		teardown();
-	}
-	cr_assert_gt(failed, 5);
-	cr_assert_gt(n, 30, "only %u allocations were seen", n);
-	setup();
 }
