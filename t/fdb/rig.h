@@ -1,0 +1,72 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#ifndef T_FDB_RIG_H
+#define T_FDB_RIG_H
+
+/*
+ * What the tests of the stand-in stand on: a client library opened at run time, its
+ * network thread, a database, and a corner of it for each test alone.  That is the
+ * stand-in with a server of the test's own; or, with BATONFS_TEST_FDB_CLUSTER_FILE set,
+ * the library BATONFS_TEST_FDB_LIBRARY (libfdb_c.so) on that cluster.
+ */
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <sys/types.h>
+
+#include "abi.h"
+
+#define MEMBER(name, result, args) result(*name) args;
+struct fdb {
+	FDB_API(MEMBER)
+};
+#undef MEMBER
+
+extern struct fdb fdb;
+extern FDBDatabase *db;
+extern char rig_dir[]; /* the server's */
+extern pid_t rig_server;
+
+void rig_start(void);
+void rig_stop(void);
+bool rig_real(void); /* a real cluster: no faults, no clock */
+void rig_open(const char *cluster_file, FDBDatabase **out);
+void rig_library(void); /* opens the library alone, without a network */
+void rig_network(void);
+void rig_network_end(void);
+void rig_serve(void); /* starts the server of rig_dir */
+void rig_kill(void);
+void rig_write(const char *name, const char *text); /* a file of rig_dir, at once */
+unsigned rig_fired(const char *line); /* how often, a line's beginning in "fired" */
+void rig_wait_fired(const char *line, unsigned n);
+extern const char *rig_cluster_file;
+
+/* A key of this test's: good for the next 64 calls on this thread. */
+struct key {
+	const uint8_t *at;
+	int len;
+};
+struct key key(const char *name);
+#define K(name) key(name).at, key(name).len
+#define V(text) (const uint8_t *)(text), (int)(sizeof(text) - 1)
+
+FDBTransaction *begin(void);
+void end(FDBTransaction **trp);
+int ended(FDBFuture *f); /* waits, gives the error, destroys */
+int waited(FDBFuture *f); /* does not destroy */
+int commit(FDBTransaction *tr);
+int on_error(FDBTransaction *tr, int error);
+void option(FDBTransaction *tr, int which, int64_t value);
+void put(const char *name, const char *value); /* each in a transaction of its own */
+void del(const char *name);
+/* "" is absent: NULL.  Good until the thread's next one. */
+const char *get(FDBTransaction *tr, const char *name, bool snapshot);
+const char *got(FDBFuture *f, int *error); /* of a get: value or NULL; destroys */
+const char *now(const char *name);
+FDBFuture *ask(FDBTransaction *tr, const char *name, bool snapshot);
+void set(FDBTransaction *tr, const char *name, const char *value);
+void clear(FDBTransaction *tr, const char *name);
+/* Rows of [b, e) as "name=value,...", a "+" behind them for more. */
+const char *rows(FDBTransaction *tr, const char *b, const char *e, int limit, bool reverse);
+const char *rows_of(FDBFuture *f, int *error);
+
+#endif
