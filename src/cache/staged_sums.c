@@ -356,10 +356,11 @@ static int recover(struct staged *sf, const struct sums_head *h)
 		file_give_back(sf, h->off, end);
 		err = sums_redo(sf, h->off, end);
 	}
-	/* Sums first: should this be cut short, the length says so again. */
-	if (err == 0 && is > sf->size) {
+	/* Sums first: should this be cut short, the length says so again.  They may be those of
+	 * bytes behind the end, or in its block, that never came. */
+	if (err == 0 && (is > sf->size || h->end > sf->size)) {
 		err = sums_cut(sf, sf->size);
-		if (err == 0 && ftruncate(sf->fd, (off_t)sf->size) != 0)
+		if (err == 0 && is > sf->size && ftruncate(sf->fd, (off_t)sf->size) != 0)
 			err = -errno;
 	}
 	return err;

@@ -680,3 +680,26 @@ Test(staged_durable, every_allocation_may_fail)
 	rig_settle(&s.g);
 	cr_assert(!there(false) && !there(true));
 }
+
+/* Killed when the sums of what was to be appended were there, and its bytes were not. */
+Test(staged_durable, a_death_before_the_appended_bytes)
+{
+	uint64_t range[2] = {5000, 13000};
+	uint32_t sums[3] = {123, 456, 789};
+	char path[160];
+	int fd;
+
+	cr_assert_eq(write_at(0, 5000), 0);
+	staged_close(&sf);
+	path_of(path, sizeof(path), true);
+	fd = open(path, O_WRONLY | O_CLOEXEC);
+	cr_assert_geq(fd, 0);
+	cr_assert_eq(pwrite(fd, range, sizeof(range), 8), sizeof(range));
+	cr_assert_eq(pwrite(fd, sums, sizeof(sums), 64 + 4), sizeof(sums));
+	close(fd);
+	srig_restart(&s);
+	sf = srig_open(&s, ID, NULL);
+	is_model();
+	cr_assert_eq(verb(staged_truncate, 20000, 0), 0);
+	is_model();
+}
