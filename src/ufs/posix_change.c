@@ -43,8 +43,8 @@ static int delete_one(struct posix_job *pj, int root, const char *path)
 		err = -EISDIR;
 	if (err == 0 && unlinkat(dir, name, 0) != 0)
 		err = -errno;
-	if (err == 0)
-		posix_temp_forget(dir, name);
+	if (dir >= 0 && (err == 0 || err == -ENOENT))
+		posix_temp_forget(pj, dir, name);
 	if (dir >= 0)
 		(void)close(dir);
 	if (err == -ENOENT || err == -ENOTDIR)
@@ -236,7 +236,7 @@ static int rename_work(struct posix_job *pj, int root)
 	if (err == -ENOTEMPTY && posix_temp_sweep(to, to_name) > 0)
 		err = rename_once(pj, name, to, to_name);
 	if (err == 0)
-		posix_temp_forget(pj->dir, name);
+		posix_temp_forget(pj, pj->dir, name);
 	/* The new name first: after a power failure there are rather two than none. */
 	if (err == 0)
 		err = posix_sync_dir(to);

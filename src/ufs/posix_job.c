@@ -112,6 +112,7 @@ static struct posix_job *job_new(struct posix *px, struct posix_call *owner,
 	pj->kind = kind;
 	pj->id = px->id;
 	pj->no_openat2 = px->no_openat2;
+	pj->mount_id = px->ufs.mount_id;
 	pj->dir = pj->fd = -1;
 	pj->root = strdup(px->root);
 	pj->path = strdup(path);

@@ -116,6 +116,7 @@ struct posix_job {
 	 * file's temporary name or "".  All closed and gone when the last step has ended. */
 	int dir, fd;
 	char tmp[POSIX_TMP_MAX];
+	uint64_t mount_id;
 	bool absent, if_version; /* conditions; the version is `version` */
 	struct ufs_set set;
 	uint64_t at, size; /* how far it is, of how much */

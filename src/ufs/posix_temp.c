@@ -58,24 +58,55 @@ static int name_new(char *name)
 	return 0;
 }
 
+/* What one that is to replace `name` is linked as, by whichever mount. */
+static void name_of(char tmp[POSIX_TMP_MAX], const char *name)
+{
+	posix_temp_text(tmp, hash64(name, strlen(name), 0));
+}
+
+/* What this mount makes one that is to be `name` as, or 0. */
+static uint64_t token_of(const struct posix_job *pj, const char *name)
+{
+	return pj->mount_id != 0 ? hash64(name, strlen(name), pj->mount_id) : 0;
+}
+
+static void forget(int dir, const char *tmp)
+{
+	(void)unlinkat(dir, tmp, 0);
+}
+
+void posix_temp_forget(const struct posix_job *pj, int dir, const char *name)
+{
+	char tmp[POSIX_TMP_MAX];
+	uint64_t token = token_of(pj, name);
+
+	name_of(tmp, name);
+	forget(dir, tmp);
+	if (token == 0)
+		return;
+	posix_temp_text(tmp, token);
+	forget(dir, tmp);
+}
+
 /* --- files */
 
-static int named_new(struct posix_job *pj)
+/* token 0: any name. */
+static int named_new(struct posix_job *pj, uint64_t token)
 {
 	const int flags = O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW;
 	char name[POSIX_TMP_MAX];
 	int err = 0;
 
-	if (pj->token != 0)
-		posix_temp_text(name, pj->token);
+	if (token != 0)
+		posix_temp_text(name, token);
 	else
 		err = name_new(name);
 	if (err != 0)
 		return err;
-	/* A name that is there already is that of a beginning which is done again, or one
+	/* A name that is there already is that of something which is done again, or one
 	 * of 2^64. */
 	pj->fd = openat(pj->dir, name, flags, 0600);
-	if (pj->fd < 0 && errno == EEXIST && pj->token != 0) {
+	if (pj->fd < 0 && errno == EEXIST && token != 0) {
 		(void)unlinkat(pj->dir, name, 0);
 		pj->fd = openat(pj->dir, name, flags, 0600);
 	}
@@ -88,26 +119,40 @@ static int named_new(struct posix_job *pj)
 int posix_temp_new(struct posix_job *pj, int root, bool named)
 {
 	const char *name;
+	int err;
 
 	pj->dir = posix_open_parent(pj, root, pj->path, &name);
 	if (pj->dir < 0)
 		return pj->dir;
-	if (!named) {
+	if (named)
+		return named_new(pj, pj->token);
+	if (FAULT("posix.nameless") == 0)
 		pj->fd = openat(pj->dir, ".", O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
-		if (pj->fd >= 0)
-			return 0;
-	}
-	return named_new(pj);
+	if (pj->fd >= 0)
+		return 0;
+	err = named_new(pj, token_of(pj, name));
+	return err == 0 ? FAULT("posix.named") : err;
+}
+
+/* Does the temporary name still lead to the open file?  A job that was given up may be
+ * cleaned away when another has taken the name. */
+static bool tmp_is_ours(const struct posix_job *pj)
+{
+	struct stat a, b;
+
+	return fstat(pj->fd, &a) == 0 &&
+	       fstatat(pj->dir, pj->tmp, &b, AT_SYMLINK_NOFOLLOW) == 0 && a.st_dev == b.st_dev &&
+	       a.st_ino == b.st_ino;
 }
 
 void posix_temp_drop(struct posix_job *pj)
 {
+	if (pj->tmp[0] != '\0' && (pj->fd < 0 || tmp_is_ours(pj)))
+		(void)unlinkat(pj->dir, pj->tmp, 0);
+	pj->tmp[0] = '\0';
 	if (pj->fd >= 0)
 		(void)close(pj->fd);
 	pj->fd = -1;
-	if (pj->tmp[0] != '\0')
-		(void)unlinkat(pj->dir, pj->tmp, 0);
-	pj->tmp[0] = '\0';
 }
 
 int posix_pwrite_all(int fd, const char *buf, size_t len, uint64_t off)
@@ -271,19 +316,6 @@ static int link_fd(int fd, int dir, const char *name)
 	return linkat(AT_FDCWD, path, dir, name, AT_SYMLINK_FOLLOW) == 0 ? 0 : -errno;
 }
 
-static void name_of(char tmp[POSIX_TMP_MAX], const char *name)
-{
-	posix_temp_text(tmp, hash64(name, strlen(name), 0));
-}
-
-void posix_temp_forget(int dir, const char *name)
-{
-	char tmp[POSIX_TMP_MAX];
-
-	name_of(tmp, name);
-	(void)unlinkat(dir, tmp, 0);
-}
-
 /* A file without a name gets one: its own if that is free.  Else one that is always the
  * same for this target: who is killed before the rename that follows is followed by
  * somebody who does it again, or deletes or renames the target, and takes what was left
@@ -312,8 +344,11 @@ static int name_give(struct posix_job *pj, const struct target *tg)
 static int rename_tmp(struct posix_job *pj, const char *name)
 {
 	unsigned flags = pj->absent ? RENAME_NOREPLACE : 0;
-	int r = renameat2(pj->dir, pj->tmp, pj->dir, name, flags);
+	int r;
 
+	if (!tmp_is_ours(pj))
+		return -ENOENT;
+	r = renameat2(pj->dir, pj->tmp, pj->dir, name, flags);
 	/* Not every file system has NOREPLACE. */
 	if (r != 0 && pj->absent && (errno == EINVAL || errno == ENOSYS)) {
 		r = linkat(pj->dir, pj->tmp, pj->dir, name, 0);
@@ -357,8 +392,11 @@ int posix_temp_place(struct posix_job *pj, const struct stat *like)
 		if (err == 0)
 			err = rename_tmp(pj, tg.name);
 	}
-	if (err == 0)
+	if (err == 0) {
+		/* What an earlier put has left; its own name it has no more. */
+		posix_temp_forget(pj, pj->dir, tg.name);
 		err = posix_sync_dir(pj->dir);
+	}
 	if (err == 0 && fstat(pj->fd, &st) != 0)
 		err = -errno;
 	if (err == 0)

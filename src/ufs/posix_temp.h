@@ -2,8 +2,10 @@
 /*
  * Files of a file:// storage before they appear under their name.  A put has a file
  * without any name, where the file system can do that, so that nothing is left of one
- * that a crash ends; an upload outlives processes, and has a name that listings and
- * stat leave out.  Any thread, unless it is said.
+ * that a crash ends; elsewhere one under a name that the mount always takes for this
+ * target, so that who puts, deletes or renames it next takes what was left away.  An
+ * upload outlives processes, and has a name of its own.  Listings and stat leave such
+ * names out.  Any thread, unless it is said.
  */
 #ifndef UFS_POSIX_TEMP_H
 #define UFS_POSIX_TEMP_H
@@ -25,9 +27,9 @@ void posix_temp_drop(struct posix_job *pj);
  * pj->attr is of the file. */
 int posix_temp_place(struct posix_job *pj, const struct stat *like);
 
-/* Of a file that is deleted or renamed: the name that one which was to replace it may have
+/* Of a file that is deleted or renamed: the names that one which was to replace it may have
  * been left under. */
-void posix_temp_forget(int dir, const char *name);
+void posix_temp_forget(const struct posix_job *pj, int dir, const char *name);
 
 /* Mode, owner and times of an open file or (O_PATH) anything else. */
 int posix_set_apply(int fd, const struct stat *now, const struct ufs_set *set);

@@ -52,6 +52,11 @@ const char *ufs_uri(const struct ufs *u)
 	return u->uri;
 }
 
+void ufs_set_mount_id(struct ufs *u, uint64_t id)
+{
+	u->mount_id = id;
+}
+
 /* --- health */
 
 void ufs_health(const struct ufs *u, struct ufs_health *out)

@@ -73,6 +73,10 @@ void ufs_free(struct ufs **u);
  * it is not the default: a stable part of cache keys, and for people. */
 const char *ufs_uri(const struct ufs *u);
 
+/* A number that no other mount has, the same for all its daemons: under temporary names
+ * that come of it a successor finds what was left.  0, at first: nobody does. */
+void ufs_set_mount_id(struct ufs *u, uint64_t id);
+
 struct ufs_health {
 	bool ok;		/* the last request was answered */
 	uint64_t since_ns;	/* monotonic: since when ok has its value; 0: no request yet */

@@ -49,6 +49,7 @@ struct ufs {
 	struct ufs_env env;
 	char *uri;
 	unsigned can; /* UFS_CAN_*: set by the implementation's _new */
+	uint64_t mount_id; /* or 0 */
 	struct ufs_health health;
 	unsigned running;
 	/* Requests that found no memory: linked through their priv, so that even

@@ -12,6 +12,8 @@
 #include <unistd.h>
 
 #include "../../lib/nth_fault.h"
+#include "base/fault.h"
+#include "base/hash.h"
 #include "posix_fix.h"
 #include "ufs/posix_temp.h"
 
@@ -108,6 +110,90 @@ Test(posix_faults, out_of_memory)
 	}
 	cr_assert_eq(err, 0);
 	cr_assert_gt(n, 10);
+}
+
+/* --- no files without a name */
+
+static void leave(uint64_t mount_id, const char *name)
+{
+	char tmp[POSIX_TMP_MAX];
+
+	posix_temp_text(tmp, hash64(name, strlen(name), mount_id));
+	pw_sh("echo half >", tmp);
+}
+
+Test(posix_faults, without_nameless_files)
+{
+	static const char *const gone[] = { "a", "b", "never" };
+	char big[3 * POSIX_CHUNK];
+	int errs[3];
+	struct errtext et;
+	struct ufs_attr a;
+
+	cr_assert_eq(fault_init("posix.nameless=errno:95", &et), 0);
+	memset(big, 'x', sizeof(big));
+	for (uint64_t id = 0; id < 2; id++) {
+		ufs_set_mount_id(pw.ufs, id);
+		cr_assert_eq(pw_put("f", "one", &a), 0);
+		cr_assert_eq(pw_put("f", "two", &a), 0);
+		cr_assert_eq(pw_put_as("f", big, sizeof(big), false, NULL, NULL, &a), 0);
+		cr_assert_eq(pw_put_as("f", "x", 1, true, NULL, NULL, &a), -EEXIST);
+		cr_assert_eq(pw_put("f", "three", &a), 0);
+		cr_assert_eq(a.size, 5);
+		cr_assert_eq(pw_temps(""), 0);
+	}
+	/* What a killed daemon of this mount has left: who does it again takes it away. */
+	leave(1, "f");
+	cr_assert_eq(pw_put("f", "four", &a), 0);
+	cr_assert_eq(pw_temps(""), 0);
+	leave(1, "new");
+	cr_assert_eq(pw_put("new", "five", &a), 0);
+	cr_assert_eq(pw_temps(""), 0);
+	/* So does who deletes or renames it, whether it ever came to be or not. */
+	cr_assert_eq(pw_put("a", "a", &a), 0);
+	cr_assert_eq(pw_put("b", "b", &a), 0);
+	leave(1, "a");
+	leave(1, "never");
+	pw_delete(gone, 3, errs);
+	cr_assert(errs[0] == 0 && errs[2] == 0);
+	cr_assert_eq(pw_temps(""), 0);
+	leave(1, "f");
+	cr_assert_eq(pw_rename_to("f", "g", false, &a), 0);
+	cr_assert_eq(pw_temps(""), 0);
+	/* Another mount's is let be. */
+	leave(2, "g");
+	cr_assert_eq(pw_put("g", "six", &a), 0);
+	cr_assert_eq(pw_temps(""), 1);
+	cr_assert_eq(fault_init("", &et), 0);
+}
+
+/* A put that is given up is cleaned away after another of the same file has begun. */
+Test(posix_faults, puts_given_up_without_nameless_files)
+{
+	size_t len = 4 * POSIX_CHUNK;
+	char *body = pw_bytes(len, 1);
+	struct errtext et;
+	struct ufs_attr a;
+
+	cr_assert_eq(fault_init("posix.nameless=errno:95", &et), 0);
+	ufs_set_mount_id(pw.ufs, 1);
+	for (unsigned turns = 0; turns < 12; turns++) {
+		struct ufs_put p = { .path = "f", .body = body, .len = len, .req = { .user = &pw } };
+
+		pw.done = false;
+		ufs_put(pw.ufs, &p, ufs_fix_done);
+		for (unsigned i = 0; i < turns && !pw.done; i++)
+			(void)loop_turn(pw.loop, true);
+		ufs_abort(&p.req);
+		pw.done = false;
+		cr_assert_eq(pw_put_as("f", body, len, false, NULL, NULL, &a), 0, "%u", turns);
+		cr_assert_eq(a.size, len);
+	}
+	while (pool_outstanding(pw.pool) > 0)
+		(void)loop_turn(pw.loop, true);
+	cr_assert_eq(pw_temps(""), 0);
+	free(body);
+	cr_assert_eq(fault_init("", &et), 0);
 }
 
 /* --- other file systems, in a mount namespace of the test's own */
