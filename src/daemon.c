@@ -103,6 +103,13 @@ static enum daemon_exit daemon_attach(struct daemon *d, const char *spec, struct
 	return err == -EACCES ? DAEMON_EXIT_STORAGE : DAEMON_EXIT_USAGE;
 }
 
+/* The page store may have pool.threads of them: the others are left for what does not
+ * need the cache disk when that hangs. */
+static unsigned daemon_threads(const struct config *cfg)
+{
+	return (unsigned)(cfg->pool_threads + cfg->pool_threads / 2 + 1);
+}
+
 enum daemon_exit daemon_prepare(struct daemon *d, struct errtext *et)
 {
 	struct fs_env env;
@@ -118,10 +125,10 @@ enum daemon_exit daemon_prepare(struct daemon *d, struct errtext *et)
 		return err == -EINVAL ? DAEMON_EXIT_USAGE : DAEMON_EXIT_FAILURE;
 	err = loop_new(&d->loop, &clock_system);
 	if (err == 0)
-		err = pool_new(&d->pool, d->loop, (unsigned)d->cfg->pool_threads);
+		err = pool_new(&d->pool, d->loop, daemon_threads(d->cfg));
 	if (err != 0)
-		return errtext_set(et, DAEMON_EXIT_FAILURE, "start the event loop and %llu threads: %s",
-		    (unsigned long long)d->cfg->pool_threads, strerror(-err));
+		return errtext_set(et, DAEMON_EXIT_FAILURE, "start the event loop and %u threads: %s",
+		    daemon_threads(d->cfg), strerror(-err));
 	err = http_new(&d->http, d->loop, d->cfg, et);
 	if (err != 0)
 		return DAEMON_EXIT_FAILURE;

@@ -16,7 +16,7 @@ void cache_job(struct cache *c, struct pool_lane *lane, struct pool_job *job,
     void (*work)(struct pool_job *job), void (*done)(struct pool_job *job))
 {
 	c->jobs++;
-	pool_submit(c->env.pool, lane, job, work, done);
+	pool_submit_share(c->env.pool, &c->share, lane, job, work, done);
 }
 
 void cache_job_done(struct cache *c)
@@ -77,10 +77,14 @@ static void cache_init(struct cache *c, const struct cache_env *env)
 	STAILQ_INIT(&c->ops);
 	STAILQ_INIT(&c->flush_ops);
 	pool_lane_init(&c->index_lane);
+	pool_share_init(&c->share, (unsigned)env->cfg->pool_threads);
+	TAILQ_INIT(&c->disk_ops);
+	TAILQ_INIT(&c->loaded);
 	c->health_since = loop_now(env->loop);
 	timer_init(&c->age, env->loop, page_age);
 	timer_init(&c->sync, env->loop, store_sync_timer);
 	timer_init(&c->retry, env->loop, health_retry_timer);
+	timer_init(&c->ticker, env->loop, slow_tick);
 }
 
 int cache_new(struct cache **out, const struct cache_env *env, int lock_fd, struct errtext *et)
@@ -134,7 +138,7 @@ void cache_free(struct cache **cp)
 		return;
 	TAKE_OBJ(c, cp, CACHE_MAGIC);
 	assert(c->state == STORE_NONE || c->state == STORE_CLOSED || c->state == STORE_FAILED);
-	assert(c->jobs == 0);
+	assert(c->jobs == 0 && TAILQ_EMPTY(&c->disk_ops));
 	fetch_abort_all(c);
 	page_drop_parked(c);
 	assert(c->blobs == NULL && TAILQ_EMPTY(&c->ready) && TAILQ_EMPTY(&c->mem_wait) &&
@@ -142,6 +146,7 @@ void cache_free(struct cache **cp)
 	timer_cancel(&c->age);
 	timer_cancel(&c->sync);
 	timer_cancel(&c->retry);
+	timer_cancel(&c->ticker);
 	loop_undefer(c->env.loop, &c->ready_run);
 	loop_undefer(c->env.loop, &c->mem_run);
 	loop_undefer(c->env.loop, &c->close_run);

@@ -10,7 +10,10 @@
  * never fail.  Reads are answered as their bytes arrive, before the disk write.
  * Blocks that come from disk are checked (CRC32C a 4 KiB block); a mismatch drops
  * the page and fetches it again.  A failing or full disk is passed by: counted,
- * shown by cache_status(), never an error for the reader.
+ * shown by cache_status(), never an error for the reader.  One that takes longer than
+ * worker.page.store.slow.time is passed by in the same way, also by the reads that wait
+ * for it already, until it answers again; it has pool.threads threads and a part of the
+ * memory at the most, so whoever does not need it does not wait for it.
  *
  * The index (LMDB on the cache disk) is opened only by the daemon whose epoch it
  * is; before cache_index_open() and after cache_index_close() blobs work from
@@ -92,13 +95,14 @@ uint64_t cache_blob_cached(const struct blob *b);
 /* Of those, on disk. */
 uint64_t cache_blob_stored(const struct blob *b);
 /* Calls done on the loop, never inline, when cache_blob_cached() is right for all
- * blobs that were got before (their index rows are read in the pool).  It cannot be
- * aborted, and does not take long. */
+ * blobs that were got before (their index rows are read in the pool), or the disk takes
+ * too long to say.  It cannot be aborted. */
 struct cache_loaded {
 	struct pool_job job;
 	struct cache *cache;
 	void (*done)(struct cache_loaded *w);
 	bool again; /* the index was being opened: rows are read after that */
+	TAILQ_ENTRY(cache_loaded) link;
 };
 void cache_when_loaded(struct cache *c, struct cache_loaded *w,
     void (*done)(struct cache_loaded *w));
@@ -195,6 +199,7 @@ enum cache_health {
 	CACHE_OK,
 	CACHE_FULL,	 /* no room, of blocks, inodes or quota */
 	CACHE_READ_ONLY,
+	CACHE_SLOW,	 /* it does not answer in time */
 	CACHE_FAILED,	 /* any other error; also an index that cannot be opened */
 };
 const char *cache_health_word(enum cache_health health);

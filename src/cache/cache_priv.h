@@ -8,7 +8,7 @@
  *	readahead.c	streams				disk.c	page files
  *	store.c		the index's batches and life	evict.c, scrub.c
  *	adopt.c		files that become a blob's
- *	health.c	how the disk is
+ *	health.c	how the disk is			slow.c	disks that take long
  *
  * A page in memory is one of: being fetched (fetch != NULL, filled from its start
  * on), being written (writing), pinned by reads, or parked on the cache's LRU
@@ -49,6 +49,14 @@ TAILQ_HEAD(fetch_list, fetch);
 TAILQ_HEAD(stream_list, stream);
 TAILQ_HEAD(file_list, blob);
 TAILQ_HEAD(load_list, cache_load);
+TAILQ_HEAD(loaded_list, cache_loaded);
+
+/* An operation of the disk while it is under way. */
+struct disk_op {
+	TAILQ_ENTRY(disk_op) link;
+	uint64_t since; /* tick */
+};
+TAILQ_HEAD(disk_op_list, disk_op);
 
 enum store_state {
 	STORE_NONE,    /* no directory */
@@ -86,7 +94,7 @@ struct cache {
 	unsigned nfetches;
 	struct stream_list ahead; /* streams that want readahead */
 	unsigned nahead;	  /* pages fetched ahead that nobody has read yet */
-	uint64_t writing;	  /* bytes on their way to disk */
+	uint64_t writing;	  /* bytes of buffers on their way to disk */
 
 	struct load_list loads; /* that wait for the disk, or whose turn it is */
 	struct deferred loads_run;
@@ -95,7 +103,10 @@ struct cache {
 	enum store_state state;
 	struct index *index; /* touched by jobs of index_lane only */
 	struct pool_lane index_lane;
+	struct pool_share share; /* of the pool: a disk that hangs has no more of it */
 	unsigned jobs; /* in the pool for us */
+	uint64_t reading; /* bytes of buffers that jobs read into */
+	struct loaded_list loaded; /* cache_when_loaded() */
 	struct index_ops ops;
 	unsigned nops;
 	bool flushing, flush_again;
@@ -106,11 +117,16 @@ struct cache {
 	struct pool_job flush_job;
 	struct index_ops flush_ops;
 	struct pool_job index_job; /* opens or closes the index */
+	struct disk_op open_op;
 	struct errtext index_why, index_et;
 	struct timer sync;
 	uint64_t used;	    /* bytes on disk, with writes under way */
 	uint64_t capacity;
 	bool failing;	    /* pages bypass the disk until a trial goes well */
+	bool slow;	    /* and so do reads */
+	struct disk_op_list disk_ops; /* the oldest first */
+	uint64_t tick;
+	struct timer ticker; /* while there are any */
 	bool trying;	    /* try_job is in the pool */
 	bool trying_file;   /* and writes; else it only looks */
 	bool try_gone;	    /* what it found */
@@ -118,6 +134,7 @@ struct cache {
 	uint64_t health_since, retry_next;
 	struct timer retry;
 	struct pool_job try_job;
+	struct disk_op try_op;
 	char error[256], last_error[256];
 	/* Least recently used first; `hot` are those that were used again. */
 	struct sums_list sums, hot;
@@ -139,6 +156,7 @@ struct cache {
 struct blob_lane {
 	struct pool_lane lane;
 	struct pool_job job;	/* writes `pages` */
+	struct disk_op op;
 	struct page_list pages, gather; /* being written; for the job after that */
 	struct cache_page *written; /* the first of `pages` that is not on disk */
 	int fd, fd_opened;
@@ -244,6 +262,14 @@ void cache_well(struct cache *c);
 void cache_retry_later(struct cache *c); /* arms `retry`, each time for longer */
 void health_retry_timer(struct timer *t);
 
+/* --- slow.c */
+void slow_begin(struct cache *c, struct disk_op *op);
+bool slow_end(struct cache *c, struct disk_op *op); /* true: it took too long */
+bool slow_now(const struct cache *c); /* some operation is overdue */
+void slow_tick(struct timer *t);
+/* Pool: a fault point that all operations of the disk come by. */
+int slow_point(void);
+
 /* --- dir.c */
 int dir_open(struct cache *c, const char *path, int lock_fd, struct errtext *et);
 void dir_close(struct cache *c);
@@ -270,7 +296,7 @@ static inline struct blob_lane *blob_lane(struct blob *b, uint64_t no)
 /* On disk, and to be read there. */
 static inline bool blob_on_disk(const struct blob *b, uint64_t no)
 {
-	return blob_has(b, no) && !b->cache->gone;
+	return blob_has(b, no) && !b->cache->gone && !b->cache->slow;
 }
 int blob_can_set(struct blob *b); /* -ENOMEM */
 void blob_set(struct blob *b, uint64_t no);
@@ -333,7 +359,9 @@ void read_resume(struct cache_read *r);		   /* loaded, or memory was freed */
 void read_fail(struct cache_read *r, int err);	   /* not on any list */
 void read_filled(struct cache_read *r);		   /* its page has what it needs */
 void read_disk_done(struct cache_read *r, int err, uint32_t bad);
+void read_go_past(struct cache_read *r); /* it waits for a disk that takes too long */
 uint32_t read_need(const struct cache_read *r, unsigned slot);
+uint64_t read_io_size(const struct cache_read *r); /* of the buffer for what is on disk */
 void read_run_ready(struct deferred *d);
 void read_run_memory(struct deferred *d);
 void read_memory_freed(void *arg);
@@ -371,10 +399,15 @@ struct disk_span {
 };
 /* Any thread.  0, -EAGAIN (RWF_NOWAIT), or 0 with bits in bad. */
 int disk_span_read(struct disk_span *sp, int flags);
+/* Whether so many bytes more may wait for the disk: one that is slow, or hangs, must not
+ * keep all memory from the readers. */
+bool disk_may_hold(const struct cache *c, uint64_t bytes);
 void disk_write(struct cache_page *pg); /* or bypasses */
 /* Submits the read of r->disk; -ENOMEM. */
 struct disk_read {
 	struct pool_job job;
+	struct disk_op op;
+	uint64_t bytes; /* of io */
 	struct blob *blob;	 /* held */
 	struct cache_read *read; /* NULL: it left */
 	struct arena_buf *io;
@@ -413,21 +446,26 @@ void adopt_start(struct adopt *a);
 
 /* --- store.c */
 void store_load(struct blob *b);
+void store_resume_loading(struct blob *b); /* its reads look again */
 /* Lets go of a directory that is gone; then it is looked for every so often. */
 void store_gone(struct cache *c);
 static inline bool store_wait(const struct cache *c)
 {
-	return c->state == STORE_OPEN || c->state == STORE_OPENING;
+	return (c->state == STORE_OPEN || c->state == STORE_OPENING) && !c->slow;
 }
 struct index_op *store_op_new(struct blob *b, enum index_verb verb);
 void store_op_free(struct index_op **opp);
 void store_op_add(struct cache *c, struct index_op *op);
 void store_flush(struct cache *c);
+void store_settle_check(struct cache *c);
 void store_sync_timer(struct timer *t);
 void store_check_closed(struct cache *c);
 void store_run_closed(struct deferred *d);
 #define STORE_OPS_MAX 16384 /* not yet in the index; more bypass the disk */
 #define STORE_OPS_MANY 4096 /* worth a batch before it is due */
+
+/* --- loaded.c */
+void loaded_go_past(struct cache *c); /* they wait for a disk that takes too long */
 
 /* --- evict.c, scrub.c */
 int evict_new(struct cache *c);

@@ -125,7 +125,9 @@ static void rows_work(struct pool_job *job)
 	struct disk_read *dr = container_of(job, struct disk_read, job);
 	struct blob *b = dr->blob;
 
-	job->result = index_rows(b->cache->index, b->key.hash, dr->span.first, SUMS_ROWS,
+	job->result = slow_point();
+	if (job->result == 0)
+		job->result = index_rows(b->cache->index, b->key.hash, dr->span.first, SUMS_ROWS,
 	    sums_rows_add, dr->rows);
 }
 
@@ -133,7 +135,13 @@ static void read_work(struct pool_job *job)
 {
 	struct disk_read *dr = container_of(job, struct disk_read, job);
 	struct blob *b = dr->blob;
+	int err = slow_point();
 
+	if (err != 0) {
+		dr->span.bad = dr->span.hole = dr->span.want;
+		dr->span.err = err;
+		return;
+	}
 	if (dr->span.fd < 0) {
 		dr->fd_opened = disk_open(b->cache->dir_fd, b->key.hash, false);
 		dr->span.fd = dr->fd_opened;
@@ -150,13 +158,17 @@ static void read_work(struct pool_job *job)
 static void read_free(struct disk_read *dr)
 {
 	struct blob *b = dr->blob;
+	struct cache *c = b->cache;
 
 	for (unsigned i = 0; i < CACHE_READ_IOV; i++)
 		sums_put(&dr->span.sums[i]);
+	slow_end(c, &dr->op);
+	c->reading -= dr->bytes;
+	read_memory_freed(c);
 	TAILQ_REMOVE(&b->reading, dr, link);
 	free(dr->rows);
 	if (dr->read == NULL)
-		arena_put(b->cache->arena, &dr->io);
+		arena_put(c->arena, &dr->io);
 	free(dr);
 	blob_unhold(&b);
 }
@@ -301,6 +313,9 @@ int disk_read_start(struct cache_read *r)
 	TAILQ_INSERT_TAIL(&b->reading, dr, link);
 	dr->read = r;
 	dr->io = io;
+	dr->bytes = read_io_size(r);
+	b->cache->reading += dr->bytes;
+	slow_begin(b->cache, &dr->op);
 	r->job = dr;
 	if (dr->rows != NULL)
 		cache_job(b->cache, &b->cache->index_lane, &dr->job, rows_work, rows_done);

@@ -62,6 +62,9 @@ static int write_pages(struct blob_lane *bl)
 
 	if (!epoch_mine(c->env.epoch))
 		return -ESTALE;
+	err = slow_point();
+	if (err != 0)
+		return err;
 	if (bl->fd < 0)
 		bl->fd = bl->fd_opened = disk_open(c->dir_fd, pg->blob->key.hash, true);
 	if (bl->fd < 0)
@@ -85,6 +88,12 @@ static void write_work(struct pool_job *job)
 
 /* --- On the loop */
 
+/* What its buffer takes. */
+static uint64_t page_room(const struct cache_page *pg)
+{
+	return pg->buf->kind == ARENA_SMALL ? ARENA_SMALL_SIZE : pg->blob->cache->page_size;
+}
+
 /* The page is not being written any more; err: it did not get to the disk. */
 static void page_end(struct cache_page *pg, int err)
 {
@@ -92,7 +101,7 @@ static void page_end(struct cache_page *pg, int err)
 	struct cache *c = b->cache;
 
 	pg->writing = false;
-	c->writing -= pg->len;
+	c->writing -= page_room(pg);
 	if (err == 0) {
 		blob_set(b, pg->no);
 		pg->op->sums->when = MAX(loop_now(c->env.loop), 1);
@@ -121,6 +130,7 @@ static void write_done(struct pool_job *job)
 	int err = job->result, done = 0;
 
 	blob_hold(b);
+	slow_end(c, &bl->op);
 	b->fd_users--;
 	if (bl->fd_opened >= 0)
 		blob_set_fd(b, bl->fd_opened);
@@ -161,13 +171,16 @@ static void lane_write(struct blob *b, struct blob_lane *bl)
 	bl->fd = b->fd;
 	bl->fd_opened = -1;
 	b->fd_users++;
+	slow_begin(c, &bl->op);
 	cache_job(c, &bl->lane, &bl->job, write_work, write_done);
 }
 
-/* A disk that is slow, or hangs, must not keep all memory from the readers. */
-static bool writes_full(const struct cache *c)
+bool disk_may_hold(const struct cache *c, uint64_t bytes)
 {
-	return c->writing + c->page_size > arena_limit(c->arena) / 4 * 3;
+	uint64_t limit = arena_limit(c->arena), rest = READ_MAX + 2 * (uint64_t)c->page_size;
+
+	/* What is left is enough for any read that goes to the storage. */
+	return c->writing + c->reading + bytes <= MIN(limit / 4 * 3, limit - MIN(limit, rest));
 }
 
 /* Everything a write needs, so that it cannot fail half-way; NULL: bypass. */
@@ -180,8 +193,8 @@ static struct index_op *write_prepare(struct cache_page *pg)
 
 	if (c->state != STORE_OPEN || c->failing || b->load != BLOB_LOADED || b->bypass ||
 	    b->adopting ||
-	    c->nops >= STORE_OPS_MAX || c->used + space > c->capacity || writes_full(c) ||
-	    !epoch_mine(c->env.epoch) || blob_can_set(b) != 0)
+	    c->nops >= STORE_OPS_MAX || c->used + space > c->capacity ||
+	    !disk_may_hold(c, page_room(pg)) || !epoch_mine(c->env.epoch) || blob_can_set(b) != 0)
 		return NULL;
 	op = store_op_new(b, INDEX_PUT_PAGE);
 	if (op == NULL)
@@ -209,11 +222,13 @@ void disk_write(struct cache_page *pg)
 	pg->op = write_prepare(pg);
 	if (pg->op == NULL) {
 		COUNT(c->env.loop, CACHE_BYPASS, 1);
+		if (c->slow || !disk_may_hold(c, page_room(pg)))
+			COUNT(c->env.loop, CACHE_BEHIND, 1);
 		evict_kick(c);
 		return;
 	}
 	c->used += pg->op->bytes;
-	c->writing += pg->len;
+	c->writing += page_room(pg);
 	pg->writing = true;
 	TAILQ_INSERT_TAIL(&bl->gather, pg, lru);
 	if (TAILQ_EMPTY(&bl->pages))
@@ -224,6 +239,7 @@ void disk_write(struct cache_page *pg)
 
 struct disk_hole {
 	struct pool_job job;
+	struct disk_op op;
 	struct blob *blob; /* held */
 	uint64_t off;
 	uint32_t len;
@@ -235,6 +251,9 @@ static void hole_work(struct pool_job *job)
 {
 	struct disk_hole *dh = container_of(job, struct disk_hole, job);
 
+	job->result = slow_point();
+	if (job->result != 0)
+		return;
 	if (dh->fd < 0)
 		dh->fd = dh->fd_opened = disk_open(dh->blob->cache->dir_fd,
 		    dh->blob->key.hash, false);
@@ -254,6 +273,7 @@ static void hole_done(struct pool_job *job)
 	struct cache *c = b->cache;
 	bool evict = dh->evict;
 
+	slow_end(c, &dh->op);
 	b->fd_users--;
 	if (dh->fd_opened >= 0)
 		blob_set_fd(b, dh->fd_opened);
@@ -295,6 +315,7 @@ int disk_drop(struct blob *b, uint64_t no, bool evict)
 	store_op_add(c, op);
 	b->fd_users++;
 	blob_hold(b);
+	slow_begin(c, &dh->op);
 	cache_job(c, &blob_lane(b, no)->lane, &dh->job, hole_work, hole_done);
 	return 0;
 }

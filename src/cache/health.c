@@ -33,6 +33,8 @@ const char *cache_health_word(enum cache_health health)
 		return "full";
 	case CACHE_READ_ONLY:
 		return "read-only";
+	case CACHE_SLOW:
+		return "slow";
 	case CACHE_FAILED:
 		break;
 	}
@@ -72,16 +74,17 @@ void cache_note(struct cache *c, int err, const char *fmt, ...)
 	vsnprintf(c->error, sizeof(c->error), fmt, ap);
 	va_end(ap);
 	memcpy(c->last_error, c->error, sizeof(c->last_error));
-	health_set(c, health_of(err));
+	health_set(c, c->slow ? CACHE_SLOW : health_of(err));
 	GAUGE_SET(c->env.loop, CACHE_USED_BYTES, c->used);
 }
 
 void cache_well(struct cache *c)
 {
-	c->failing = false;
+	c->failing = c->slow = false;
 	c->error[0] = '\0';
 	health_set(c, CACHE_OK);
 	timer_arm(&c->retry, LOOK_PERIOD);
+	store_settle_check(c);
 }
 
 void cache_retry_later(struct cache *c)
@@ -122,6 +125,9 @@ static int try_dir(const struct cache *c)
 {
 	int fd, err;
 
+	err = slow_point();
+	if (err != 0)
+		return err;
 	fd = openat(c->dir_fd, TRIAL, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
 	if (fd < 0)
 		return -errno;
@@ -145,8 +151,15 @@ static void try_work(struct pool_job *job)
 static void try_done(struct pool_job *job)
 {
 	struct cache *c = container_of(job, struct cache, try_job);
+	bool late;
 
 	c->trying = false;
+	late = slow_end(c, &c->try_op);
+	if (c->slow && (late || !c->trying_file || slow_now(c))) {
+		cache_job_done(c); /* slow_end() brings the next, now or later */
+		return;
+	}
+	c->slow = false;
 	if (c->state == STORE_OPEN && job->result == 0) {
 		if (!c->failing || c->trying_file)
 			cache_well(c);
@@ -172,9 +185,10 @@ void health_retry_timer(struct timer *t)
 
 	if (c->state == STORE_FAILED) {
 		cache_index_open(c);
-	} else if (c->state == STORE_OPEN && !c->trying) {
+	} else if (c->state == STORE_OPEN && !c->trying && !(c->slow && slow_now(c))) {
 		c->trying = true;
 		c->trying_file = c->failing;
+		slow_begin(c, &c->try_op);
 		cache_job(c, NULL, &c->try_job, try_work, try_done);
 	}
 }

@@ -208,7 +208,7 @@ bool cache_blob_drop(struct blob *b, uint64_t *from, unsigned max)
 	CHECK_OBJ(b, BLOB_MAGIC);
 	page_drop_blob(b);
 	for (; *from < b->npages && max > 0 && b->npresent > 0; (*from)++) {
-		if (!blob_on_disk(b, *from))
+		if (!blob_has(b, *from) || b->cache->gone)
 			continue;
 		max--;
 		/* What is in use now stays. */

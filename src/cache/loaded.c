@@ -8,15 +8,28 @@ static void loaded_work(struct pool_job *job)
 	(void)job;
 }
 
+static void loaded_done(struct pool_job *job);
+
+static void submit(struct cache *c, struct cache_loaded *w)
+{
+	if (c->slow) {
+		c->jobs++;
+		pool_submit(c->env.pool, NULL, &w->job, loaded_work, loaded_done);
+	} else {
+		cache_job(c, &c->index_lane, &w->job, loaded_work, loaded_done);
+	}
+}
+
 static void loaded_done(struct pool_job *job)
 {
 	struct cache_loaded *w = container_of(job, struct cache_loaded, job);
 	struct cache *c = w->cache;
 
-	if (w->again) {
+	if (w->again && !c->slow) {
 		w->again = false;
-		cache_job(c, &c->index_lane, &w->job, loaded_work, loaded_done);
+		submit(c, w);
 	} else {
+		TAILQ_REMOVE(&c->loaded, w, link);
 		w->done(w);
 	}
 	cache_job_done(c);
@@ -30,5 +43,18 @@ void cache_when_loaded(struct cache *c, struct cache_loaded *w,
 	w->cache = c;
 	w->done = done;
 	w->again = c->state == STORE_OPENING;
-	cache_job(c, &c->index_lane, &w->job, loaded_work, loaded_done);
+	TAILQ_INSERT_TAIL(&c->loaded, w, link);
+	submit(c, w);
+}
+
+void loaded_go_past(struct cache *c)
+{
+	struct cache_loaded *w, *next;
+
+	TAILQ_FOREACH_SAFE(w, &c->loaded, link, next) {
+		if (pool_recall(&w->job)) {
+			c->jobs--;
+			submit(c, w);
+		}
+	}
 }

@@ -135,7 +135,7 @@ void page_settle(struct cache_page *pg)
 	c = pg->blob->cache;
 	if (pg->pins > 0 || pg->fetch != NULL || pg->writing)
 		return;
-	if (!pg->hashed || pg->fill < pg->len || blob_has(pg->blob, pg->no)) {
+	if (!pg->hashed || pg->fill < pg->len || blob_on_disk(pg->blob, pg->no)) {
 		page_free(pg);
 		return;
 	}

@@ -75,6 +75,11 @@ static enum arena_kind io_kind(const struct cache_read *r)
 	return r->off + r->len - base <= ARENA_SMALL_SIZE ? ARENA_SMALL : ARENA_IO;
 }
 
+uint64_t read_io_size(const struct cache_read *r)
+{
+	return io_kind(r) == ARENA_SMALL ? ARENA_SMALL_SIZE : IO_SIZE;
+}
+
 static void put_io(struct cache_read *r)
 {
 	struct arena_buf *io = r->priv;
@@ -350,7 +355,9 @@ static void read_plan(struct cache_read *r, bool again)
 		read_fail(r, -ECANCELED);
 		return;
 	}
-	if (any && ((!again && !TAILQ_EMPTY(&c->mem_wait)) || !page_reserve(c, need))) {
+	if (any && ((!again && !TAILQ_EMPTY(&c->mem_wait)) ||
+		       (r->disk != 0 && !disk_may_hold(c, read_io_size(r))) ||
+		       !page_reserve(c, need))) {
 		read_unwind(r, false);
 		if (arena_used(c->arena) == 0 && (again || TAILQ_EMPTY(&c->mem_wait)))
 			read_ready(r, -ENOMEM); /* nobody will ever give any back */
@@ -399,6 +406,13 @@ void read_disk_done(struct cache_read *r, int err, uint32_t bad)
 	} else {
 		read_next(r);
 	}
+}
+
+void read_go_past(struct cache_read *r)
+{
+	disk_read_orphan(r);
+	read_unwind(r, false);
+	read_plan(r, false);
 }
 
 void cache_read_abort(struct cache_read *r)

@@ -92,7 +92,7 @@ static bool reserve(struct blob *b, uint64_t no, unsigned pages)
 
 static bool have(struct blob *b, uint64_t no)
 {
-	return blob_has(b, no) || page_find(b, no) != NULL;
+	return blob_on_disk(b, no) || page_find(b, no) != NULL;
 }
 
 /* How many of `want` pages from `no` on there is room for now. */

@@ -92,9 +92,10 @@ static void settle_run(struct deferred *d)
 }
 
 /* Opening may have the tail of a hand-over to make durable: a commit too. */
-static void settle_check(struct cache *c)
+void store_settle_check(struct cache *c)
 {
-	if (c->settled != NULL && !c->flushing && c->state != STORE_OPENING)
+	/* With a disk that does not answer the close would not come to its end. */
+	if (c->settled != NULL && !c->flushing && c->state != STORE_OPENING && !c->slow)
 		loop_defer(c->env.loop, &c->settle_run, settle_run);
 }
 
@@ -105,7 +106,7 @@ static void flush_done(struct pool_job *job)
 	struct index_op *op;
 
 	c->flushing = false;
-	settle_check(c);
+	store_settle_check(c);
 	STAILQ_FOREACH(op, &c->flush_ops, link) {
 		if (op->verb != INDEX_DEL_BLOB)
 			continue;
@@ -149,6 +150,7 @@ void store_sync_timer(struct timer *t)
 
 struct store_load {
 	struct pool_job job;
+	struct disk_op op;
 	struct blob *blob; /* held */
 	uint64_t *present, bytes;
 	struct sums_rows *rows;
@@ -160,13 +162,15 @@ static void load_work(struct pool_job *job)
 	struct blob *b = ld->blob;
 	struct cache *c = b->cache;
 
-	job->result = index_load(c->index, &b->key, b->npages, ld->present, &ld->bytes);
+	job->result = slow_point();
+	if (job->result == 0)
+		job->result = index_load(c->index, &b->key, b->npages, ld->present, &ld->bytes);
 	if (job->result == 0)
 		job->result = index_rows(c->index, b->key.hash, 0, SUMS_ROWS, sums_rows_add,
 		    ld->rows);
 }
 
-static void resume_loading(struct blob *b)
+void store_resume_loading(struct blob *b)
 {
 	struct read_list list = TAILQ_HEAD_INITIALIZER(list);
 	struct cache_read *r;
@@ -184,6 +188,7 @@ static void load_done(struct pool_job *job)
 	struct blob *b = ld->blob;
 	struct cache *c = b->cache;
 
+	slow_end(c, &ld->op);
 	b->load = BLOB_LOADED;
 	/* Another file has these rows, or nobody can read them: leave them alone. */
 	b->bypass = job->result != 0 && job->result != -ENOENT;
@@ -196,7 +201,7 @@ static void load_done(struct pool_job *job)
 	sums_rows_take(&ld->rows, b);
 	free(ld->present);
 	free(ld);
-	resume_loading(b);
+	store_resume_loading(b);
 	read_memory_freed(c); /* readahead waits for the load too */
 	blob_unhold(&b);
 	cache_job_done(c);
@@ -222,7 +227,7 @@ void store_load(struct blob *b)
 		}
 		b->load = BLOB_LOADED;
 		b->bypass = true;
-		resume_loading(b);
+		store_resume_loading(b);
 		return;
 	}
 	ld->rows->cache = c;
@@ -230,6 +235,7 @@ void store_load(struct blob *b)
 	ld->blob = b;
 	blob_hold(b);
 	b->load = BLOB_LOADING;
+	slow_begin(c, &ld->op);
 	cache_job(c, &c->index_lane, &ld->job, load_work, load_done);
 }
 
@@ -241,6 +247,7 @@ static void open_work(struct pool_job *job)
 
 	int fd = c->dir_fd;
 
+	(void)slow_point();
 	c->index_why.s[0] = '\0';
 	if (c->gone || dir_is_gone(c)) {
 		job->result = dir_again(c, &c->index_et);
@@ -264,7 +271,7 @@ static void resume_all(struct cache *c)
 		if (c->state == STORE_OPEN && (b->users > 0 || !TAILQ_EMPTY(&b->loading)))
 			store_load(b);
 		if (!store_wait(c) && b->load != BLOB_LOADING)
-			resume_loading(b);
+			store_resume_loading(b);
 		next = b->hh.next;
 		blob_unhold(&b);
 	}
@@ -276,6 +283,8 @@ static void open_done(struct pool_job *job)
 	struct cache *c = container_of(job, struct cache, index_job);
 	bool closing = c->state == STORE_CLOSING;
 
+	slow_end(c, &c->open_op);
+	c->slow = false;
 	dir_swap(c);
 	if (c->index_why.s[0] != '\0')
 		log_warn("page store %s: index set aside and begun afresh: %s", c->dir,
@@ -295,7 +304,7 @@ static void open_done(struct pool_job *job)
 	}
 	resume_all(c);
 	evict_kick(c);
-	settle_check(c);
+	store_settle_check(c);
 	cache_job_done(c);
 }
 
@@ -308,11 +317,12 @@ void cache_index_open(struct cache *c)
 		return;
 	timer_cancel(&c->retry);
 	c->state = STORE_OPENING;
-	c->failing = false;
+	c->failing = c->slow = false;
 	c->index_et.s[0] = '\0';
 	/* Somebody else may have had the directory meanwhile. */
 	for (b = c->blobs; b != NULL; b = b->hh.next)
 		blob_forget_disk(b);
+	slow_begin(c, &c->open_op);
 	cache_job(c, &c->index_lane, &c->index_job, open_work, open_done);
 }
 
@@ -362,7 +372,7 @@ static void close_done(struct pool_job *job)
 		for (b = c->blobs; b != NULL; b = b->hh.next)
 			blob_forget_disk(b);
 		cache_retry_later(c);
-		settle_check(c);
+		store_settle_check(c);
 		return;
 	}
 	c->state = STORE_CLOSED;
@@ -430,7 +440,7 @@ void cache_index_settle(struct cache *c, void (*done)(void *arg), void *arg)
 	c->settled = done;
 	c->settled_arg = arg;
 	timer_cancel(&c->sync);
-	settle_check(c);
+	store_settle_check(c);
 }
 
 void cache_index_unsettle(struct cache *c)

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * Lanes belong to the loop: a lane's next job enters the ready queue when the
- * completion of the one before arrives.  Shared with the threads, under the lock,
- * are the ready queue, the state of jobs in it, and `stopping`.
+ * completion of the one before arrives.  So do shares: a job that finds its share
+ * taken enters when another of the share has completed.  Shared with the threads, under
+ * the lock, are the ready queue, the state of jobs in it, and `stopping`.
  */
 #include "reactor/pool.h"
 
@@ -145,8 +146,25 @@ bool pool_lane_idle(const struct pool_lane *lane)
 	return lane->running == NULL && TAILQ_EMPTY(&lane->waiting);
 }
 
+void pool_share_init(struct pool_share *share, unsigned most)
+{
+	TAILQ_INIT(&share->waiting);
+	share->most = most;
+	share->taken = 0;
+}
+
 static void make_ready(struct pool *pl, struct pool_job *job)
 {
+	struct pool_share *share = job->share;
+
+	job->held = share != NULL && share->taken >= share->most;
+	if (job->held) {
+		TAILQ_INSERT_TAIL(&share->waiting, job, link);
+		return;
+	}
+	job->in_share = share != NULL;
+	if (share != NULL)
+		share->taken++;
 	pthread_mutex_lock(&pl->lock);
 	TAILQ_INSERT_TAIL(&pl->ready, job, link);
 	pthread_cond_signal(&pl->cond);
@@ -164,11 +182,24 @@ static void lane_advance(struct pool *pl, struct pool_lane *lane)
 	make_ready(pl, job);
 }
 
-/* The job leaves the pool; its lane goes on. */
+static void share_advance(struct pool *pl, struct pool_share *share)
+{
+	struct pool_job *job = TAILQ_FIRST(&share->waiting);
+
+	assert(share->taken > 0);
+	share->taken--;
+	if (job == NULL)
+		return;
+	TAILQ_REMOVE(&share->waiting, job, link);
+	make_ready(pl, job);
+}
+
+/* The job leaves the pool; its share and its lane go on. */
 static void job_out(struct pool_job *job)
 {
 	struct pool *pl = job->pool;
 	struct pool_lane *lane = job->lane;
+	bool in_share = job->in_share;
 
 	assert(pl->outstanding > 0);
 	pl->outstanding--;
@@ -176,6 +207,9 @@ static void job_out(struct pool_job *job)
 	job->state = POOL_JOB_IDLE;
 	job->pool = NULL;
 	job->lane = NULL;
+	job->in_share = job->held = false;
+	if (in_share)
+		share_advance(pl, job->share); /* who waits for it came first */
 	if (lane == NULL)
 		return;
 	if (lane->running == job)
@@ -197,11 +231,20 @@ static void job_done(struct mail *m)
 void pool_submit(struct pool *pl, struct pool_lane *lane, struct pool_job *job,
     void (*work)(struct pool_job *job), void (*done)(struct pool_job *job))
 {
+	pool_submit_share(pl, NULL, lane, job, work, done);
+}
+
+void pool_submit_share(struct pool *pl, struct pool_share *share, struct pool_lane *lane,
+    struct pool_job *job, void (*work)(struct pool_job *job),
+    void (*done)(struct pool_job *job))
+{
 	CHECK_OBJ(pl, POOL_MAGIC);
 	assert(job->state == POOL_JOB_IDLE && work != NULL && done != NULL);
 	job->mail.fn = job_done;
 	job->pool = pl;
 	job->lane = lane;
+	job->share = share;
+	job->in_share = job->held = false;
 	job->work = work;
 	job->done = done;
 	job->result = 0;
@@ -227,9 +270,11 @@ bool pool_recall(struct pool_job *job)
 	CHECK_OBJ(pl, POOL_MAGIC);
 	pthread_mutex_lock(&pl->lock);
 	queued = job->state == POOL_JOB_QUEUED;
-	if (queued && (job->lane == NULL || job->lane->running == job))
+	if (queued && !job->held && (job->lane == NULL || job->lane->running == job))
 		TAILQ_REMOVE(&pl->ready, job, link);
 	pthread_mutex_unlock(&pl->lock);
+	if (queued && job->held)
+		TAILQ_REMOVE(&job->share->waiting, job, link);
 	if (queued)
 		job_out(job);
 	return queued;

@@ -7,6 +7,9 @@
  * a lane run side by side.  Submitting never blocks and never fails: jobs are
  * embedded by their user, so the queue is bounded by what its users bound
  * (memory.limit for pages, requests the kernel has outstanding for the rest).
+ *
+ * Work of one sort may be given a share: no more than so many threads at one time.
+ * So what waits for a disk that does not answer leaves the other threads to the rest.
  */
 #ifndef REACTOR_POOL_H
 #define REACTOR_POOL_H
@@ -29,6 +32,13 @@ struct pool_lane {
 void pool_lane_init(struct pool_lane *lane);
 bool pool_lane_idle(const struct pool_lane *lane);
 
+struct pool_share {
+	unsigned most, taken; /* threads */
+	TAILQ_HEAD(, pool_job) waiting;
+};
+
+void pool_share_init(struct pool_share *share, unsigned most);
+
 enum pool_job_state { POOL_JOB_IDLE, POOL_JOB_QUEUED, POOL_JOB_TAKEN };
 
 struct pool_job {
@@ -36,6 +46,8 @@ struct pool_job {
 	TAILQ_ENTRY(pool_job) link;
 	struct pool *pool;
 	struct pool_lane *lane;
+	struct pool_share *share;
+	bool in_share, held; /* has taken its place in the share; waits for one */
 	void (*work)(struct pool_job *job); /* pool thread */
 	void (*done)(struct pool_job *job); /* loop */
 	int result;			    /* for work to set and done to read */
@@ -50,6 +62,10 @@ void pool_free(struct pool **pl);
  * job has left the pool: it may be freed or submitted again. */
 void pool_submit(struct pool *pl, struct pool_lane *lane, struct pool_job *job,
     void (*work)(struct pool_job *job), void (*done)(struct pool_job *job));
+/* The same within a share. */
+void pool_submit_share(struct pool *pl, struct pool_share *share, struct pool_lane *lane,
+    struct pool_job *job, void (*work)(struct pool_job *job),
+    void (*done)(struct pool_job *job));
 /* True if the job was taken back before it began: done will not be called.  False
  * also for a job that is not in a pool. */
 bool pool_recall(struct pool_job *job);

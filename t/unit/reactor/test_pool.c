@@ -237,6 +237,74 @@ Test(pool, recall_takes_back_what_has_not_begun)
 	pool_free(&pl);
 }
 
+Test(pool, a_share_leaves_threads_to_the_rest)
+{
+	struct pool *pl = pool_of(3);
+	struct pool_share share;
+	struct pool_lane lane;
+	struct job a = { .done = 0 }, b = { .done = 0 }, laned = { .done = 0 };
+	struct job c = { .done = 0 }, other = { .done = 0 };
+	sem_t begun, go;
+
+	sem_init(&begun, 0, 0);
+	sem_init(&go, 0, 0);
+	a.begun = b.begun = &begun;
+	a.may_end = b.may_end = &go;
+	pool_lane_init(&lane);
+	pool_share_init(&share, 2);
+	pool_submit_share(pl, &share, &lane, &a.j, work, done);
+	pool_submit_share(pl, &share, NULL, &b.j, work, done);
+	sem_wait(&begun);
+	sem_wait(&begun);
+	pool_submit_share(pl, &share, NULL, &c.j, work, done);
+	pool_submit_share(pl, &share, &lane, &laned.j, work, done);
+	pool_submit(pl, NULL, &other.j, work, done);
+	while (other.done == 0)
+		loop_turn(lp, true);
+	cr_assert_eq(a.done + b.done + c.done + laned.done, 0);
+	cr_assert_eq(share.taken, 2);
+
+	cr_assert(pool_recall(&c.j), "it waits for its share");
+	cr_assert(TAILQ_EMPTY(&share.waiting));
+	pool_submit_share(pl, &share, NULL, &c.j, work, done);
+	sem_post(&go);
+	sem_post(&go);
+	drain(pl);
+	cr_assert_eq(a.done + b.done + c.done + laned.done, 4);
+	cr_assert_eq(share.taken, 0);
+	cr_assert(pool_lane_idle(&lane));
+	pool_free(&pl);
+}
+
+/* What is recalled from the ready queue gives its place to who waits for it. */
+Test(pool, a_recalled_job_leaves_its_place_in_the_share)
+{
+	struct pool *pl = pool_of(1);
+	struct pool_share share;
+	struct job busy = { .done = 0 }, a = { .done = 0 }, b = { .done = 0 };
+	sem_t begun, go;
+
+	sem_init(&begun, 0, 0);
+	sem_init(&go, 0, 0);
+	busy.begun = &begun;
+	busy.may_end = &go;
+	pool_share_init(&share, 1);
+	pool_submit(pl, NULL, &busy.j, work, done);
+	sem_wait(&begun);
+	pool_submit_share(pl, &share, NULL, &a.j, work, done);
+	pool_submit_share(pl, &share, NULL, &b.j, work, done);
+	cr_assert(b.j.held);
+	cr_assert(pool_recall(&a.j));
+	cr_assert_not(b.j.held);
+	cr_assert_eq(share.taken, 1);
+	sem_post(&go);
+	drain(pl);
+	cr_assert_eq(a.done, 0);
+	cr_assert_eq(b.done, 1);
+	cr_assert_eq(share.taken, 0);
+	pool_free(&pl);
+}
+
 Test(pool, a_finished_job_whose_done_is_due_cannot_be_recalled)
 {
 	struct pool *pl = pool_of(1);

@@ -1,0 +1,341 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* A disk that hangs: what waits for it goes past it, and it is used again. */
+#include <fcntl.h>
+#include <stdio.h>
+#include <unistd.h>
+
+#include <criterion/criterion.h>
+
+#include "base/fault.h"
+#include "rig.h"
+
+#define READS 4
+
+static struct rig g;
+static char gate[200];
+
+static void answer(bool now)
+{
+	int fd;
+
+	if (!now) {
+		cr_assert_eq(unlink(gate), 0);
+		return;
+	}
+	fd = open(gate, O_CREAT | O_WRONLY, 0600);
+	cr_assert_geq(fd, 0);
+	close(fd);
+}
+
+static void slow_rig(void)
+{
+	struct errtext et;
+	char spec[256];
+
+	rig_init(&g, true);
+	rig_set(&g, "worker.page.store.slow.time", "8s");
+	rig_set(&g, "pool.threads", "2"); /* the rig's pool has one more */
+	snprintf(gate, sizeof(gate), "%s.gate", g.dir);
+	snprintf(spec, sizeof(spec), "cache.disk=until:%s", gate);
+	answer(true);
+	cr_assert_eq(fault_init(spec, &et), 0, "%s", et.s);
+	rig_start(&g);
+}
+
+static void fini(void)
+{
+	char here[sizeof(gate) + 8];
+
+	rig_fini(&g);
+	snprintf(here, sizeof(here), "%s.here", gate);
+	unlink(here);
+	unlink(gate);
+	cr_assert_eq(fault_init("", &(struct errtext){0}), 0);
+}
+
+TestSuite(cache_slow, .init = slow_rig, .fini = fini);
+
+static void pass(unsigned ticks)
+{
+	while (ticks-- > 0)
+		test_loop_pass(g.loop, &g.clock, g.cfg->page_store_slow_time / 8);
+}
+
+static enum cache_health health(void)
+{
+	struct cache_status st;
+
+	cache_status(g.cache, &st);
+	return st.health;
+}
+
+/* On disk, and nothing of it in memory that would answer. */
+static struct blob *stored_blob(uint64_t size)
+{
+	struct blob *b = rig_blob(&g, "f", "v1", size);
+
+	for (uint64_t off = 0; off < size; off += MIB) {
+		cr_assert_eq(rig_read(&g, b, NULL, off, MIB), 0);
+		rig_settle(&g);
+	}
+	cache_blob_put(&b);
+	rig_stop(&g);
+	rig_start(&g);
+	b = rig_blob(&g, "f", "v1", size);
+	rig_settle(&g);
+	cr_assert_eq(cache_blob_stored(b), size);
+	g.ufs->started = 0;
+	return b;
+}
+
+static void read_ends(struct rig_read *rr)
+{
+	cr_assert(rig_until(&g, rig_read_done, rr));
+	cr_assert_eq(rr->err, 0);
+	cr_assert(rig_read_right(rr));
+	rig_read_end(rr);
+}
+
+/* The disk answers, and after a while it is tried. */
+static void recovers(void)
+{
+	answer(true);
+	rig_settle(&g);
+	cr_assert_eq(health(), CACHE_SLOW, "not before it was tried");
+	test_loop_pass(g.loop, &g.clock, 3 * NS_PER_S);
+	rig_settle(&g);
+	cr_assert_eq(health(), CACHE_OK);
+}
+
+static void count_one(struct cache_loaded *w)
+{
+	(void)w;
+}
+
+static void nothing(struct pool_job *job)
+{
+	(void)job;
+}
+
+static bool job_idle(void *arg)
+{
+	return ((struct pool_job *)arg)->state == POOL_JOB_IDLE;
+}
+
+Test(cache_slow, reads_go_past_a_disk_that_hangs)
+{
+	struct blob *b = stored_blob(READS * MIB), *n;
+	struct rig_read rr[READS];
+	struct cache_loaded w;
+	struct pool_job other = {.result = 0};
+
+	answer(false);
+	for (unsigned i = 0; i < READS; i++)
+		rig_read_start(&rr[i], b, NULL, i * MIB, MIB);
+	pass(8);
+	cr_assert_eq(health(), CACHE_OK, "it has its time");
+	for (unsigned i = 0; i < READS; i++)
+		cr_assert(!rr[i].done);
+	pool_submit(g.pool, NULL, &other, nothing, nothing);
+	cr_assert(rig_until(&g, job_idle, &other), "the disk has all threads");
+	cache_when_loaded(g.cache, &w, count_one);
+
+	pass(2);
+	cr_assert_eq(health(), CACHE_SLOW);
+	for (unsigned i = 0; i < READS; i++)
+		read_ends(&rr[i]);
+	cr_assert_gt(g.ufs->started, 0);
+	cr_assert(rig_until(&g, job_idle, &w.job));
+
+	n = rig_blob(&g, "another", "v1", MIB);
+	cr_assert_eq(rig_read(&g, n, NULL, 0, MIB), 0);
+	cr_assert_eq(rig_read(&g, b, NULL, 0, MIB), 0);
+	cr_assert_gt(rig_counter(&g, CTR_CACHE_BEHIND), 0);
+	cache_when_loaded(g.cache, &w, count_one);
+	cr_assert(rig_until(&g, job_idle, &w.job));
+	cr_assert_eq(rig_counter(&g, CTR_CACHE_SLOW_OPS), 0, "none has ended");
+
+	recovers();
+	cr_assert_eq(rig_counter(&g, CTR_CACHE_SLOW_OPS), READS);
+	page_drop_parked(g.cache);
+	g.ufs->started = 0;
+	for (unsigned i = 0; i < READS; i++)
+		cr_assert_eq(rig_read(&g, b, NULL, i * MIB, MIB), 0);
+	cr_assert_eq(g.ufs->started, 0, "they are on the disk");
+	cache_blob_put(&n);
+	cache_blob_put(&b);
+}
+
+Test(cache_slow, the_answer_in_time_changes_nothing)
+{
+	struct blob *b = stored_blob(MIB);
+	struct rig_read rr;
+
+	answer(false);
+	rig_read_start(&rr, b, NULL, 0, MIB);
+	pass(8);
+	answer(true);
+	read_ends(&rr);
+	for (unsigned i = 0; i < 20; i++) {
+		pass(1);
+		rig_settle(&g); /* the directory is looked at every so often */
+	}
+	cr_assert_eq(health(), CACHE_OK);
+	cr_assert_eq(g.ufs->started, 0);
+	cr_assert_eq(rig_counter(&g, CTR_CACHE_SLOW_OPS), 0);
+	cache_blob_put(&b);
+}
+
+/* A process that was stopped for an hour says nothing about its disk. */
+Test(cache_slow, a_loop_that_came_late_is_no_slow_disk)
+{
+	struct blob *b = stored_blob(MIB);
+	struct rig_read rr;
+
+	answer(false);
+	rig_read_start(&rr, b, NULL, 0, MIB);
+	test_loop_pass(g.loop, &g.clock, 3600 * NS_PER_S);
+	cr_assert_eq(health(), CACHE_OK);
+	answer(true);
+	read_ends(&rr);
+	cache_blob_put(&b);
+}
+
+Test(cache_slow, an_index_that_is_not_opened_is_not_waited_for)
+{
+	struct blob *b = stored_blob(MIB);
+	struct rig_read rr;
+
+	cache_blob_put(&b);
+	rig_stop(&g);
+	answer(false);
+	rig_start(&g);
+	b = rig_blob(&g, "f", "v1", MIB);
+	rig_read_start(&rr, b, NULL, 0, MIB);
+	pass(8);
+	cr_assert(!rr.done);
+	pass(2);
+	read_ends(&rr);
+	cr_assert_eq(health(), CACHE_SLOW);
+	answer(true);
+	rig_settle(&g);
+	cr_assert_eq(health(), CACHE_OK);
+	page_drop_parked(g.cache);
+	g.ufs->started = 0;
+	cr_assert_eq(rig_read(&g, b, NULL, 0, MIB), 0);
+	cr_assert_eq(g.ufs->started, 0);
+	cache_blob_put(&b);
+}
+
+/* Rows of a blob that is new to us. */
+Test(cache_slow, rows_are_not_waited_for)
+{
+	struct blob *b = stored_blob(MIB), *n;
+	struct rig_read rr;
+
+	answer(false);
+	n = rig_blob(&g, "new", "v1", MIB);
+	rig_read_start(&rr, n, NULL, 0, MIB);
+	cr_assert(!rr.done);
+	pass(10);
+	read_ends(&rr);
+	cr_assert_eq(health(), CACHE_SLOW);
+	recovers();
+	cache_blob_put(&n);
+	cache_blob_put(&b);
+}
+
+/* Neither what is to be written nor what is to be read there takes all memory. */
+Test(cache_slow, memory_is_left_for_the_storage)
+{
+	struct blob *b = stored_blob(8 * MIB), *n = rig_blob(&g, "n", "v1", 40 * MIB);
+	struct rig_read rr[8];
+
+	rig_settle(&g);
+	answer(false);
+	for (unsigned i = 0; i < 8; i++)
+		rig_read_start(&rr[i], b, NULL, i * MIB, MIB);
+	pass(1);
+	/* Some of these wait for their turn; the disk's time lets all of them go on. */
+	pass(10);
+	for (unsigned i = 0; i < 8; i++)
+		read_ends(&rr[i]);
+	for (uint64_t off = 0; off < 40 * MIB; off += MIB)
+		cr_assert_eq(rig_read(&g, n, NULL, off, MIB), 0);
+	recovers();
+	cr_assert_eq(g.cache->reading + g.cache->writing, 0);
+	cache_blob_put(&n);
+	cache_blob_put(&b);
+}
+
+Test(cache_slow, writes_that_hang_are_bounded)
+{
+	struct blob *b = rig_blob(&g, "b", "v1", 40 * MIB);
+
+	rig_settle(&g);
+	answer(false);
+	for (uint64_t off = 0; off < 40 * MIB; off += MIB)
+		cr_assert_eq(rig_read(&g, b, NULL, off, MIB), 0);
+	cr_assert_gt(rig_counter(&g, CTR_CACHE_BEHIND), 0);
+	cr_assert_gt(g.cache->writing, 0);
+	cr_assert_leq(g.cache->writing, arena_limit(g.cache->arena) / 4 * 3);
+	cr_assert_eq(health(), CACHE_OK);
+	pass(10);
+	cr_assert_eq(health(), CACHE_SLOW);
+	recovers();
+	cr_assert_eq(g.cache->writing, 0);
+	cache_blob_put(&b);
+}
+
+static void note_settled(void *arg)
+{
+	++*(int *)arg;
+}
+
+/* The close that follows would not come to its end. */
+Test(cache_slow, no_hand_over_while_it_hangs)
+{
+	struct blob *b = stored_blob(MIB);
+	struct rig_read rr;
+	int settled = 0;
+
+	answer(false);
+	rig_read_start(&rr, b, NULL, 0, MIB);
+	pass(10);
+	read_ends(&rr);
+	cache_index_settle(g.cache, note_settled, &settled);
+	test_loop_settle(g.loop);
+	cr_assert_eq(settled, 0);
+	recovers();
+	cr_assert_eq(settled, 1);
+	cache_index_unsettle(g.cache);
+	cache_blob_put(&b);
+}
+
+/* Each trial that hangs makes the next one come later. */
+Test(cache_slow, a_trial_that_hangs_brings_nothing_back)
+{
+	struct blob *b = stored_blob(MIB);
+	struct rig_read rr;
+
+	answer(false);
+	rig_read_start(&rr, b, NULL, 0, MIB);
+	pass(10);
+	read_ends(&rr);
+	answer(true);
+	rig_settle(&g);
+	answer(false);
+	test_loop_pass(g.loop, &g.clock, 3 * NS_PER_S);
+	cr_assert(g.cache->trying);
+	pass(20);
+	cr_assert_eq(health(), CACHE_SLOW);
+	answer(true);
+	rig_settle(&g);
+	cr_assert_eq(health(), CACHE_SLOW);
+	test_loop_pass(g.loop, &g.clock, 3 * NS_PER_S);
+	cr_assert_eq(health(), CACHE_SLOW, "later each time");
+	test_loop_pass(g.loop, &g.clock, 3 * NS_PER_S);
+	rig_settle(&g);
+	cr_assert_eq(health(), CACHE_OK);
+	cache_blob_put(&b);
+}
