@@ -289,6 +289,7 @@ static enum task_next s_ready(struct task *t)
 	}
 	s->stopped_at = now_exact(s);
 	s->stopped = true;
+	log_debug("%s: takeover: the window begins", d->args.mountpoint);
 	window_begin(s);
 	if (d->ctl != NULL)
 		ctl_pause(d->ctl);

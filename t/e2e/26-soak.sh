@@ -8,6 +8,7 @@
 #	KILLS=500	kill -9 at random moments
 #	SECONDS_LONG=3600	both at random for so long, half of it on a bucket
 #	OTHER_BUILD=DIR	every other upgrade is to the batonfsd there, and so a downgrade
+#	OTHER_LIBFUSE=DIR	every other upgrade is to a daemon that uses the libfuse3.so.3 there
 #	SEED=n		the same sequence of decisions
 . "${BATONFS_SRC:-.}/t/e2e/lib.sh"
 
@@ -21,6 +22,21 @@ mkdir "$S" "$T/out"
 pattern gen "$S/a.20000000" "$S/b.3000001" "$S/c.4097"
 BINARIES=("$BATONFS_BUILD/batonfsd")
 [ -z "${OTHER_BUILD:-}" ] || BINARIES+=("$OTHER_BUILD/batonfsd")
+if [ -n "${OTHER_LIBFUSE:-}" ]; then
+	[ -e "$OTHER_LIBFUSE/libfuse3.so.3" ] || die "$OTHER_LIBFUSE: no libfuse3.so.3"
+	mkdir "$T/bin"
+	# Each start sets it anew: what the daemon before had is passed on to the next one.
+	for i in "" "$OTHER_LIBFUSE"; do
+		b=$T/bin/batonfsd${i:+.other}
+		cat >"$b" <<WRAPPER
+#!/bin/bash
+export LD_LIBRARY_PATH="$i"
+exec -a "\$0" "$BATONFS_BUILD/batonfsd" "\$@"
+WRAPPER
+		chmod +x "$b"
+	done
+	BINARIES=("$T/bin/batonfsd" "$T/bin/batonfsd.other")
+fi
 
 start_one() { # NAME COMMAND...
 	local name=$1
@@ -96,6 +112,14 @@ upgrade() { # to the other build where there is one, with other flags
 		-s readahead.max=$((turn % 4 + 1))MiB -s log.level="$([ $((turn % 3)) = 0 ] && echo debug || echo info)"
 }
 
+uses_its_libfuse() { # the daemon that serves has the library that this turn is for
+	local pid other=0
+	[ -n "${OTHER_LIBFUSE:-}" ] || return 0
+	pid=$(daemon_pid) || return 1
+	! grep -q " $(readlink -f "$OTHER_LIBFUSE")/libfuse3" "/proc/$pid/maps" || other=1
+	[ $other = $((turn % 2)) ]
+}
+
 new_daemon() { # PID: it is not that one any more
 	local now
 	now=$(daemon_pid) && [ -n "$now" ] && [ "$now" != "$1" ]
@@ -107,6 +131,7 @@ upgrades() {
 		before=$(daemon_pid)
 		upgrade >"$T/up" 2>&1 || die "upgrade $i: $(cat "$T/up")"
 		new_daemon "$before" || die "upgrade $i: the same process serves on"
+		uses_its_libfuse || die "upgrade $i: the daemon has another libfuse than it should"
 		load_alive
 		[ $((i % 5)) != 0 ] || look
 	done

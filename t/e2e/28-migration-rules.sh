@@ -19,14 +19,13 @@ batonfsd -f --takeover=never -u "/=file://$S" -s fuse.non.disruptive.migration.e
 storage=$!
 wait_until 60 "the storage is there" test -e "$T/slow/warm.300001"
 
-start() {
-	batonfs-keeper --watchdog 30s -- "$T/bin/batonfsd" -f -u "/=file://$T/slow" \
+start() { # SETTINGS
+	batonfs-keeper --watchdog 30s -- "$T/bin/batonfsd" -f "$@" \
 		-s worker.page.store.dir="$T/cache" -s keeper.restart.limit="500 in 1min" \
 		-s fuse.migration.mutation.hold=10min -s ufs.timeout=10min \
 		-o attr_timeout=300,entry_timeout=300,negative_timeout=300 "$M" 2>>"$LOG" &
 	keeper=$!
 	wait_until 60 "the mount serves" daemon_pid
-	pattern check "$M/warm.300001"
 }
 
 status() { # FILTER
@@ -109,11 +108,14 @@ once() {
 		die "the kernel refused an answer: $(batonfs -m "$M" --json status | jq .counters)"
 }
 
-start
+start -u "/=file://$T/slow"
+pattern check "$M/warm.300001"
 # shellcheck disable=SC2086
 readers_start buffered direct
 SLOW=fuse.migration.slow.read.timeout
 ACTION=fuse.migration.slow.read.action
+WIRE=fuse.migration.mutation.wire.timeout
+GRACE=fuse.migration.ongoing.request.grace_period
 WINDOW=takeover.old.window=until:$T/go@1
 
 for _ in $(seq "$ROUNDS"); do
@@ -189,3 +191,145 @@ ok "no reader saw an error or a wrong byte"
 stop
 kill -INT $storage
 wait $storage || true
+rm -r "$T/cache"
+
+# --- Changes, on a bucket whose gateway can be stopped.
+# Calls, each in a thread of its own, of which the kernel knows the names; says what errno
+# each got, 0 for success.
+cat >"$T/call.py" <<'PY'
+import errno, os, sys, threading
+d, names = sys.argv[1], sys.argv[2:]
+# A directory each: the kernel lets one change of a directory begin at a time.
+p = {n: f"{d}/{n}/it" for n in names}
+fd = {n: os.open(p[n] if n == "close" else os.path.dirname(p[n]),
+    os.O_WRONLY | os.O_APPEND if n == "close" else os.O_RDONLY) for n in names}
+if "close" in names:
+    os.write(fd["close"], b"more")
+# Listing a directory lets the kernel ask for its attributes again.
+for n in names:
+    for f in (os.path.dirname(p[n]), p[n], p[n] + ".new"):
+        try:
+            os.stat(f)
+        except FileNotFoundError:
+            pass
+CALLS = {
+    "unlink": lambda: os.unlink(p["unlink"]),
+    "rename": lambda: os.rename(p["rename"], p["rename"] + ".new"),
+    "mkdir": lambda: os.mkdir(p["mkdir"] + ".new"),
+    "rmdir": lambda: os.rmdir(p["rmdir"]),
+    "chmod": lambda: os.chmod(p["chmod"], 0o600),
+    "truncate": lambda: os.truncate(p["truncate"], 1),
+    "readdir": lambda: os.listdir(fd["readdir"]),
+    "close": lambda: os.close(fd["close"]),
+}
+def call(name):
+    try:
+        CALLS[name]()
+        code = "0"
+    except OSError as e:
+        code = errno.errorcode[e.errno]
+    os.write(1, f"{name} {code}\n".encode())
+os.write(1, b"ready\n")
+sys.stdin.readline()
+threads = [threading.Thread(target=call, args=(n,)) for n in names]
+for t in threads:
+    t.start()
+for t in threads:
+    t.join()
+os._exit(0)
+PY
+
+state() { # DIR
+	(cd "$M/$1" && find . -type f -printf '%p %m %s\n' -o -printf '%p\n' | sort)
+}
+
+callers() { # DIR NAME...: they are ready to call; $before is how it is
+	local dir=$1 c
+	shift
+	for c in "$@"; do
+		mkdir -p "$M/$dir/$c"
+		if [ "$c" = rmdir ]; then mkdir "$M/$dir/$c/it"; else echo text >"$M/$dir/$c/it"; fi
+	done
+	before=$(state "$dir")
+	rm -f "$T/go.$dir"
+	mkfifo "$T/go.$dir"
+	python3 "$T/call.py" "$M/$dir" "$@" <"$T/go.$dir" >"$T/out.$dir" 2>&1 &
+	eval "pid_$dir=$!"
+	# Whoever opens first waits for the other.
+	exec 9>"$T/go.$dir"
+	eval "exec $((10 + ${#dir}))>&9 9>&-"
+	wait_until 60 "the callers are ready" grep -q . "$T/out.$dir"
+	[ "$(cat "$T/out.$dir")" = ready ] || die "the callers: $(cat "$T/out.$dir")"
+}
+
+call() { # DIR
+	eval "echo >&$((10 + ${#1})); exec $((10 + ${#1}))>&-"
+}
+
+ended_all() { # DIR N
+	[ "$(grep -c ' ' "$T/out.$1")" = "$2" ]
+}
+
+all_got() { # DIR ERRNO N
+	local pid=pid_$1
+	wait_until 60 "all calls end" ended_all "$1" "$3"
+	wait "${!pid}" || die "the callers: $(cat "$T/out.$1")"
+	[ "$(grep -c " $2\$" "$T/out.$1")" = "$3" ] || die "not all got $2: $(cat "$T/out.$1")"
+}
+
+done_once() { # all that had begun was, and nothing else
+	[ "$(cd "$M/begun" && find . -mindepth 2 | sort | tr '\n' ' ')" = "./close/it ./mkdir/it ./mkdir/it.new \
+./readdir/it ./rename/it.new ./truncate/it " ] || die "not done once: $(state begun)"
+	[ "$(cd "$M/begun" && stat -c %s truncate/it && cat close/it)" = "1
+text
+more" ] || die "not done: $(state begun)"
+}
+
+"$BATONFS_SRC/t/lib/rgw.sh" start "$T/rgw" || die "radosgw did not start"
+# shellcheck source=/dev/null
+. "$T/rgw/env"
+export AWS_ACCESS_KEY_ID AWS_SECRET_ACCESS_KEY RGW_ENDPOINT
+"$BATONFS_SRC/t/lib/s3put.sh" bucket data
+gateway=$(awk '$1 == "rgw" { print $2 }' "$T/rgw/pids")
+ALL="rename mkdir rmdir truncate readdir close"
+start -u /=s3://data -s s3.endpoint="$RGW_ENDPOINT"
+for _ in $(seq "$ROUNDS"); do
+	prepare "" -s $WIRE=10min -s $GRACE=10min -s fuse.migration.mutation.hold=0s -s log.level=debug
+	# shellcheck disable=SC2086
+	callers begun $ALL
+	callers late unlink rmdir chmod truncate readdir
+	kill -STOP "$gateway"
+	call begun
+	wait_until 60 "all have begun" running 6
+	: >"$LOG"
+	timeout 100 batonfs -m "$M" upgrade --binary "$T/bin/batonfsd" >"$T/upgrade.out" 2>&1 &
+	upgrading=$!
+	wait_until 60 "the window is open" grep -q "the window begins" "$LOG"
+	call late
+	all_got late EAGAIN 5
+	ok "0s: a new change fails with EAGAIN while those that have begun are waited for"
+	not grep ' ' "$T/out.begun" || die "calls have ended: $(cat "$T/out.begun")"
+	kill -CONT "$gateway"
+	window_close 0
+	all_got begun 0 6
+	done_once
+	[ "$(state late)" = "$before" ] || die "something was changed: $(state late)"
+	ok "what had begun is done, once, and nothing else is"
+	rm -r "$M/begun" "$M/late"
+
+	prepare "" -s $WIRE=10min -s $GRACE=100ms -s fuse.migration.mutation.hold=10min
+	# shellcheck disable=SC2086
+	callers begun $ALL
+	kill -STOP "$gateway"
+	call begun
+	wait_until 60 "all have begun" running 6
+	upgrade
+	not grep ' ' "$T/out.begun" || die "calls have ended: $(cat "$T/out.begun")"
+	status '.last_takeover.moved.requests_held >= 6' || die "they were not handed over"
+	kill -CONT "$gateway"
+	all_got begun 0 6
+	done_once
+	ok "what has begun and does not end in the grace period is done by the new daemon, once"
+	rm -r "$M/begun"
+done
+stop
