@@ -215,6 +215,8 @@ int sf_load(struct staged *sf)
 	/* By whom its files were made, and whether their names are safe, is not known. */
 	sf->new_name = sf->durable;
 	sf->prep = sf->durable ? PREP_RECOVER : PREP_NONE;
+	if (err == 0 && sf->durable)
+		err = hold_row_load(sf);
 	return err;
 }
 
@@ -257,6 +259,8 @@ void staged_close(struct staged **sfp)
 	sf->st->dirty -= sf->dirty_bytes + sf->sending_bytes;
 	if (sf->durable)
 		sf->st->pinned -= sf->dirty_bytes + sf->sending_bytes;
+	if (sf->held)
+		sf->st->held -= sf->inl_len;
 	sf->st = NULL;
 	if (!sf->running)
 		sf_free(sf); /* else at the end of what is in the pool */

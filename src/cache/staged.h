@@ -176,6 +176,11 @@ void staged_pread(struct staged_io *io, void *mem);
 #define STAGED_BLOCK 4096u
 #define STAGED_INLINE_MAX 65536u
 
+/* Of one that is new: while its bytes are few (write.cache.inline.size at most), written in
+ * order or over each other, they are kept in memory and in a row instead of in files, which
+ * are made when more is wanted of it. */
+void staged_hold(struct staged *sf);
+
 struct staged_durable {
 	uint64_t size;
 	uint32_t tail_crc; /* of the bytes behind the last full block; 0: there are none */

@@ -192,6 +192,8 @@ static int from_record(struct staged *sf, const struct staged_durable *dur, cons
 			return -ENOMEM;
 		memcpy(sf->inl, inl, inl_len);
 		sf->inl_len = inl_len;
+		/* There may be no files; and a successor does not look at the record. */
+		hold_begin(sf);
 	}
 	sf->size = sf->told = dur->size;
 	sf->safe = *dur;

@@ -357,6 +357,13 @@ static int read_durable(struct staged_io *io, void *mem)
 	return err;
 }
 
+static int read_held(struct staged_io *io, const void *mem)
+{
+	if (io->kind == IO_PREAD)
+		io->crc = checksum_crc32c_more(io->crc, mem, io->got);
+	return 0;
+}
+
 static int work_read(struct staged_io *io)
 {
 	struct arena_buf *buf = io->priv;
@@ -367,9 +374,13 @@ static int work_read(struct staged_io *io)
 	/* Nothing has been written yet: it may not have been made. */
 	if (err == -ENOENT && sf->map.n == 0)
 		err = 0;
-	if (err != 0 || io->got == 0)
+	if (io->got == 0)
 		return err;
 	mem = io->kind == IO_PREAD ? io->mem : buf->mem;
+	/* Where there is no room for files: what is at hand needs none, and once it is in the
+	 * storage there is more. */
+	if (err != 0)
+		return hold_read(sf, io->off, io->got, mem) == 0 ? read_held(io, mem) : err;
 	err = staged_file_read(sf, io->off, io->got, mem, 0);
 	return err == 0 && sf->durable ? read_durable(io, mem) : err;
 }

@@ -178,6 +178,12 @@ static void job_done(struct pool_job *job)
 	struct staged *sf = sf_of(io);
 	int err = job->result;
 
+	if (sf->held && sf->st != NULL) {
+		int rc = hold_leave(sf);
+
+		if (err == 0 && io->kind != IO_READ && io->kind != IO_PREAD)
+			err = job->result = rc;
+	}
 	if (io->kind == IO_SYNC && durable_sync_rest(io, err, job_done))
 		return;
 	if (sf->durable)
@@ -227,7 +233,9 @@ static int truncate_rows(struct staged_io *io)
 	sf->cut = MIN(sf->cut, io->off);
 	sf->changed = sf->gen;
 	fill_cut(sf, io->off);
-	err = staged_rows_head(sf);
+	err = hold_cut(sf);
+	if (err == 0)
+		err = staged_rows_head(sf);
 	sf->rows_bad |= err != 0;
 	return err;
 }
@@ -254,7 +262,7 @@ static enum turn begin_truncate(struct staged_io *io)
 	bool less = io->off < io->sf->size;
 
 	io->err = truncate_rows(io);
-	return less && io->err == 0 ? TURN_COMMIT : TURN_DONE;
+	return less && io->err == 0 && !io->sf->held ? TURN_COMMIT : TURN_DONE;
 }
 
 static enum turn begin_chunk(struct staged_io *io)
@@ -290,6 +298,8 @@ static enum turn begin(struct staged_io *io)
 		io->err = map_reserve(&io->sf->map);
 		if (io->err == 0 && io->sf->durable)
 			io->err = durable_reserve(io);
+		if (io->err == 0 && io->kind == IO_WRITE && hold_write(io))
+			return TURN_DONE;
 		return io->err == 0 ? TURN_POOL : TURN_DONE;
 	default:
 		return TURN_POOL;

@@ -8,6 +8,7 @@
  *	staged_fill.c	bytes of the base	staged_file.c	what the pool does
  *	staged_dir.c	files that go		staged_durable.c durable files
  *	staged_sums.c	their checksums		staged_scan.c	which there are
+ *	staged_hold.c	small ones without a file
  *
  * Requests of one file that touch the local file form a queue; the first is the one
  * that runs.  Only the end of that one changes the list of extents, so what runs in the
@@ -98,6 +99,7 @@ struct staging {
 	uint64_t bytes, dirty;
 	/* of durable files: not in the storage, about to be written, not in memory */
 	uint64_t pinned, reserved, parked;
+	uint64_t held; /* bytes in memory instead of in files */
 	uint64_t mismatches;
 	bool dirs_safe; /* the directory's own name is on the disk */
 	char error[256];
@@ -149,6 +151,9 @@ struct staged {
 	enum { PREP_NONE, PREP_RECOVER, PREP_RESTORE } prep; /* to be done when it is opened */
 	unsigned char *inl; /* all of it, for PREP_RESTORE, or NULL */
 	size_t inl_len;
+	bool may_hold;	  /* it is new: what is written first need not have a file */
+	bool held;	  /* what `inl` has is in no file, but in a row */
+	uint32_t held_crc; /* of it, from the calls that wrote it */
 	bool verify;	  /* reads compare sums */
 	bool rewriting;	  /* and mend them */
 	int broken;	  /* what can never be made safe any more */
@@ -279,6 +284,23 @@ bool durable_sync_rest(struct staged_io *io, int err, void (*done)(struct pool_j
 int durable_ended(struct staged_io *io, int err);
 /* [off, ...) will not be any more what it was. */
 void durable_changes(struct staged *sf, uint64_t off);
+
+/* --- staged_hold.c.  A write that needs no file; false: the pool is to do it. */
+bool hold_write(struct staged_io *io);
+/* What `inl` has by now needs no file. */
+void hold_begin(struct staged *sf);
+/* May reads be answered from there?  (Else they make files, so that it ends.) */
+bool hold_reads(const struct staged *sf);
+/* After a cut: what it has beyond the size goes. */
+int hold_cut(struct staged *sf);
+/* The pool may have made its files: then they have the bytes from now on. */
+int hold_leave(struct staged *sf);
+/* The bytes at hand, zeros behind them.  Any thread.  -ENOENT: none are, -EBADMSG. */
+int hold_read(const struct staged *sf, uint64_t off, size_t len, void *mem);
+/* Rows: what memory says; what they say; they go. */
+int hold_row_write(struct staged *sf);
+int hold_row_load(struct staged *sf);
+int hold_row_delete(struct statedb *db, uint64_t id);
 
 /* --- staged_scan.c */
 struct scan_job;

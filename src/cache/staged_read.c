@@ -56,14 +56,15 @@ bool staged_read_try(struct staged_io *io)
 	io->got = clip(io);
 	if (io->got == 0)
 		return TAILQ_EMPTY(&sf->queue);
-	if (!TAILQ_EMPTY(&sf->queue) || sf->verify || missing(io, io->got) ||
+	if (!TAILQ_EMPTY(&sf->queue) || (sf->verify && !hold_reads(sf)) || missing(io, io->got) ||
 	    !TAILQ_EMPTY(&io->cache->mem_wait))
 		goto later;
 	io->priv = arena_get(io->cache->arena, kind_of(io));
 	if (io->priv == NULL)
 		goto later;
 	set_iov(io);
-	if (staged_file_read(sf, io->off, io->got, io->iov.iov_base, RWF_NOWAIT) == 0)
+	if (hold_reads(sf) ? hold_read(sf, io->off, io->got, io->iov.iov_base) == 0
+		     : staged_file_read(sf, io->off, io->got, io->iov.iov_base, RWF_NOWAIT) == 0)
 		return true;
 	staged_read_release(io);
 later:

@@ -154,6 +154,8 @@ int staged_rows_write(struct staged *sf)
 		err = del_surplus(sf);
 	if (err == 0)
 		err = head_put(sf);
+	if (err == 0 && sf->durable)
+		err = hold_row_write(sf);
 	sf->rows_bad = err != 0;
 	return err;
 }
@@ -208,7 +210,9 @@ int staged_rows_delete(struct staged *sf)
 	if (sf->st->db == NULL)
 		return -ESTALE;
 	err = statedb_del(sf->st->db, STATEDB_STAGED, &id, sizeof(id));
-	return err == -ENOENT ? 0 : err;
+	if (err == 0 || err == -ENOENT)
+		err = sf->held || sf->rows_bad ? hold_row_delete(sf->st->db, sf->id) : 0;
+	return err;
 }
 
 /* The next id at or after `id` that has extents but no head: -ENOENT. */

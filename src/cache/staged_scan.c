@@ -240,7 +240,9 @@ void staging_discard(struct staging *st, uint64_t id)
 	/* What stays is found by a scan. */
 	if (g == NULL)
 		return;
-	if (st->db != NULL && statedb_del(st->db, STATEDB_STAGED, &be, sizeof(be)) == 0)
+	if (st->db != NULL && statedb_del(st->db, STATEDB_STAGED, &be, sizeof(be)) == 0) {
+		(void)hold_row_delete(st->db, id);
 		(void)prune_add(st, id);
+	}
 	gone_submit(st->env.pool, g);
 }

@@ -411,7 +411,11 @@ static int restore_inline(struct staged *sf)
 	uint32_t sums[STAGED_INLINE_MAX / STAGED_BLOCK];
 	unsigned char last[STAGED_BLOCK] = {0};
 	unsigned n = (unsigned)(len / STAGED_BLOCK);
-	int err = head_write(sf, 0, 0);
+	int err;
+
+	if (sf->held && checksum_crc32c(sf->inl, len) != sf->held_crc)
+		return mismatch(sf, 0);
+	err = head_write(sf, 0, 0);
 
 	checksum_blocks(sf->inl, len - tail, sums);
 	for (unsigned i = 0; i < n; i++)

@@ -16,7 +16,9 @@
 #include "ops/session.h"
 #include "ops/unlinked.h"
 
-#define STATE_FORMAT 3u /* 1: without writing; 2: without names to be deleted.  Both: rows as here */
+/* 1: without writing; 2: without names to be deleted; 3: without bytes of small files.  All:
+ * rows as here. */
+#define STATE_FORMAT 4u
 #define FS_WRITE_SHARE 8 /* of memory.limit: requests with data that wait for the disk */
 #define ID_BATCH 1024u /* numbers reserved in one row of the database */
 

@@ -5,6 +5,8 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #include "base/units.h"
 #include "ops/session.h"
@@ -30,6 +32,9 @@ pid_t session_process(pid_t tid)
 
 	if (tid <= 0)
 		return 0;
+	/* Mostly it is the process's first thread, which this tells without a file. */
+	if (syscall(SYS_tgkill, tid, tid, 0) == 0 || errno == EPERM)
+		return tid;
 	snprintf(text, sizeof(text), "/proc/%d/status", (int)tid);
 	f = fopen(text, "re");
 	if (f == NULL)
@@ -45,7 +50,7 @@ bool session_same_process(const struct session *s, pid_t tid)
 {
 	pid_t tgid;
 
-	if (s->opener == 0 || (kill(s->opener, 0) != 0 && errno == ESRCH))
+	if (s->opener == 0 || s->opener == tid || (kill(s->opener, 0) != 0 && errno == ESRCH))
 		return true;
 	tgid = session_process(tid);
 	return tgid == 0 || tgid == s->opener;

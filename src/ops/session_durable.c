@@ -62,6 +62,8 @@ int session_new_durable(struct fs *fs, const struct node *n, const char *path,
 	s->changes = 1; /* that it exists */
 	err = staged_create(fs->staging, s->staged, NULL, &s->sf);
 	if (err == 0)
+		staged_hold(s->sf);
+	if (err == 0)
 		err = session_begin(s, n, path);
 	if (err != 0)
 		session_undo(s);

@@ -88,6 +88,7 @@ static const char *const table_names[STATEDB_TABLES] = {
 	[STATEDB_META_LATER] = "meta later",
 	[STATEDB_PARTS] = "parts",
 	[STATEDB_UNLINKED] = "unlinked",
+	[STATEDB_BYTES] = "bytes",
 };
 
 /* --- Space */

@@ -40,6 +40,7 @@ enum statedb_table {
 	STATEDB_META_LATER, /* number -> change that the metadata store has not got yet */
 	STATEDB_PARTS,	/* staged file id, part number -> part in the storage; 0: the upload */
 	STATEDB_UNLINKED, /* number -> name that is gone and not deleted in the storage yet */
+	STATEDB_BYTES,	/* staged file id -> all bytes of a small one that has no file yet */
 	STATEDB_TABLES
 };
 

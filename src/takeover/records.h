@@ -62,7 +62,9 @@ enum rec_tag {
 #define REC_CAP_RESULT UINT64_C(2) /* RESULT may carry requests after DONE */
 #define REC_CAP_WRITE UINT64_C(4)  /* knows write sessions and the ledger of changes */
 #define REC_CAP_STORE UINT64_C(8)  /* opens a metadata store of format 2, with content */
-#define REC_CAPS_OURS (REC_CAP_HELD | REC_CAP_RESULT | REC_CAP_WRITE | REC_CAP_STORE)
+#define REC_CAP_BYTES UINT64_C(16) /* knows bytes of small files in the state database */
+#define REC_CAPS_OURS \
+	(REC_CAP_HELD | REC_CAP_RESULT | REC_CAP_WRITE | REC_CAP_STORE | REC_CAP_BYTES)
 /* What an older daemon must know of these to be replaced. */
 #define REC_CAPS_OF_OLD (REC_CAP_HELD | REC_CAP_RESULT)
 

@@ -97,7 +97,7 @@ Test(ledger, format_1_is_upgraded)
 	rig_restart(&r);
 	cr_assert_eq(statedb_get(r.db, STATEDB_META, "format", 6, &v), 0);
 	memcpy(&got, v.data, 8);
-	cr_assert_eq(__builtin_bswap64(got), 3);
+	cr_assert_eq(__builtin_bswap64(got), 4);
 }
 
 /* --- With a kernel */
