@@ -60,21 +60,24 @@ mkfifo "$T/go"
 pattern hold "$M/sub/mid.1048577" <"$T/go" >"$T/hold" 2>&1 &
 hold=$!
 exec 5>"$T/go"
-wait_until 10 "the holder has opened" grep -q ready "$T/hold"
+wait_until 60 "the holder has opened" grep -q ready "$T/hold"
 echo "new content" >"$S/sub/new" && mv "$S/sub/new" "$S/sub/mid.1048577"
-wait_until 10 "the new version is seen" grep -q "new content" "$M/sub/mid.1048577"
+wait_until 60 "the new version is seen" grep -q "new content" "$M/sub/mid.1048577"
 ok "the next open sees the new version"
 exec 5>&-
 wait "$hold" || die "the open descriptor: $(cat "$T/hold")"
 ok "the open descriptor keeps its version or gets ESTALE: $(tail -n 1 "$T/hold")"
 : >"$S/appears"
-wait_until 10 "a new file appears" test -e "$M/appears"
+wait_until 60 "a new file appears" test -e "$M/appears"
 rm "$S/appears"
-wait_until 10 "a removed file goes" not test -e "$M/appears"
+wait_until 60 "a removed file goes" not test -e "$M/appears"
 ok "files come and go within the TTL"
 
 stop
 mounted && die "still mounted"
 ok "umount ends daemon and keeper"
-[ -z "$(ours)" ] || die "processes are left: $(ours)"
+none_left() {
+	[ -z "$(ours)" ]
+}
+wait_until 60 "no process is left" none_left
 ok "no process is left"

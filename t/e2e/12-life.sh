@@ -16,21 +16,21 @@ gone() { # nothing of the mount is left
 }
 
 # Background: returns when the mount serves, without holding our stdout.
-expect "background start" timeout 20 bash -c "batonfsd -u '$URI' '$M' | cat"
+expect "background start" timeout 60 bash -c "batonfsd -u '$URI' '$M' | cat"
 expect "the mount serves at once" grep -q hello "$M/hello"
 expect "the client finds the daemon by its socket" test "$(batonfs -S "/run/batonfs/$n/control" --json status | jq -r .mountpoint)" = "$M"
 batonfs -m "$M" umount
-wait_until 10 "everything is gone" gone
+wait_until 60 "everything is gone" gone
 ok "umount leaves nothing behind"
 
 # In the foreground without a keeper SIGTERM and SIGINT unmount.
 for sig in TERM INT; do
 	batonfsd -f -u "$URI" "$M" 2>>"$LOG" &
 	pid=$!
-	wait_until 10 "the mount serves" grep -q hello "$M/hello"
+	wait_until 60 "the mount serves" grep -q hello "$M/hello"
 	kill -$sig $pid
 	wait $pid || die "SIG$sig: exit code $?"
-	wait_until 10 "everything is gone" gone
+	wait_until 60 "everything is gone" gone
 	ok "SIG$sig without a keeper unmounts and exits 0"
 done
 
@@ -41,7 +41,7 @@ if [ -w "$window" ]; then # not in a container
 	expect "the kernel's readahead window is raised" test "$(cat "$window")" = 4096
 fi
 umount "$M"
-wait_until 10 "everything is gone" gone
+wait_until 60 "everything is gone" gone
 wait "$keeper" || die "the keeper ended with $?"
 ok "umount(8) ends daemon and keeper"
 
@@ -51,7 +51,7 @@ pattern loop buffered "$M/a.3000000" >"$T/r.out" 2>&1 &
 reader=$!
 before=$(daemon_pid)
 kill -TERM "$before"
-wait_until 10 "another daemon serves" sh -c "p=\$(batonfs -m '$M' --json status | jq -r .pid) && [ \$p != $before ]"
+wait_until 60 "another daemon serves" sh -c "p=\$(batonfs -m '$M' --json status | jq -r .pid) && [ \$p != $before ]"
 kill -TERM $reader
 wait $reader || die "the reader: $(cat "$T/r.out")"
 ok "SIGTERM under a keeper leaves the mount to the next daemon"
@@ -63,17 +63,17 @@ serve -c "$T/conf" -u "$URI"
 [ "$(batonfs -m "$M" conf get readahead.max)" = 5MiB ] || die "the file was not read"
 echo "readahead.max = 6MiB" >"$T/conf"
 kill -HUP "$(daemon_pid)"
-wait_until 10 "SIGHUP was taken" sh -c "[ \"\$(batonfs -m '$M' conf get readahead.max)\" = 6MiB ]"
+wait_until 60 "SIGHUP was taken" sh -c "[ \"\$(batonfs -m '$M' conf get readahead.max)\" = 6MiB ]"
 ok "SIGHUP rereads the configuration"
 echo "readahead.max = many" >"$T/conf"
 kill -HUP "$(daemon_pid)"
-wait_until 10 "the log tells" grep -q 'configuration not changed.*conf:1' "$LOG"
+wait_until 60 "the log tells" grep -q 'configuration not changed.*conf:1' "$LOG"
 [ "$(batonfs -m "$M" conf get readahead.max)" = 6MiB ] || die "changed"
 ok "a bad file changes nothing, and the log names the line"
 
 # The keeper's own SIGTERM ends the mount.
 kill -TERM "$keeper"
-wait_until 20 "everything is gone" gone
+wait_until 60 "everything is gone" gone
 ok "SIGTERM to the keeper unmounts"
 
 # A second start takes over, with a keeper of its own.
@@ -84,25 +84,25 @@ reader=$!
 before=$(daemon_pid)
 serve -u "$URI"
 [ "$(daemon_pid)" != "$before" ] || die "the first daemon serves on"
-wait_until 10 "the first keeper is gone" not kill -0 "$first"
+wait_until 60 "the first keeper is gone" not kill -0 "$first"
 after=$(daemon_pid)
 kill -9 "$after"
-wait_until 10 "the second keeper restarts" sh -c "p=\$(batonfs -m '$M' --json status | jq -r .pid) && [ \$p != $after ]"
+wait_until 60 "the second keeper restarts" sh -c "p=\$(batonfs -m '$M' --json status | jq -r .pid) && [ \$p != $after ]"
 kill -TERM $reader
 wait $reader || die "the reader: $(cat "$T/r.out")"
 ok "a second start takes over, and its keeper restarts it"
 stop
 
 # A daemon that dies at once, for ever: errors in the end, not a hang.
-serve -u "$URI" -s keeper.restart.limit="3 in 1min"
+serve -u "$URI" -s keeper.restart.limit="3 in 10min"
 exec 6<"$M/hello"
 mkdir -p "$T/bin"
 for i in 1 2 3 4 5; do
 	pid=$(daemon_pid 2>/dev/null) && [ -n "$pid" ] && kill -9 "$pid" 2>/dev/null
-	wait_until 20 "restarted or given up" sh -c "! kill -0 $keeper 2>/dev/null || { p=\$(timeout 2 batonfs -m '$M' --json status | jq -r .pid) && [ \"\$p\" != $pid ]; }"
+	wait_until 60 "restarted or given up" sh -c "! kill -0 $keeper 2>/dev/null || { p=\$(timeout 20 batonfs -m '$M' --json status | jq -r .pid) && [ \"\$p\" != \"$pid\" ]; }"
 	kill -0 "$keeper" 2>/dev/null || break
 done
 kill -0 "$keeper" 2>/dev/null && die "the keeper did not give up after $i crashes"
-expect_exit 1 "" "callers get an error, not a hang" timeout 10 cat "$M/hello"
+expect_exit 1 "" "callers get an error, not a hang" timeout 60 cat "$M/hello"
 exec 6<&-
 umount -l "$M"

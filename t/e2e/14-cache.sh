@@ -45,8 +45,13 @@ space_below() { # BYTES: the page files take less
 	[ "$(du -s --block-size=1 "$T/cache/blobs" | cut -f1)" -lt "$1" ]
 }
 
-start() {
+index_open() {
+	b --json status | jq -e .cache.index_open
+}
+
+start() { # and what is on disk is known
 	serve -u "/=file://$T/src" -s "worker.page.store.dir=$T/cache"
+	wait_until 60 "the index is open" index_open
 }
 
 # --- load, explain, free
@@ -98,10 +103,10 @@ start
 expect "a damaged block is not served" right
 expect "it was counted" is cache.checksum.errors -ge 1
 expect "its page was fetched again" is cache.fetch.bytes -eq $((1024 * 1024))
-wait_until 10 "the page is stored again" pages /big 20
+wait_until 60 "the page is stored again" pages /big 20
 expect_exit 0 "" "everything is freed" b fs free /
 expect "nothing is cached" cached 0
-wait_until 10 "the space is given back" \
+wait_until 60 "the space is given back" \
 	space_below 2000000
 stop
 
@@ -120,7 +125,7 @@ stop
 mount -t tmpfs -o size=12m small "$T/small"
 serve -u "/=file://$T/src" -s "worker.page.store.dir=$T/small"
 expect "a full cache disk costs no reader anything" right
-expect "it was noticed" is cache.write.errors -ge 1
+wait_until 60 "it is noticed" is cache.write.errors -ge 1
 expect_exit 0 "No space left" "status says why" b status
 expect_exit 1 "did not take all of it" "a load says that it did not fit" b fs load /big
 expect "and reads go on" right

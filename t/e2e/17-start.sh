@@ -18,7 +18,7 @@ crash() { # the daemon, and wait for the next one
 	local p
 	p=$(daemon_pid)
 	kill -9 "$p"
-	wait_until 30 "restarted" other_than "$p"
+	wait_until 60 "restarted" other_than "$p"
 }
 
 # --- a relative -c and mount point, by a successor that begins elsewhere
@@ -43,7 +43,10 @@ pid=$(daemon_pid)
 expect "the daemon has let go of stdin, stdout and stderr" \
 	test "$(readlink /proc/"$pid"/fd/0 /proc/"$pid"/fd/1 /proc/"$pid"/fd/2 | sort -u)" = /dev/null
 expect "it is in a session of its own" test "$(ps -o sid= -p "$pid" | tr -d ' ')" != "$(ps -o sid= -p $$ | tr -d ' ')"
-expect "no zombie is left" not sh -c "ps -o stat= -p $(ours | paste -sd,) | grep -q Z"
+zombies() {
+	ps -o stat= -p "$(ours | paste -sd,)" | grep -q Z
+}
+wait_until 60 "no zombie is left" not zombies
 batonfs -m "$M" umount
 
 # --- conf set wins over what the command line says twice, in every spelling

@@ -25,7 +25,7 @@ upgrade() { # FAULT of the new daemon, or "" [settings]
 }
 
 answers() {
-	[ -n "$(timeout 5 batonfs -m "$M" --json status 2>/dev/null | jq -r .pid)" ]
+	[ -n "$(timeout 30 batonfs -m "$M" --json status 2>/dev/null | jq -r .pid)" ]
 }
 
 status() { # FIELD of the last takeover
@@ -36,7 +36,7 @@ batonfs-keeper --watchdog 30s -- "$T/bin/batonfsd" -f -u "/=file://$S" \
 	-s keeper.restart.limit="500 in 1min" -s fuse.migration.ongoing.request.grace_period=2min \
 	-o attr_timeout=300,entry_timeout=300,negative_timeout=300 "$M" 2>>"$LOG" &
 keeper=$!
-wait_until 30 "the mount serves" answers
+wait_until 60 "the mount serves" answers
 
 # What happens in the window, each call in a thread of its own; the names are known to
 # the kernel, so that nothing is asked before the change itself.  Says what errno each
@@ -297,6 +297,7 @@ for i in 1 2; do
 	MUTATOR_EAGAIN=1 MUTATOR_LIST=$T/list.$i python3 "$BATONFS_SRC/t/e2e/mutator.py" "$M/w/$i" \
 		"$RANDOM" >"$T/writer.$i" 2>&1 &
 	eval "writer_$i=$!"
+	wait_until 60 "writer $i has begun" test -d "$S/w/$i"
 done
 for i in $(seq "$ROUNDS"); do
 	replies=$(batonfs -m "$M" --json status | jq '.counters["fuse.replies"]')

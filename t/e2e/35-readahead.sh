@@ -57,8 +57,13 @@ elif how == "upgrade":
         read(off, 64 * K)
 END_READER
 
+idle() { # nothing that was begun is still to be counted
+	[ "$(batonfs -m "$M" --json status | jq .cache.fetches_running)" = 0 ]
+}
+
 look() { # sets fetched, ahead and used: bytes since the last look
 	local now
+	wait_until 60 "what was begun has ended" idle
 	now=$(batonfs -m "$M" --json status | jq -r '.counters |
 		"\(.["cache.fetch.bytes"]) \(.["cache.ahead.bytes"]) \(.["cache.ahead.used.bytes"])"')
 	# shellcheck disable=SC2086
@@ -109,8 +114,8 @@ mkfifo "$T/go"
 python3 "$T/reader.py" upgrade "$M/upgrade" <"$T/go" >"$T/said" 2>"$T/why" &
 reader=$!
 exec 7>"$T/go"
-wait_until 30 "half is read" grep -q half "$T/said"
-expect "an upgrade between two steps" timeout 30 batonfs -m "$M" upgrade >/dev/null
+wait_until 60 "half is read" grep -q half "$T/said"
+expect "an upgrade between two steps" timeout 200 batonfs -m "$M" upgrade >/dev/null
 seen="0 0 0"
 look
 echo >&7

@@ -19,7 +19,7 @@ PATH=$T/bin:$PATH
 dies_at() { # POINT
 	next_has "$1=kill@$((RANDOM % 5 + 1))"
 	wait_until 60 "it comes by $1 and dies" not kill -0 "$(cat "$T/fault.pid")"
-	wait_until 30 "another one serves" daemon_pid
+	wait_until 60 "another one serves" daemon_pid
 }
 
 points() { # NAME POINTS...
@@ -66,13 +66,13 @@ begun() { # LEFT: prints what is left in the storage
 	head -c 20000000 /dev/urandom >"$T/large"
 	for point in ufs.multi.begin upload.multi.made upload.multi.begun; do
 		next_has "$point=kill"
-		wait_until 30 "a daemon serves" daemon_pid
+		wait_until 60 "a daemon serves" daemon_pid
 		cp "$T/large" "$M/$point" || die "$point: cp failed"
 		not kill -0 "$(cat "$T/fault.pid")" 2>/dev/null || die "$point: nothing came by there"
 		wait_until 60 "$point: nothing is left of what was begun" none "$left"
 		cmp "$T/large" "$M/$point" || die "$point: the file is another"
 		next_has "$point=kill"
-		wait_until 30 "a daemon serves" daemon_pid
+		wait_until 60 "a daemon serves" daemon_pid
 		exec 5>"$M/$point"
 		cat "$T/large" >&5
 		wait_until 60 "$point: it dies" not kill -0 "$(cat "$T/fault.pid")"
@@ -88,11 +88,12 @@ begun() { # LEFT: prints what is left in the storage
 linked() {
 	echo one >"$M/small"
 	next_has posix.linked=kill
-	wait_until 30 "a daemon serves" daemon_pid
+	wait_until 60 "a daemon serves" daemon_pid
 	echo two >"$M/small"
 	not kill -0 "$(cat "$T/fault.pid")" 2>/dev/null || die "posix.linked: nothing came by there"
 	expect "killed at posix.linked: the file is the new one" test "$(cat "$M/small")" = two
-	expect "and no other" none temporary_files
+	wait_until 60 "and no other" none temporary_files
+	ok "and no other"
 }
 
 none() { # COMMAND

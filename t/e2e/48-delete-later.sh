@@ -43,21 +43,28 @@ files() { # DIRECTORY NAMES...: with one that is deleted, so that the next wait 
 	done
 	rm "$M/$dir/first"
 	not in_bucket "$dir/first" || die "the first in a directory waits for the storage"
+	since=$SECONDS
+}
+
+# soon COMMAND...: it succeeds, or delete.delay may have passed: this machine may be slow
+soon() {
+	"$@" || [ $((SECONDS - since)) -ge 9 ]
 }
 
 # --- what is seen
 files see a b c
 expect "more are deleted" rm "$M/see/a" "$M/see/b"
 expect "which are gone here" test "$(ls "$M/see")" = c
-expect "not yet in the storage" in_bucket see/a
-expect "the status counts them" pending 2
-expect "in words" grep -q "2 names not deleted in the storage yet" <(batonfs -m "$M" status)
+expect "not yet in the storage" soon in_bucket see/a
+expect "the status counts them" soon pending 2
+expect "in words" soon grep -q "2 names not deleted in the storage yet" <(batonfs -m "$M" status)
 expect_exit 1 "No such file" "the client knows" batonfs -m "$M" fs stat /see/a
 expect "and lists" not grep -q /see/a <(batonfs -m "$M" fs ls -R /see)
 expect "fsync of the directory waits for them" sync "$M/see"
 expect "they are gone" not in_bucket see/a
 expect "all of them" not in_bucket see/b
-expect "nothing waits any more" pending 0
+wait_until 60 "nothing waits any more" pending 0
+ok "nothing waits any more"
 rm "$M/see/c"
 expect "another file of that name" cp /etc/passwd "$M/see/c"
 expect "is not taken for the old one" cmp /etc/passwd "$M/see/c"
@@ -67,7 +74,7 @@ files tree/inner x y
 files tree u v
 expect "a tree goes at once" rm -rf "$M/tree"
 expect "it is gone" not test -e "$M/tree"
-expect "not yet in the storage" in_bucket tree/u
+expect "not yet in the storage" soon in_bucket tree/u
 expect "another of that name" mkdir "$M/tree"
 expect "is empty" test -z "$(ls -A "$M/tree")"
 expect "no old file is in the storage" not in_bucket tree/inner/x
@@ -77,18 +84,19 @@ files end k1 k2 k3 k4 k5 k6
 rm "$M/end/k1" "$M/end/k2"
 kill -9 "$(daemon_pid)"
 expect "after a kill -9 they stay gone" test "$(names "$M/end")" = "k3 k4 k5 k6"
-wait_until 30 "the next daemon deletes them" not in_bucket end/k1
-wait_until 30 "the next daemon deletes them" pending 0
+wait_until 60 "the next daemon deletes them" not in_bucket end/k1
+wait_until 60 "the next daemon deletes them" pending 0
 ok "the next daemon has deleted them"
 rm "$M/end/k3" || die "rm"
 rm "$M/end/k4"
 expect "an upgrade" batonfs -m "$M" upgrade
 expect "they stay gone" test "$(names "$M/end")" = "k5 k6"
-wait_until 30 "the successor deletes them" pending 0
+wait_until 60 "the successor deletes them" pending 0
 expect "the successor has deleted them" not in_bucket end/k4
 rm "$M/end/k5"
+since=$SECONDS
 rm "$M/end/k6"
-expect "they wait" pending 2
+expect "they wait" soon pending 2
 stop
 expect "the end of the mount does not forget it" not in_bucket end/k6
 start
@@ -98,7 +106,7 @@ files down d1 d2 d3
 rm "$M/down/d1"
 rgw=$(awk '$1 == "rgw" { print $2 }' "$T/rgw/pids")
 kill -9 "$rgw"
-wait_until 10 "the gateway is gone" not kill -0 "$rgw"
+wait_until 60 "the gateway is gone" not kill -0 "$rgw"
 expect_exit 1 "Input/output error" "fsync says that it is not done" sync "$M/down"
 expect_exit 1 "Input/output error" "so does a file that is to be made there" \
 	dd if=/dev/null of="$M/down/d1" status=none

@@ -41,7 +41,7 @@ gateway() { # stop|start: nothing listens, or again
 	else
 		rgw=$(awk '$1 == "rgw" { print $2 }' "$T/rgw/pids")
 		kill -9 "$rgw"
-		wait_until 30 "the gateway is gone" not kill -0 "$rgw"
+		wait_until 60 "the gateway is gone" not kill -0 "$rgw"
 	fi
 }
 
@@ -82,7 +82,7 @@ killed() { # the daemon, and another one serves
 	local pid
 	pid=$(daemon_pid)
 	kill -9 "$pid"
-	wait_until 30 "a new daemon serves" other_serves "$pid"
+	wait_until 60 "a new daemon serves" other_serves "$pid"
 }
 
 other_serves() { # PID
@@ -121,13 +121,13 @@ expect "a TRANSIENT file is not waited for" drained
 [ "$(status .persist.transient)" = 1 ] || die "status does not count it"
 ok "and not stored"
 expect "nor in the way of umount" batonfs -m "$M" umount
-wait_until 30 "the keeper ends" not kill -0 "$keeper"
+wait_until 60 "the keeper ends" not kill -0 "$keeper"
 begin
 expect "it is there after a remount" cmp "$T/small.5000" "$M/transient/file"
 cp "$T/big.40000000" "$M/transient/large"
-wait_until 10 "both are pinned" pinned 40005000
+wait_until 60 "both are pinned" pinned 40005000
 rm "$M/transient/file" "$M/transient/large"
-wait_until 10 "the room is free again" pinned 0
+wait_until 60 "the room is free again" pinned 0
 ok "what is pinned is counted as it comes and goes"
 
 # --- what was stored is read from the page store
@@ -139,8 +139,8 @@ on_disk() { # BYTES at least
 }
 cp "$T/big.40000000" "$M/clean"
 expect "a large file can be drained" drained
-wait_until 30 "its staged file goes" none_staged
-wait_until 30 "its pages are the page store's" on_disk 40000000
+wait_until 60 "its staged file goes" none_staged
+wait_until 60 "its pages are the page store's" on_disk 40000000
 before=$(fetched)
 # Past the pages that the kernel has.
 dd if="$M/clean" of="$T/clean" iflag=direct bs=1M status=none || die "it cannot be read"
@@ -211,7 +211,7 @@ except OSError as e:
 sys.exit("close said that all is well")
 END
 writer=$!
-wait_until 30 "the file is open" test -e "$T/opened"
+wait_until 60 "the file is open" test -e "$T/opened"
 gateway stop
 touch "$T/go"
 wait $writer || die "close under WRITE_THROUGH"
@@ -247,7 +247,7 @@ expect "when it is gone a retry works" batonfs -m "$M" async-persist retry /mine
 expect "and stores ours" in_bucket mine "$T/small.5000"
 conflict dropped
 expect "or ours is dropped" batonfs -m "$M" async-persist drop /dropped
-wait_until 30 "the name is the other's" cmp "$T/theirs" "$M/dropped"
+wait_until 60 "the name is the other's" cmp "$T/theirs" "$M/dropped"
 ok "the name is the other's"
 expect "and nothing waits" drained
 
@@ -266,6 +266,7 @@ round() { # NAME COMMAND...: COMMAND runs while files are written and stored
 	"$@"
 	drained
 	for i in $(seq "$FILES"); do
+		wait_until 60 "$name/$i is in the gateway's log" logged "$name/$i"
 		[ "$(stored "$name/$i")" = 1 ] || die "$name/$i was stored $(stored "$name/$i") times"
 		printf 'url = "%s/data/%s/%s"\noutput = "%s/got/%s.%s"\n' "$RGW_ENDPOINT" "$name" "$i" \
 			"$T" "$name" "$i"
@@ -276,11 +277,14 @@ round() { # NAME COMMAND...: COMMAND runs while files are written and stored
 	done
 	ok "$name: each of $FILES files was stored once, byte for byte"
 }
+logged() { # NAME: the gateway has written to its log that it has stored it
+	[ "$(stored "$1")" -ge 1 ]
+}
 upgraded() {
 	batonfs -m "$M" upgrade >"$T/upgrade.out" 2>&1 || die "upgrade: $(cat "$T/upgrade.out")"
 }
 round upgrades upgraded
-wait_until 30 "the staged files go" none_staged
+wait_until 60 "the staged files go" none_staged
 ok "no staged file is left"
 round kills killed
 for point in persist.begun persist.stored persist.recorded; do
@@ -296,6 +300,7 @@ cp "$T/big.40000000" "$M/large"
 expect "a large file is stored over the death of the daemon" drained
 expect "as it was written" in_bucket large "$T/big.40000000"
 [ -e "$T/fault.taken" ] || die "the daemon did not die"
+wait_until 60 "it is in the gateway's log" logged large
 began=$(grep -cE '"POST /data/large\?uploads' "$T"/rgw/log/client.rgw.log)
 [ "$began" = 1 ] || die "its upload was begun $began times"
 ok "its upload was begun once"
@@ -306,7 +311,7 @@ gateway stop
 cat "$T/small.5000" >&5
 exec 5>&-
 expect "umount --force leaves files" batonfs -m "$M" umount --force
-wait_until 30 "the keeper ends" not kill -0 "$keeper"
+wait_until 60 "the keeper ends" not kill -0 "$keeper"
 gateway start
 # A daemon that dies between the record and the file leaves the file to this look.
 begin -s write.cache.async.file.check.period=1s -s write.cache.async.check.orphan.timeout=1s

@@ -32,7 +32,7 @@ available() { # at most this many bytes
 }
 
 ended() {
-	wait_until 30 "the keeper ends" not kill -0 "$keeper"
+	wait_until 60 "the keeper ends" not kill -0 "$keeper"
 }
 
 # --- the limit: 16 MiB
@@ -46,7 +46,7 @@ done
 expect_exit 1 "No space left" "the write that does not fit is told so" \
 	dd if=/dev/zero of="$M/temp/6" bs=1M count=8 status=none
 rm -f "$M/temp/6"
-wait_until 30 "what is pinned is counted" status '.persist.pinned_bytes == 15000000'
+wait_until 60 "what is pinned is counted" status '.persist.pinned_bytes == 15000000'
 ok "status counts what is pinned"
 expect "df knows the room that is left" available 1777216
 [ "$(stat -c %s "$M/temp/5")" = 3000000 ] || die "temp/5 has another size"
@@ -54,10 +54,10 @@ expect "what was acknowledged is there" cmp -n 3000000 "$M/temp/5" /dev/zero
 expect "where no policy governs there is room" \
 	dd if=/dev/zero of="$M/none/large" bs=1M count=8 status=none
 rm "$M/temp/1" "$M/temp/2" "$M/temp/3" "$M/temp/4"
-wait_until 30 "the room is free again" status '.persist.pinned_bytes == 3000000'
+wait_until 60 "the room is free again" status '.persist.pinned_bytes == 3000000'
 expect "and can be used" dd if=/dev/zero of="$M/back/large" bs=1M count=12 status=none
 expect "what is stored" batonfs -m "$M" async-persist drain --timeout 60s
-wait_until 30 "is not pinned any more" status '.persist.pinned_bytes == 3000000'
+wait_until 60 "is not pinned any more" status '.persist.pinned_bytes == 3000000'
 expect "so more can be written" dd if=/dev/zero of="$M/back/more" bs=1M count=12 status=none
 expect "and stored" batonfs -m "$M" async-persist drain --timeout 60s
 rm "$M/temp/5" "$M/back/large" "$M/back/more"
@@ -90,11 +90,13 @@ for _ in 1 2 3 4 5; do
 	wait $rm_pid || true
 	[ ! -e "$T/src/tree" ] || break
 	tree "$FILES"
-	wait_until 30 "the new tree is seen" test -e "$M/tree/d1"
+	wait_until 60 "the new tree is seen" test -e "$M/tree/d1"
 done
 pid=$(daemon_pid)
+had=$(left)
 batonfs -m "$M" --json fs rm -R /tree >"$T/rm.json" 2>"$T/rm.err" &
 rm_pid=$!
+wait_until 60 "it has begun" fewer "$had"
 kill -9 "$pid"
 wait $rm_pid || die "what is interrupted cannot be gone on with: $(cat "$T/rm.err" "$T/rm.json")"
 expect "it goes on where it was interrupted, over a death of the daemon" \
@@ -102,7 +104,7 @@ expect "it goes on where it was interrupted, over a death of the daemon" \
 expect "nothing is left of it" not test -e "$T/src/tree"
 expect "nor for the mount" not test -e "$M/tree"
 expect_exit 1 "No such file" "it is not there twice" batonfs -m "$M" fs rm -R /tree
-wait_until 30 "nothing of it is pinned" status '.persist | .waiting == 0 and .pinned_bytes == 0'
+wait_until 60 "nothing of it is pinned" status '.persist | .waiting == 0 and .pinned_bytes == 0'
 ok "nothing of it waits"
 expect "umount" batonfs -m "$M" umount
 ended

@@ -143,7 +143,7 @@ serve() {
 	# shellcheck disable=SC2086
 	batonfs-keeper --ready-fd 9 -- batonfsd -f $PATIENT "$@" "$M" 9>"$T/ready" 2>>"$LOG" &
 	keeper=$!
-	wait_until 30 "the mount serves" test -s "$T/ready"
+	wait_until 60 "the mount serves" test -s "$T/ready"
 	[ "$(cat "$T/ready")" = 0 ] || die "the daemon ended with $(cat "$T/ready"): $(tail -n 5 "$LOG")"
 }
 
@@ -189,7 +189,7 @@ next_has() {
 # stop: unmounts through the client and waits for the keeper's end.
 stop() {
 	batonfs -m "$M" umount
-	wait_until 20 "the keeper ends" not kill -0 "$keeper"
+	wait_until 60 "the keeper ends" not kill -0 "$keeper"
 	wait "$keeper" || die "the keeper ended with $?"
 }
 
