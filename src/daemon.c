@@ -161,6 +161,8 @@ enum daemon_exit daemon_open_cache(struct daemon *d, int lock_fd, struct errtext
 
 	if (err == 0) {
 		fs_set_cache(d->fs, d->cache);
+		if (daemon_open_cluster(d, et) != 0)
+			return DAEMON_EXIT_META;
 		err = daemon_open_writing(d, et);
 	}
 	if (err != 0)

@@ -36,6 +36,7 @@ struct counts;
 struct ctl;
 struct http;
 struct statedb;
+struct fdb;
 struct meta;
 struct staging;
 struct takeover_link;
@@ -107,6 +108,7 @@ struct daemon {
 	struct fs *fs;
 	struct fuse_chan *chan;
 	/* what writing needs; NULL in a read-only mount */
+	struct fdb *fdb; /* the cluster with the metadata store; NULL: it is in meta_dir */
 	struct meta *meta;
 	struct staging *staging;
 	struct uploads *uploads;
@@ -180,6 +182,8 @@ enum daemon_exit daemon_open_cache(struct daemon *d, int lock_fd, struct errtext
 /* --- daemon_writing.c */
 /* Where they are: before a takeover is asked for. */
 int daemon_find_write_dirs(struct daemon *d, struct errtext *et);
+/* With meta.backend=fdb: its client.  Before them. */
+int daemon_open_cluster(struct daemon *d, struct errtext *et);
 /* Metadata store, staging and uploads, unless the mount is read-only; after the cache. */
 int daemon_open_writing(struct daemon *d, struct errtext *et);
 /* Gives them their databases: before fs_state_open(). */
@@ -190,8 +194,9 @@ void daemon_detach_state(struct daemon *d);
 void daemon_close_stores(struct daemon *d, bool sync, void (*done)(void *arg), void *arg);
 bool daemon_stores_closed(const struct daemon *d);
 void daemon_free_writing(struct daemon *d);
-/* With the write cache: the path rules, before a fresh mount serves.  0, or a negative
- * errno with words: the metadata store cannot be reached. */
+/* Before a fresh mount serves: the cluster with the metadata store is there, and with the
+ * write cache the path rules are known.  0, or a negative errno with words: the metadata
+ * store cannot be reached. */
 int daemon_load_rules(struct daemon *d, struct errtext *et);
 /* Names the directories that are written to by device and inode, as those of another
  * mount namespace can be compared; "" in a read-only mount. */

@@ -13,6 +13,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "base/hash.h"
 #include "base/obj.h"
 #include "base/paths.h"
 #include "base/units.h"
@@ -21,6 +22,7 @@
 #include "daemon.h"
 #include "meta/meta.h"
 #include "ops/policy.h"
+#include "reactor/fdb.h"
 #include "reactor/statedb.h"
 
 /* Two seconds in all. */
@@ -58,6 +60,12 @@ static int writing_dir(const struct daemon *d, const char *configured, const cha
 	    err == -EINVAL ? "must be an absolute path" : strerror(-err));
 }
 
+/* Does FoundationDB have the metadata store? */
+static bool in_cluster(const struct daemon *d)
+{
+	return strcmp(d->cfg->meta_backend, "fdb") == 0;
+}
+
 /* A directory that is not there yet is 0:0 for both. */
 static void dir_identity(const char *dir, char *buf, size_t len)
 {
@@ -77,8 +85,25 @@ void daemon_write_dirs(const struct daemon *d, char *buf, size_t len)
 	if (d->mo.ro || d->staging_dir == NULL)
 		return;
 	dir_identity(d->staging_dir, staged, sizeof(staged));
-	dir_identity(d->meta_dir, meta, sizeof(meta));
+	if (in_cluster(d))
+		snprintf(meta, sizeof(meta), "fdb:%llx",
+		    (unsigned long long)hash64(d->meta_dir, strlen(d->meta_dir), 0));
+	else
+		dir_identity(d->meta_dir, meta, sizeof(meta));
 	snprintf(buf, len, "%s %s", staged, meta);
+}
+
+/* Where the store is, for people. */
+static int cluster_name(const struct daemon *d, char buf[PATHS_DATA_MAX], struct errtext *et)
+{
+	const char *prefix = d->cfg->meta_fdb_prefix;
+
+	if (prefix[0] == '\0' || strlen(prefix) > META_FDB_PREFIX_MAX ||
+	    (unsigned char)prefix[0] == 0xff)
+		return errtext_set(et, -EINVAL, "meta.fdb.prefix '%s': must have 1 to %d bytes",
+		    prefix, META_FDB_PREFIX_MAX);
+	snprintf(buf, PATHS_DATA_MAX, "fdb:%s", prefix);
+	return 0;
 }
 
 int daemon_find_write_dirs(struct daemon *d, struct errtext *et)
@@ -88,7 +113,10 @@ int daemon_find_write_dirs(struct daemon *d, struct errtext *et)
 
 	if (d->mo.ro || d->args.mountpoint == NULL) /* --check alone needs none */
 		return 0;
-	err = writing_dir(d, d->cfg->meta_dir, "meta.dir", "meta", meta, et);
+	if (in_cluster(d))
+		err = cluster_name(d, meta, et);
+	else
+		err = writing_dir(d, d->cfg->meta_dir, "meta.dir", "meta", meta, et);
 	if (err == 0)
 		err = writing_dir(
 		    d, d->cfg->write_staging_dir, "write.staging.dir", "staged", staged, et);
@@ -101,10 +129,21 @@ int daemon_find_write_dirs(struct daemon *d, struct errtext *et)
 		   : errtext_set(et, -ENOMEM, "write.staging.dir: %s", strerror(ENOMEM));
 }
 
+int daemon_open_cluster(struct daemon *d, struct errtext *et)
+{
+	if (d->mo.ro || !in_cluster(d))
+		return 0;
+	return fdb_new(
+	    &d->fdb, d->loop, d->cfg->meta_fdb_library, d->cfg->meta_fdb_cluster_file, et);
+}
+
 int daemon_open_writing(struct daemon *d, struct errtext *et)
 {
-	const struct meta_env menv = {
-	    .loop = d->loop, .pool = d->pool, .cfg = d->cfg, .epoch = &d->epoch};
+	const struct meta_env menv = {.loop = d->loop,
+	    .pool = d->pool,
+	    .cfg = d->cfg,
+	    .epoch = &d->epoch,
+	    .fdb = d->fdb};
 	const struct staging_env senv = {.loop = d->loop,
 	    .pool = d->pool,
 	    .cfg = d->cfg,
@@ -198,12 +237,30 @@ static void rules_loaded(struct policy_load *l, int err)
 	rw->err = err;
 }
 
+/* Without the cluster nothing of this mount would work: that is better said at once. */
+static int await_cluster(struct daemon *d, struct errtext *et)
+{
+	struct meta_status st;
+
+	if (d->fdb == NULL)
+		return 0;
+	for (;;) {
+		meta_status(d->meta, &st);
+		if (st.open)
+			return 0;
+		if (st.error[0] != '\0')
+			return errtext_set(et, -EIO, "%s", st.error);
+		loop_turn(d->loop, true);
+	}
+}
+
 int daemon_load_rules(struct daemon *d, struct errtext *et)
 {
 	struct rules_wait rw = {.ended = false};
+	int err = await_cluster(d, et);
 
-	if (d->meta == NULL || !d->cfg->write_cache_enabled)
-		return 0;
+	if (err != 0 || d->meta == NULL || !d->cfg->write_cache_enabled)
+		return err;
 	rw.load.user = &rw;
 	policy_load(d->fs, &rw.load, rules_loaded);
 	while (!rw.ended)
@@ -269,6 +326,8 @@ void daemon_free_writing(struct daemon *d)
 		staging_free(&d->staging);
 	if (d->meta != NULL)
 		meta_free(&d->meta);
+	fdb_free(&d->fdb);
+	fdb_end();
 	free(d->meta_dir);
 	free(d->staging_dir);
 }

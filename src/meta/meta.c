@@ -37,7 +37,9 @@ int meta_new(struct meta **out, const struct meta_env *env, const char *dir)
 	m->dir = strdup(dir);
 	err = later_init(m);
 	if (err == 0)
-		err = m->dir == NULL ? -ENOMEM : embedded_new(&m->be, m, &m->env, m->dir);
+		err = m->dir == NULL	    ? -ENOMEM
+		      : m->env.fdb != NULL ? fdb_store_new(&m->be, m, &m->env)
+					    : embedded_new(&m->be, m, &m->env, m->dir);
 	if (err != 0) {
 		meta_free(&m);
 		return err;

@@ -22,7 +22,8 @@
  * inline; done exactly once on the loop, or never after meta_abort(); the request is
  * the user's and stays until then.  A transaction is all or nothing and has survived
  * power loss when done(0) is called; transactions that wait for the disk at the same
- * time share one sync (group commit).  Aborting one that has been handed to the disk
+ * time share one sync (group commit), and those that name the same things, or one below
+ * the other, take effect in the order in which they came.  Aborting one that has been handed to the disk
  * does not undo it.  Doing a transaction twice has the effect of doing it once, so one
  * whose outcome is not known is repeated.  (Two changes in it that concern one name, or
  * two moves, may undo that; a move comes first, and later changes may concern what it
@@ -32,7 +33,9 @@
  * -ENOMEM, -ENAMETOOLONG, -EINVAL, -ENOTEMPTY, -ENOTDIR, -ESTALE (the mount is another
  * daemon's now), -ECANCELED (the store is being closed: nothing was done).
  *
- * Back end: embedded.c, an LMDB environment in meta.dir, one process at a time.
+ * Back ends: embedded.c, an LMDB environment in meta.dir, one process at a time;
+ * fdb_store.c, keys below meta.fdb.prefix in a FoundationDB cluster, one process at a time
+ * as well, the last one that opened it.  (Many at one time are to come.)
  */
 #ifndef META_META_H
 #define META_META_H
@@ -46,6 +49,7 @@
 #include "base/errtext.h"
 
 struct config;
+struct fdb;
 struct loop;
 struct meta;
 struct pool;
@@ -55,15 +59,18 @@ struct pool;
 #define META_VERSION_MAX 96
 #define META_BLOB_MAX 65536u /* of an intent, and of content that lies in the store */
 #define META_SETTING_MAX (1u << 20)
+#define META_FDB_PREFIX_MAX 128 /* bytes of meta.fdb.prefix; the first is not 0xff */
 
 struct meta_env {
 	struct loop *loop;
 	struct pool *pool;
 	const struct config *cfg;
 	const struct epoch *epoch;
+	struct fdb *fdb; /* the cluster that has the store; NULL: it is a directory here */
 };
 
-/* Touches no file yet.  dir: absolute; created with mode 0700 when it is opened. */
+/* Touches no file yet.  dir: absolute; created with mode 0700 when it is opened; not used
+ * with a cluster. */
 int meta_new(struct meta **out, const struct meta_env *env, const char *dir);
 /* Closed, and no request running. */
 void meta_free(struct meta **m);
@@ -81,7 +88,7 @@ void meta_close(struct meta *m, void (*done)(void *arg), void *arg);
 /* What the store says of content that it accounts for (META_HAS_CONTENT), by
  * enum meta_state; kept with the rows, so it costs nothing to ask.  It has each answered
  * transaction.  What is below a deleted directory counts until it is swept, which is
- * at once for up to some 2,000 rows. */
+ * at once for up to some 2,000 rows; in a cluster it is soon after. */
 #define META_STATES 5
 struct meta_tally {
 	uint64_t files[META_STATES], bytes[META_STATES];

@@ -97,6 +97,8 @@ struct meta_backend_ops {
 
 int embedded_new(struct meta_backend **out, struct meta *m, const struct meta_env *env,
     const char *dir);
+/* -EINVAL: meta.fdb.prefix is none. */
+int fdb_store_new(struct meta_backend **out, struct meta *m, const struct meta_env *env);
 
 /* What a back end calls, never inline in one of its ops. */
 void meta_opened(struct meta *m, int err, const char *words);

@@ -171,10 +171,9 @@ void fdb_end(void)
 {
 	fdb_error_t code;
 
-	assert(net.users == 0);
-	net.ended = true;
-	if (!net.running)
+	if (!net.running || net.users > 0)
 		return;
+	net.ended = true;
 	code = net.api.stop_network();
 	if (code != 0)
 		log_error("FoundationDB's network: stop: %s (%d)", net.api.get_error(code), code);

@@ -32,8 +32,8 @@ int fdb_new(struct fdb **out, struct loop *lp, const char *library, const char *
     struct errtext *et);
 /* What still waits is given up.  Waits for the network's thread to let go of it. */
 void fdb_free(struct fdb **f);
-/* Stops the network and waits for its thread.  All of fdb_new() have been freed; there is
- * no other one after this.  No-op if there is none. */
+/* Stops the network and waits for its thread; there is no other one after this.  No-op if
+ * there is none, or if one of fdb_new() has not been freed. */
 void fdb_end(void);
 
 const struct fdb_api *fdb_api(const struct fdb *f);

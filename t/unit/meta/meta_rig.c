@@ -13,12 +13,31 @@
 #include <criterion/criterion.h>
 
 #include "base/log.h"
+#include "reactor/fdb.h"
 
 void meta_rig_set(struct meta_rig *g, const char *name, const char *value)
 {
 	struct errtext et;
 
 	cr_assert_eq(config_set(g->cfg, name, value, &et), 0, "%s", et.s);
+}
+
+/* FoundationDB's network starts once in a process, and ends with it. */
+static void use_cluster(struct meta_rig *g)
+{
+	const char *file = getenv("BATONFS_TEST_FDB_CLUSTER_FILE");
+	const char *library = getenv("BATONFS_TEST_FDB_LIBRARY");
+	static bool ends;
+	struct errtext et;
+
+	if (file == NULL)
+		return;
+	if (library != NULL)
+		meta_rig_set(g, "meta.fdb.library", library);
+	cr_assert_eq(fdb_new(&g->fdb, g->loop, g->cfg->meta_fdb_library, file, &et), 0, "%s", et.s);
+	if (!ends)
+		cr_assert_eq(atexit(fdb_end), 0);
+	ends = true;
 }
 
 static void begin(struct meta_rig *g)
@@ -31,6 +50,7 @@ static void begin(struct meta_rig *g)
 	cr_assert_not_null(g->cfg);
 	cr_assert_eq(loop_new(&g->loop, &g->clock.clk), 0);
 	cr_assert_eq(pool_new(&g->pool, g->loop, 5), 0);
+	use_cluster(g);
 }
 
 void meta_rig_init(struct meta_rig *g)
@@ -54,8 +74,14 @@ void meta_rig_join(struct meta_rig *g, const struct meta_rig *other)
 
 void meta_rig_new(struct meta_rig *g)
 {
-	struct meta_env env = { g->loop, g->pool, g->cfg, &g->epoch };
+	struct meta_env env = {.loop = g->loop,
+	    .pool = g->pool,
+	    .cfg = g->cfg,
+	    .epoch = &g->epoch,
+	    .fdb = g->fdb};
 
+	if (g->fdb != NULL)
+		meta_rig_set(g, "meta.fdb.prefix", g->dir + 1);
 	cr_assert_eq(meta_new(&g->meta, &env, g->dir), 0);
 }
 
@@ -75,7 +101,10 @@ static bool step(struct meta_rig *g)
 {
 	bool ran = loop_turn(g->loop, false);
 
-	if (!ran && pool_outstanding(g->pool) == 0)
+	bool waits = pool_outstanding(g->pool) > 0 ||
+		     (g->fdb != NULL && fdb_outstanding(g->fdb) > 0);
+
+	if (!ran && !waits)
 		return loop_turn(g->loop, false);
 	if (!ran)
 		sched_yield();
@@ -126,9 +155,31 @@ static int remove_one(const char *path, const struct stat *st, int type, struct 
 	return remove(path);
 }
 
+/* All keys of the rig's prefix, and no wait: there is no loop in this. */
+static void meta_rig_clear(struct meta_rig *g)
+{
+	const struct fdb_api *api = fdb_api(g->fdb);
+	FDBTransaction *tr = fdb_transaction(g->fdb);
+	uint8_t from[128], end[128];
+	int n = snprintf((char *)from, sizeof(from), "%s", g->dir + 1) + 1;
+	FDBFuture *f;
+
+	memcpy(end, from, (size_t)n);
+	end[n - 1] = 1;
+	cr_assert_not_null(tr);
+	api->transaction_clear_range(tr, from, n, end, n);
+	f = api->transaction_commit(tr);
+	cr_assert_eq(api->future_block_until_ready(f), 0);
+	api->future_destroy(f);
+	api->transaction_destroy(tr);
+}
+
 void meta_rig_fini(struct meta_rig *g)
 {
 	meta_rig_free(g);
+	if (g->fdb != NULL && g->top[0] != '\0')
+		meta_rig_clear(g);
+	fdb_free(&g->fdb);
 	pool_free(&g->pool);
 	loop_free(&g->loop);
 	config_free(&g->cfg);
@@ -147,6 +198,11 @@ struct meta_status meta_rig_status(const struct meta_rig *g)
 
 	meta_status(g->meta, &st);
 	return st;
+}
+
+struct meta_check meta_rig_check(const struct meta_rig *g)
+{
+	return g->fdb != NULL ? meta_check_cluster(g->fdb, g->dir + 1) : meta_check(g->dir);
 }
 
 void meta_rig_done(struct meta_req *r, int err)

@@ -1,5 +1,11 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* A metadata store in a directory of its own, on a clock that the test moves. */
+/*
+ * A metadata store in a directory of its own, on a clock that the test moves.
+ *
+ * With BATONFS_TEST_FDB_CLUSTER_FILE=FILE, and BATONFS_TEST_FDB_LIBRARY if it is not the
+ * system's libfdb_c.so, the store is in that cluster, below a prefix of its own: for the
+ * suites that ask for nothing but what meta.h says (META_SUITES_OF_BOTH).
+ */
 #ifndef T_UNIT_META_RIG_H
 #define T_UNIT_META_RIG_H
 
@@ -8,8 +14,12 @@
 #include "base/options.h"
 #include "base/units.h"
 #include "meta/meta.h"
+#include "meta_check.h"
 #include "reactor/pool.h"
 
+#define META_SUITES_OF_BOTH "meta meta_content meta_model meta_scan"
+
+struct fdb;
 struct meta_rig {
 	struct test_clock clock;
 	struct loop *loop;
@@ -18,6 +28,7 @@ struct meta_rig {
 	struct epoch epoch;
 	struct meta *meta;
 	char top[64], dir[80]; /* the store is in top/meta */
+	struct fdb *fdb;       /* NULL: embedded */
 };
 
 void meta_rig_init(struct meta_rig *g);
@@ -35,6 +46,8 @@ void meta_rig_until(struct meta_rig *g, const bool *flag);
 void meta_rig_settle(struct meta_rig *g);
 uint64_t meta_rig_counter(const struct meta_rig *g, enum counter_id id);
 struct meta_status meta_rig_status(const struct meta_rig *g);
+/* Whatever the back end is. */
+struct meta_check meta_rig_check(const struct meta_rig *g);
 
 /* What a request came to: its req.user. */
 struct meta_rig_end {

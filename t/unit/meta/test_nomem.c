@@ -112,7 +112,7 @@ Test(meta_nomem, several_without_memory)
 
 Test(meta_nomem, making)
 {
-	struct meta_env env = { g.loop, g.pool, g.cfg, &g.epoch };
+	struct meta_env env = {.loop = g.loop, .pool = g.pool, .cfg = g.cfg, .epoch = &g.epoch};
 	bool fired = true;
 
 	for (unsigned n = 1; fired; n++) {

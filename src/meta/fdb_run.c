@@ -1,0 +1,205 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* A run's life: passes until nothing lacks, the commit, and again. */
+#include <errno.h>
+#include <string.h>
+
+#include "base/fault.h"
+#include "meta/fdb_priv.h"
+
+static void pass(struct deferred *d);
+
+struct fdb_run *frun_new(struct fdb_store *st, struct meta_call *c, int (*fn)(struct fdb_run *t),
+    void (*done)(struct fdb_run *t, int err))
+{
+	struct fdb_run *t;
+
+	ALLOC_OBJ(t, FDB_RUN_MAGIC);
+	if (t == NULL)
+		return NULL;
+	t->st = st;
+	t->c = c;
+	t->fn = fn;
+	t->done = done;
+	t->writes = fn != fstore_read;
+	t->path = "";
+	TAILQ_INIT(&t->ranges);
+	return t;
+}
+
+void frun_free(struct fdb_run **tp)
+{
+	struct fdb_run *t;
+
+	TAKE_OBJ(t, tp, FDB_RUN_MAGIC);
+	loop_undefer(fstore_env(t->st)->loop, &t->go);
+	fdb_abort(&t->end);
+	fkv_forget(t);
+	fstore_unread(t);
+	free(t->conflicts);
+	free(t->dirs);
+	if (t->tr != NULL)
+		fstore_api(t->st)->transaction_destroy(t->tr);
+	FREE_OBJ(t);
+}
+
+void frun_go(struct fdb_run *t)
+{
+	loop_defer(fstore_env(t->st)->loop, &t->go, pass);
+}
+
+void frun_begin(struct fdb_run *t)
+{
+	t->phase = RUN_READING;
+	t->tr = fdb_transaction(fstore_fdb(t->st));
+	t->nomem = t->tr == NULL;
+	frun_go(t);
+}
+
+void frun_stop(struct fdb_run *t, bool hard)
+{
+	t->stop = true;
+	if (t->tr != NULL && (t->phase != RUN_COMMITTING || hard))
+		fstore_api(t->st)->transaction_cancel(t->tr);
+}
+
+static void finish(struct fdb_run *t, int err)
+{
+	fkv_forget(t);
+	fstore_ended(t, err);
+}
+
+/* What is left when FoundationDB says that trying again is of no use. */
+static int fdb_errno(struct fdb_run *t, fdb_error_t code)
+{
+	int err = -EIO;
+
+	switch (code) {
+	case FDB_ERR_TRANSACTION_TOO_LARGE:
+	case FDB_ERR_KEY_TOO_LARGE:
+	case FDB_ERR_VALUE_TOO_LARGE:
+		err = -EINVAL;
+		break;
+	case FDB_ERR_TIMED_OUT:
+	case FDB_ERR_TRANSACTION_TIMED_OUT:
+		err = -ETIMEDOUT;
+		break;
+	case FDB_ERR_TRANSACTION_CANCELLED:
+	case FDB_ERR_OPERATION_CANCELLED:
+		return t->doubt ? -EIO : -ECANCELED;
+	default:
+		break;
+	}
+	return errtext_set(&t->et, err, "metadata store %s: %s (%d)", fstore_name(t->st),
+	    fdb_words(fstore_fdb(t->st), code), code);
+}
+
+/* Nobody waits for it, so it need not be tried again. */
+static bool given_up(const struct fdb_run *t)
+{
+	return t->stop || (t->c != NULL && t->c->rq == NULL);
+}
+
+static void paused(struct fdb_wait *w, FDBFuture *future)
+{
+	struct fdb_run *t = container_of(w, struct fdb_run, end);
+	fdb_error_t code = fstore_api(t->st)->future_get_error(future);
+
+	if (code != 0) {
+		finish(t, fdb_errno(t, code));
+	} else if (given_up(t)) {
+		finish(t, t->doubt ? -EIO : -ECANCELED);
+	} else {
+		t->phase = RUN_READING;
+		frun_go(t);
+	}
+}
+
+/* After an error: once more, when FoundationDB says so, or not at all. */
+static void again(struct fdb_run *t, fdb_error_t code)
+{
+	fkv_forget(t);
+	fstore_unread(t);
+	t->phase = RUN_PAUSING;
+	if (given_up(t))
+		finish(t, t->doubt ? -EIO : -ECANCELED);
+	else if (fdb_wait(fstore_fdb(t->st), &t->end,
+		     fstore_api(t->st)->transaction_on_error(t->tr, code), paused) != 0)
+		finish(t, -ENOMEM);
+}
+
+static void committed(struct fdb_wait *w, FDBFuture *future)
+{
+	struct fdb_run *t = container_of(w, struct fdb_run, end);
+	const struct fdb_api *api = fstore_api(t->st);
+	fdb_error_t code = api->future_get_error(future);
+	int64_t version = -1;
+
+	if (code == 0)
+		code = api->transaction_get_committed_version(t->tr, &version);
+	if (code == 0) {
+		fstore_committed(t, version);
+		(void)FAULT("meta.committed");
+		finish(t, 0);
+		return;
+	}
+	if (code == FDB_ERR_TRANSACTION_CANCELLED || code == FDB_ERR_OPERATION_CANCELLED ||
+	    api->error_predicate(FDB_ERROR_PREDICATE_MAYBE_COMMITTED, code) != 0)
+		t->doubt = true;
+	again(t, code);
+}
+
+static void commit(struct fdb_run *t)
+{
+	bool any;
+	int err = fkv_flush(t, &any);
+
+	if (err == 0 && any)
+		err = FAULT("meta.commit");
+	if (err != 0 || !any) {
+		finish(t, err);
+		return;
+	}
+	t->phase = RUN_COMMITTING;
+	err = fdb_wait(fstore_fdb(t->st), &t->end, fstore_api(t->st)->transaction_commit(t->tr),
+	    committed);
+	if (err == 0)
+		return;
+	t->doubt = true; /* it may have been sent */
+	finish(t, err);
+}
+
+static void pass(struct deferred *d)
+{
+	struct fdb_run *t = container_of(d, struct fdb_run, go);
+	int err = 0, session;
+
+	CHECK_OBJ(t, FDB_RUN_MAGIC);
+	assert(t->pending == 0);
+	if (t->stop)
+		err = t->doubt ? -EIO : -ECANCELED;
+	else if (t->nomem)
+		err = -ENOMEM;
+	else if (!epoch_mine(fstore_env(t->st)->epoch))
+		err = -ESTALE;
+	if (err != 0) {
+		finish(t, err);
+		return;
+	}
+	if (t->code != 0) {
+		again(t, t->code);
+		return;
+	}
+	fkv_forget_pass(t);
+	session = t->writes ? fstore_fenced(t) : 0;
+	err = t->fn(t);
+	/* What it said on the way counts when nothing lacks. */
+	if (t->pending > 0 && err != -ENOMEM && session != -ENOMEM)
+		return;
+	assert(t->pending > 0 || (err != -EAGAIN && session != -EAGAIN));
+	if (session != 0)
+		err = session;
+	if (err != 0 || !t->writes)
+		finish(t, err);
+	else
+		commit(t);
+}
