@@ -53,10 +53,10 @@ same "and the mount goes on" a "$(cat "$M/data/a/train/x/a")"
 batonfsd --takeover=require -u "/data/more/b=file://$T/b" -u "/data/a=file://$T/a" "$M" ||
 	die "the same storage in another order is refused"
 ok "another order is taken"
-wait_until 10 "the first keeper ends" not kill -0 "$keeper"
+wait_until 60 "the first keeper ends" not kill -0 "$keeper"
 same "inode numbers stay" "$ino" "$(stat -c %i "$M/data/a/train/x/a")"
 batonfs -m "$M" umount
-wait_until 10 "unmounted" not mounted
+wait_until 60 "unmounted" not mounted
 
 # --- Storage at the top, and others inside.
 mkdir "$T/small"
@@ -172,7 +172,7 @@ same "the long name reads" long "$(cat "$M/odd/$long")"
 same "the odd name reads" odd "$(cat "$M/odd/$odd")"
 expect_exit 1 "No such file" "a link is not followed" cat "$M/odd/link"
 expect_exit 1 "" "nor is one on the way" cat "$M/odd/dirlink/secret"
-expect_exit 1 "No such file" "a pipe is not opened" timeout 10 cat "$M/odd/fifo"
+expect_exit 1 "No such file" "a pipe is not opened" timeout 60 cat "$M/odd/fifo"
 expect_exit 1 "File name too long" "256 bytes" stat "$M/odd/n$long"
 mkdir "$O/turn"
 echo in >"$O/turn/in"

@@ -160,7 +160,7 @@ said() { # WORD: Python has said it, or has ended
 }
 step() { # WORD
 	echo "$1" >&7
-	wait_until 30 "Python is through with it" said "well after $1"
+	wait_until 60 "Python is through with it" said "well after $1"
 	grep -q "well after $1" "$T/py.out" || die "Python after $1: $(tail -n 5 "$T/py.out")"
 }
 step start
@@ -170,7 +170,7 @@ step upgrade
 ok "descriptor, mapping, iterator and working directory live through an upgrade"
 before=$(daemon_pid)
 kill -9 "$before"
-wait_until 20 "another daemon serves" sh -c "p=\$(batonfs -m '$M' --json status | jq -r .pid) && [ \$p != $before ]"
+wait_until 60 "another daemon serves" sh -c "p=\$(batonfs -m '$M' --json status | jq -r .pid) && [ \$p != $before ]"
 step crash
 exec 7>&-
 wait $py || die "Python: $(tail -n 5 "$T/py.out")"

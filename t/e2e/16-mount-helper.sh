@@ -52,10 +52,10 @@ before=$(daemon_pid)
 expect_exit 32 "busy" "a second mount is refused" mount -t batonfs "$SRC" "$M"
 expect "and does not replace the daemon" test "$(daemon_pid)" = "$before"
 kill -9 "$before"
-wait_until 10 "restarted" sh -c "p=\$(batonfs -m '$M' --json status | jq -r .pid) && [ \$p != $before ]"
+wait_until 60 "restarted" sh -c "p=\$(batonfs -m '$M' --json status | jq -r .pid) && [ \$p != $before ]"
 expect "a crash is survived, with the options" test "$(batonfs -m "$M" conf get ufs.timeout)" = 11s
 umount "$M"
-wait_until 10 "everything is gone" gone
+wait_until 60 "everything is gone" gone
 ok "umount(8) ends it"
 
 # --- fstab
@@ -74,13 +74,13 @@ expect "mounted once" test "$(grep -c 'a\\040mnt fuse.batonfs' /proc/self/mounts
 expect "the other line by its mount point" mount -T "$T/fstab" "$M"
 expect "both serve" grep -q hello "$M/hello"
 umount "$M" "$T/a mnt"
-wait_until 10 "everything is gone" gone
+wait_until 60 "everything is gone" gone
 
 # --- -s, -v, a manager's socket in the environment
 expect "-s drops what it does not know" helper "$SRC" "$M" -s -o rw,frobnicate,nolog=3
 umount "$M"
-wait_until 10 "everything is gone" gone
-out=$(NOTIFY_SOCKET=/run/nobody timeout 20 mount -v -t batonfs "$SRC" "$M" \
+wait_until 60 "everything is gone" gone
+out=$(NOTIFY_SOCKET=/run/nobody timeout 60 mount -v -t batonfs "$SRC" "$M" \
 	-o 's3.region="top,secret",fsname="a,b"' 2>&1) || die "mount -v: $out"
 case $out in
 *"-s s3.region=..."*) ;;
@@ -90,4 +90,4 @@ case $out in *top*) die "-v shows a secret: $out" ;; esac
 ok "-v shows the command line without values"
 expect "a comma in a value" sh -c "grep -q '^a,b $M fuse.batonfs' /proc/self/mounts"
 umount "$M"
-wait_until 10 "everything is gone" gone
+wait_until 60 "everything is gone" gone

@@ -40,7 +40,7 @@ bucket() { # DIRS FILES: a server with so many objects; sets E
 	rm -f "$T/port"
 	tree_s3 "$1" "$2" "$T/port" 2>"$T/tree.err" &
 	server=$!
-	wait_until 30 "the server listens" grep -q . "$T/port"
+	wait_until 60 "the server listens" grep -q . "$T/port"
 	E=http://127.0.0.1:$(cat "$T/port")
 }
 

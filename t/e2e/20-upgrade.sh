@@ -49,7 +49,7 @@ while [ $n -lt "$ROUNDS" ]; do
 	batonfs -m "$M" upgrade >"$T/upgrade.out" 2>&1 || die "upgrade: $(cat "$T/upgrade.out")"
 	after=$(daemon_pid)
 	[ "$before" != "$after" ] || die "the same process serves on"
-	wait_until 10 "the old daemon is gone" not kill -0 "$before"
+	wait_until 60 "the old daemon is gone" not kill -0 "$before"
 	readers_alive
 	pause=$(batonfs -m "$M" --json status | jq .last_takeover.pause_ms)
 	longest=$(jq -n "[$longest, $pause] | max")

@@ -23,7 +23,7 @@ n=0
 while [ $n -lt "$ROUNDS" ]; do
 	before=$(daemon_pid)
 	kill -9 "$before"
-	wait_until 20 "a new daemon serves" new_daemon "$before"
+	wait_until 60 "a new daemon serves" new_daemon "$before"
 	readers_alive
 	n=$((n + 1))
 done
@@ -39,6 +39,6 @@ batonfs -m "$M" upgrade
 after=$(daemon_pid)
 [ "$before" != "$after" ] || die "not upgraded"
 kill -9 "$after"
-wait_until 20 "a daemon serves after upgrade and kill" new_daemon "$after"
+wait_until 60 "a daemon serves after upgrade and kill" new_daemon "$after"
 expect "files are right after upgrade and kill" pattern check "$M/d/a.30000000" "$M/d/b.3000001"
 stop

@@ -22,7 +22,7 @@ RUN=/run/batonfs/$(systemd_escape "$M")
 faults_taken_once
 
 answers() {
-	[ -n "$(timeout 5 batonfs -m "$M" --json status 2>/dev/null | jq -r .pid)" ]
+	[ -n "$(timeout 30 batonfs -m "$M" --json status 2>/dev/null | jq -r .pid)" ]
 }
 
 keep() { # [keeper options --] the daemon under a keeper whose log we have
@@ -33,15 +33,15 @@ keep() { # [keeper options --] the daemon under a keeper whose log we have
 	done
 	batonfs-keeper --watchdog 3s "${options[@]}" -- "$T/bin/batonfsd" -f "$@" "$M" 2>>"$LOG" &
 	keeper=$!
-	wait_until 30 "the mount serves" answers
+	wait_until 60 "the mount serves" answers
 }
 
 upgrade() {
-	timeout 60 batonfs -m "$M" upgrade --binary "$T/bin/batonfsd" >"$T/upgrade.out" 2>&1
+	timeout 200 batonfs -m "$M" upgrade --binary "$T/bin/batonfsd" >"$T/upgrade.out" 2>&1
 }
 
 served() { # DESCRIPTION: somebody serves, and right
-	wait_until 20 "$1: a daemon serves" answers
+	wait_until 60 "$1: a daemon serves" answers
 	pattern check "$M/d/b.3000001" || die "$1: wrong content"
 	readers_alive
 }
@@ -124,7 +124,7 @@ done
 fault takeover.new.ready=stop
 "$T/bin/batonfsd" -f --takeover=require "${SETTINGS[@]}" "$M" 2>>"$LOG" &
 frozen=$!
-wait_until 10 "the successor has stopped" grep -q "^State:.T" /proc/$frozen/status
+wait_until 60 "the successor has stopped" grep -q "^State:.T" /proc/$frozen/status
 served "a successor that hangs before READY"
 expect_exit 5 "taking this mount over at the moment" "a second successor is refused" \
 	"$BATONFS_BUILD/batonfsd" -f --takeover=require "${SETTINGS[@]}" "$M"
@@ -175,11 +175,11 @@ before=$(daemon_pid)
 fault takeover.new.ready=sleep:500ms
 batonfs -m "$M" upgrade --binary "$T/bin/batonfsd" >/dev/null 2>&1 &
 client=$!
-wait_until 10 "the upgrade has begun" test -e "$T/fault.taken" -a ! -e "$T/fault"
+wait_until 60 "the upgrade has begun" test -e "$T/fault.taken" -a ! -e "$T/fault"
 kill -9 $client
 wait $client 2>/dev/null || true
 other_serves() { p=$(daemon_pid) && [ -n "$p" ] && [ "$p" != "$before" ]; }
-wait_until 10 "another daemon serves" other_serves
+wait_until 60 "another daemon serves" other_serves
 ok "an upgrade is finished though its client was killed"
 
 # The daemon is told to end while it hands over: the successor gets the mount.
@@ -194,12 +194,12 @@ stopped() { # a child of the daemon
 	done
 	return 1
 }
-wait_until 10 "the successor has stopped" stopped
+wait_until 60 "the successor has stopped" stopped
 kill -TERM "$before"
-wait_until 5 "the daemon has heard the signal" grep -q "SIGTERM: ending after the takeover" "$LOG"
+wait_until 60 "the daemon has heard the signal" grep -q "SIGTERM: ending after the takeover" "$LOG"
 kill -CONT "$frozen"
 wait $client || die "the upgrade failed: $(cat "$T/upgrade.out")"
-wait_until 10 "another daemon serves" other_serves
+wait_until 60 "another daemon serves" other_serves
 served "SIGTERM during a hand-over"
 ok "SIGTERM during a hand-over loses nothing"
 
@@ -210,7 +210,7 @@ chmod +x "$T/bin2/batonfsd2"
 expect "upgrade to another program" batonfs -m "$M" upgrade --binary "$T/bin2/batonfsd2"
 before=$(daemon_pid)
 kill -9 "$before"
-wait_until 10 "another daemon serves" other_serves
+wait_until 60 "another daemon serves" other_serves
 tr '\0' ' ' <"/proc/$(daemon_pid)/cmdline" | grep -q "^$T/bin2/batonfsd2 " || die "the old program was started after a crash"
 ok "after a crash the keeper starts the program of the last upgrade"
 upgrade || die "back: $(cat "$T/upgrade.out")"
@@ -219,14 +219,14 @@ upgrade || die "back: $(cat "$T/upgrade.out")"
 kill -9 "$keeper"
 wait "$keeper" 2>/dev/null || true
 unkept() { batonfs -m "$M" --json status | jq -e '.keeper == false and (.warnings | tostring | contains("keeper"))'; }
-wait_until 15 "the daemon notices that its keeper is gone" unkept
+wait_until 60 "the daemon notices that its keeper is gone" unkept
 served "without a keeper"
 before=$(daemon_pid)
 keep "${SETTINGS[@]}"
-wait_until 10 "the new keeper's daemon serves" other_serves
+wait_until 60 "the new keeper's daemon serves" other_serves
 before=$(daemon_pid)
 kill -9 "$before"
-wait_until 10 "the new keeper restarts" other_serves
+wait_until 60 "the new keeper restarts" other_serves
 served "with a new keeper"
 ok "a daemon whose keeper died is taken over by one with a new keeper"
 
@@ -237,7 +237,7 @@ ok "no reader saw an error or a wrong byte"
 exec 6<"$M/d/a.8000000"
 pid=$(daemon_pid)
 kill -9 "$keeper" "$pid"
-expect_exit 1 "" "with keeper and daemon dead callers get an error" timeout 10 cat "$M/d/c.4096"
+expect_exit 1 "" "with keeper and daemon dead callers get an error" timeout 60 cat "$M/d/c.4096"
 exec 6<&-
 [ -S "$RUN/takeover" ] || die "no stale socket to test with"
 mounted || die "no dead mount to test with"
@@ -250,7 +250,7 @@ expect "a stale socket is no hindrance" pattern check "$M/d/b.3000001"
 # The keeper is told to end right after a crash: the mount goes in order.
 kill -9 "$(daemon_pid)"
 kill -TERM "$keeper"
-wait_until 20 "the keeper ends" not kill -0 "$keeper"
+wait_until 60 "the keeper ends" not kill -0 "$keeper"
 mounted && die "still mounted"
 ok "SIGTERM to the keeper while its daemon comes up unmounts"
 wait "$keeper" || true
@@ -263,12 +263,12 @@ start_first() {
 	keeper=$!
 }
 start_first
-wait_until 20 "the mount serves" answers
+wait_until 60 "the mount serves" answers
 # shellcheck disable=SC2086
 readers_start buffered direct
 first=$keeper
 start_first
-wait_until 20 "the first container is gone" not kill -0 "$first"
+wait_until 60 "the first container is gone" not kill -0 "$first"
 wait "$first" || die "the first container ended with $?"
 served "between pid namespaces"
 for pid in $(ours); do
@@ -278,7 +278,7 @@ served "kill -9 in a pid namespace"
 readers_stop
 ok "two keepers, both pid 1 of their namespaces"
 batonfs -m "$M" umount
-wait_until 20 "the keeper ends" not kill -0 "$keeper"
+wait_until 60 "the keeper ends" not kill -0 "$keeper"
 wait "$keeper" || die "the keeper ended with $?"
 
 # Switched off: a second daemon is refused, nothing is kept, a restart unmounts.
@@ -290,6 +290,6 @@ expect_exit 5 "fuse.non.disruptive.migration.enabled" "a second daemon is refuse
 expect_exit 5 "switched off" "upgrade says so" batonfs -m "$M" upgrade
 pid=$(daemon_pid)
 kill -TERM "$pid"
-wait_until 20 "unmounted" not mounted
+wait_until 60 "unmounted" not mounted
 wait "$keeper" || die "the keeper ended with $?"
 ok "SIGTERM unmounts when migration is switched off"

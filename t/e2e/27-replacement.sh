@@ -46,7 +46,7 @@ eight_start() {
 
 new_daemon() { # PID: it is not that one any more
 	local now
-	now=$(timeout 20 batonfs -m "$M" --json status 2>/dev/null | jq -r .pid) && [ -n "$now" ] &&
+	now=$(timeout 60 batonfs -m "$M" --json status 2>/dev/null | jq -r .pid) && [ -n "$now" ] &&
 		[ "$now" != "$1" ]
 }
 

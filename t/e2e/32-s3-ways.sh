@@ -54,7 +54,7 @@ keys "$AWS_ACCESS_KEY_ID" "$AWS_SECRET_ACCESS_KEY" >"$T/good.json"
 keys "$AWS_ACCESS_KEY_ID" wrong >"$T/bad.json"
 P=$(free_port)
 (cd "$T" && exec openssl s_server -accept "127.0.0.1:$P" -key key.pem -cert ca.pem -WWW -quiet) </dev/null >/dev/null 2>&1 &
-wait_until 10 "the endpoint answers" curl -s --cacert "$T/ca.pem" "https://127.0.0.1:$P/good.json"
+wait_until 60 "the endpoint answers" curl -s --cacert "$T/ca.pem" "https://127.0.0.1:$P/good.json"
 unset AWS_ACCESS_KEY_ID AWS_SECRET_ACCESS_KEY
 export AWS_CONTAINER_CREDENTIALS_FULL_URI="https://127.0.0.1:$P/good.json"
 serve -u /=s3://data -s s3.endpoint="$RGW_TLS_ENDPOINT" -s s3.ca.file="$T/ca.pem"

@@ -69,7 +69,7 @@ survives() { # DESCRIPTION
 	expect "$1: all is read after it" right
 	pid=$(daemon_pid)
 	kill -9 "$pid"
-	wait_until 30 "$1: a daemon after the crash" other_than "$pid"
+	wait_until 60 "$1: a daemon after the crash" other_than "$pid"
 	expect "$1: all is read after a crash" right
 	readers_alive
 }
@@ -80,7 +80,7 @@ begin() { # DIRECTORY
 		-s meta.dir="$T/meta" -s write.staging.dir="$T/staged" \
 		-s keeper.restart.limit="100 in 1min"
 	readers_start buffered direct reopen
-	wait_until 30 "it is well" becomes ok
+	wait_until 60 "it is well" becomes ok
 }
 
 finish() {

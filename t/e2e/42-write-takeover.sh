@@ -56,7 +56,7 @@ rounds() { # NAME
 		else
 			pid=$(daemon_pid)
 			kill -9 "$pid"
-			wait_until 30 "a new daemon serves" new_daemon "$pid"
+			wait_until 60 "a new daemon serves" new_daemon "$pid"
 		fi
 	done
 	wait_until 60 "requests are answered" work_goes_on

@@ -31,7 +31,7 @@ state_kept() { # the serving daemon's state is where a crash will look for it
 	serves || return 1
 	p=$(daemon_pid)
 	kill -9 "$p"
-	wait_until 30 "a daemon after the crash" other_than "$p"
+	wait_until 60 "a daemon after the crash" other_than "$p"
 	serves
 }
 
@@ -42,14 +42,16 @@ other_than() { # another daemon than pid $1 serves
 
 # --- the client waits for the end of the daemon and of its keeper
 "${MOUNT[@]}" "$M"
-BEFORE=$(pids)
-[ "$(echo "$BEFORE" | wc -l)" = 2 ] || die "not a daemon and a keeper: $BEFORE"
+two() {
+	[ "$(pids | wc -l)" = 2 ]
+}
+wait_until 60 "there are a daemon and a keeper" two
 batonfs -m "$M" umount
 expect "umount is followed by rmdir" rmdir "$M"
 mkdir "$M"
 expect "nothing is left of the sockets" not test -e "$RUN"
 expect "nor of the state" not test -e "$STATE"
-wait_until 30 "daemon and keeper are reaped" gone
+wait_until 60 "daemon and keeper are reaped" gone
 BATONFS_FAULT=daemon.end.sockets=sleep:700ms "${MOUNT[@]}" "$M"
 began=$(date +%s%N)
 batonfs -m "$M" umount
@@ -63,22 +65,27 @@ for flag in "" --force "--drain 5s"; do
 	batonfs -m "$M" umount
 done
 ok "umount with --force, with --drain and without, then a start"
-BATONFS_FAULT=daemon.end.sockets=sleep:3s "${MOUNT[@]}" "$M"
-expect_exit 1 "has not ended yet" "the client's patience has an end" batonfs -m "$M" --timeout 1s umount
-"${MOUNT[@]}" "$M"
+BATONFS_FAULT=daemon.end.sockets=until:$T/end serve "${MOUNT[@]:1}"
+expect_exit 1 "has not ended yet" "the client's patience has an end" batonfs -m "$M" --timeout 3s umount
+"${MOUNT[@]}" "$M" &
+starter=$!
+touch "$T/end"
+wait "$starter" || die "the next start ended with $?"
+wait "$keeper" || die "the keeper of the one before ended with $?"
 expect "whose rest the next start waits for" serves
 batonfs -m "$M" umount
 
 # --- a daemon whose disk hangs says so
-BATONFS_FAULT=staged.write.data=sleep:5s "${MOUNT[@]}" -s write.cache.enabled=true "$M"
+BATONFS_FAULT=staged.write.data=until:$T/disk "${MOUNT[@]}" -s write.cache.enabled=true "$M"
 head -c 1000000 /dev/zero 2>/dev/null >"$M/slow" &
 writer=$!
-in_the_disk() {
-	grep -q nanosleep "/proc/$(daemon_pid)/task/"*/wchan
-}
-wait_until 30 "the disk hangs" in_the_disk
-expect_exit 0 "its daemon still waits for" "what a daemon's end waits for is said" \
-	batonfs -m "$M" --timeout 5s umount --force
+wait_until 60 "the disk hangs" test -e "$T/disk.here"
+batonfs -m "$M" umount --force 2>"$T/umount.err" &
+client=$!
+wait_until 60 "what it waits for is said" grep -q "its daemon still waits for" "$T/umount.err"
+touch "$T/disk"
+wait "$client" || die "umount ended with $?: $(cat "$T/umount.err")"
+ok "what a daemon's end waits for is said"
 wait "$writer" && die "a write to a mount that ended did not fail"
 rm -f "$T/src/slow"
 
@@ -86,7 +93,7 @@ rm -f "$T/src/slow"
 BATONFS_FAULT=keeper.reap=sleep:3s serve -u "/=file://$T/src" -s "worker.page.store.dir=$T/cache"
 batonfs -m "$M" upgrade >/dev/null
 expect "a daemon ends right after an upgrade" batonfs -m "$M" umount
-wait_until 30 "its keeper ends" not kill -0 "$keeper"
+wait_until 60 "its keeper ends" not kill -0 "$keeper"
 mounted && die "its keeper started it again"
 ok "and its keeper does not start it again"
 
@@ -95,19 +102,19 @@ mkdir "$T/bind"
 "${MOUNT[@]}" "$M"
 mount --bind "$M" "$T/bind"
 expect_exit 1 "mounted elsewhere too" "a bind mount that is left is named" \
-	batonfs -m "$M" --timeout 1s umount
+	batonfs -m "$M" --timeout 3s umount
 expect "and served" grep -q hello "$T/bind/hello"
 umount "$T/bind"
-wait_until 30 "everything is gone" gone
+wait_until 60 "everything is gone" gone
 "${MOUNT[@]}" "$M"
 mount --bind "$M" "$T/bind"
 batonfs -m "$M" umount 2>"$T/umount.err" &
 client=$!
-wait_until 30 "the client waits for it" grep -q "mounted elsewhere too" "$T/umount.err"
+wait_until 60 "the client waits for it" grep -q "mounted elsewhere too" "$T/umount.err"
 umount "$T/bind"
 wait "$client" || die "umount after the bind mount's end: $?"
 ok "its end is waited for"
-wait_until 30 "everything is gone" gone
+wait_until 60 "everything is gone" gone
 
 # --- nobody waits: neither umount(8) nor who starts
 "${MOUNT[@]}" "$M"
@@ -152,10 +159,10 @@ done
 ok "so it is with a daemon that does not let itself be taken over"
 
 # --- two at once: one mounts, the other takes over
-wait_until 30 "everything is gone" gone
+wait_until 60 "everything is gone" gone
 BATONFS_FAULT=daemon.begin=sleep:1s "${MOUNT[@]}" "$M" &
 first=$!
-wait_until 30 "the first one begins" test -S "$RUN/takeover"
+wait_until 60 "the first one begins" test -S "$RUN/takeover"
 "${MOUNT[@]}" --takeover=require "$M"
 expect "a start waits for one that has begun, and takes over" serves
 wait "$first" || die "the first one ended with $?"
@@ -164,7 +171,7 @@ expect "which was taken over" test "$(batonfs -m "$M" --json status | jq -r .las
 batonfs -m "$M" umount
 BATONFS_FAULT=daemon.begin=sleep:1min "${MOUNT[@]}" -f "$M" 2>>"$LOG" &
 first=$!
-wait_until 30 "the first one begins" test -S "$RUN/takeover"
+wait_until 60 "the first one begins" test -S "$RUN/takeover"
 "${MOUNT[@]}" "$M" &
 second=$!
 kill -9 "$first"

@@ -39,7 +39,7 @@ all_policies() { # NAME FLAGS...
 
 leave() { # also while files wait to be persisted
 	batonfs -m "$M" umount --force
-	wait_until 30 "the keeper ends" not kill -0 "$keeper"
+	wait_until 60 "the keeper ends" not kill -0 "$keeper"
 	wait "$keeper" || die "the keeper ended with $?"
 }
 

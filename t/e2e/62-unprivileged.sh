@@ -61,7 +61,7 @@ other_than() { # another daemon than pid $1 serves
 	-s control.socket="$H/run/control" -s state.dir="$state/mnt" -s fuse.migration.mutation.hold=10min \
 	-s worker.page.store.dir="$H/cache" -s worker.page.store.size=64MiB "$M") 2>>"$LOG" &
 keeper=$!
-wait_until 30 "it serves" other_than ""
+wait_until 60 "it serves" other_than ""
 pid=$(ask --json status | jq -r .pid)
 expect "the daemon has no capability" grep -qE '^CapEff:[[:space:]]*0+$' "/proc/$pid/status"
 expect "and says so" test "$(ask --json status | jq -c .capabilities)" = '[]'
@@ -73,10 +73,10 @@ expect "its user can write" as_user sh -c "echo written >$M/new && grep -q writt
 for n in 1 2 3; do
 	pid=$(ask --json status | jq -r .pid)
 	expect "upgrade $n" as_user "$T/batonfs" -S "$H/run/control" upgrade
-	wait_until 30 "the next daemon serves" other_than "$pid"
+	wait_until 60 "the next daemon serves" other_than "$pid"
 	pid=$(ask --json status | jq -r .pid)
 	kill -9 "$pid"
-	wait_until 30 "a daemon after the crash" other_than "$pid"
+	wait_until 60 "a daemon after the crash" other_than "$pid"
 	[ "$(ask --json status | jq -r .last_takeover.kind)" = recovery ] || die "no recovery"
 	readers_alive
 done

@@ -50,7 +50,7 @@ goes_on() { # DESCRIPTION: upgrade and crash
 	batonfs -m "$M" upgrade >/dev/null || die "$1: upgrade"
 	pid=$(daemon_pid)
 	kill -9 "$pid"
-	wait_until 30 "$1: a daemon after the crash" other_than "$pid"
+	wait_until 60 "$1: a daemon after the crash" other_than "$pid"
 	readers_alive
 	ok "$1: an upgrade and a crash"
 }

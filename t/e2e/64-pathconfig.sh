@@ -36,7 +36,7 @@ crash() { # the daemon is killed; what it was asked last is done by the next
 }
 
 again() { # the next daemon answers
-	wait_until 30 "the next daemon answers" b status
+	wait_until 60 "the next daemon answers" b status
 }
 
 no_leftover() {

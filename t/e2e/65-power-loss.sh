@@ -44,7 +44,7 @@ writers=""
 for w in back.1 back.2 temp.3 temp.4; do
 	python3 "$ACKS" write "$M/${w%.*}" "${w#*.}" "$T/list.$w" >"$T/out.$w" 2>&1 &
 	writers="$writers $w:$!"
-	wait_until 30 "writer $w writes" test -s "$T/list.$w"
+	wait_until 60 "writer $w writes" test -s "$T/list.$w"
 done
 
 # The machine stands still: what is noted of the writers' answers is no more than what they
@@ -52,10 +52,10 @@ done
 for i in $(seq "$ROUNDS"); do
 	sleep "0.$((RANDOM % 8 + 1))"
 	[ $((i % 3)) != 2 ] || kill -9 "$(daemon_pid)"
-	wait_until 30 "a daemon serves" daemon_pid
+	wait_until 60 "a daemon serves" daemon_pid
 	pid=$(daemon_pid)
 	kill -STOP "$pid"
-	wait_until 30 "it stands still" grep -q '^State:.T' "/proc/$pid/status"
+	wait_until 60 "it stands still" grep -q '^State:.T' "/proc/$pid/status"
 	mkdir "$T/lists.$i" "$T/image.$i"
 	cp "$T"/list.* "$T/lists.$i/"
 	cp -r "$T/store" "$T/store.$i"

@@ -37,7 +37,11 @@ echo $((n + 1)) >"$T/turns"
 if [ $((n % 2)) = 0 ]; then
 	batonfs -m "$M" upgrade >/dev/null
 else
-	kill -9 "$(batonfs -m "$M" --json status | jq -r .pid)"
+	pid=
+	until [ -n "$pid" ]; do
+		pid=$(batonfs -m "$M" --json status | jq -r .pid)
+	done
+	kill -9 "$pid"
 fi
 END
 export T M
