@@ -37,7 +37,7 @@ s3 put data "odd//double" "$T/one"
 s3 put data "both" "$T/one"
 s3 put data "both/inner" "$T/one"
 
-ARGS="-s s3.endpoint=$RGW_ENDPOINT -s ufs.timeout=20s -o attr_timeout=0.5,entry_timeout=0.5"
+ARGS="-s s3.endpoint=$RGW_ENDPOINT -s ufs.timeout=2min -o attr_timeout=0.5,entry_timeout=0.5"
 
 # shellcheck disable=SC2086
 {
@@ -80,9 +80,9 @@ mkfifo "$T/go"
 pattern hold "$M/v.500000" <"$T/go" >"$T/hold" 2>&1 &
 hold=$!
 exec 5>"$T/go"
-wait_until 10 "the holder has opened" grep -q ready "$T/hold"
+wait_until 60 "the holder has opened" grep -q ready "$T/hold"
 s3 put data v.500000 "$T/one"
-wait_until 10 "the new version is seen" grep -qx one "$M/v.500000"
+wait_until 60 "the new version is seen" grep -qx one "$M/v.500000"
 exec 5>&-
 wait "$hold" || die "the open descriptor: $(cat "$T/hold")"
 ok "the open descriptor keeps its version or gets ESTALE: $(tail -n 1 "$T/hold")"
@@ -100,14 +100,14 @@ done
 ok "upgrades while reading the bucket"
 before=$(daemon_pid)
 kill -9 "$before"
-wait_until 20 "a new daemon serves" sh -c "p=\$(batonfs -m '$M' --json status | jq -r .pid) && [ \$p != $before ]"
+wait_until 60 "a new daemon serves" sh -c "p=\$(batonfs -m '$M' --json status | jq -r .pid) && [ \$p != $before ]"
 readers_alive
 ok "kill -9 while reading the bucket"
 
 # The gateway hangs for less than ufs.timeout: readers wait, and an upgrade works.
 rgw=$(awk '$1 == "rgw" { print $2 }' "$T/rgw/pids")
 kill -STOP "$rgw"
-expect "upgrade while the storage hangs" timeout 15 batonfs -m "$M" upgrade
+expect "upgrade while the storage hangs" timeout 60 batonfs -m "$M" upgrade
 kill -CONT "$rgw"
 pattern check "$M/train/part.8388608"
 readers_alive
@@ -130,9 +130,9 @@ ok "no reader saw an error or a wrong byte"
 # Gone for longer: errors within ufs.timeout, not a hang; then all is well again.
 batonfs -m "$M" conf set ufs.timeout 2s
 kill -STOP "$rgw"
-expect_exit 1 "" "an error within ufs.timeout" timeout 15 cat "$M/many/file-77"
+expect_exit 1 "" "an error within ufs.timeout" timeout 60 cat "$M/many/file-77"
 kill -CONT "$rgw"
-wait_until 20 "the mount is well again" cat "$M/many/file-77"
+wait_until 60 "the mount is well again" cat "$M/many/file-77"
 ok "and well again when the storage is back"
 stop
 "$BATONFS_SRC/t/lib/rgw.sh" stop "$T/rgw"

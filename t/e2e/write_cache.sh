@@ -32,7 +32,7 @@ writers=""
 write_in() { # DIR SEED
 	python3 "$ACKS" write "$M/$1" "$2" "$T/list.$1.$2" >"$T/writer.$2" 2>&1 &
 	writers="$writers $2:$!"
-	wait_until 30 "writer $2 writes" test -s "$T/list.$1.$2"
+	wait_until 60 "writer $2 writes" test -s "$T/list.$1.$2"
 }
 
 writers_alive() {
@@ -88,17 +88,17 @@ promises() {
 		[ "$(cat "$M/$p/a")" = something ] || die "$p: changed by that"
 	done
 	ok "what is closed under a policy is not written again"
-	wait_until 30 "WRITE_BACK is stored in the background" stored back/a
+	wait_until 60 "WRITE_BACK is stored in the background" stored back/a
 	expect "all is stored that is to be" batonfs -m "$M" async-persist drain --timeout 60s
 	[ "$(stored back/a)" = something ] || die "stored otherwise"
 	not stored temp/a 2>/dev/null || die "TRANSIENT was stored"
 	# TRANSIENT: its bytes, and their checksums.
-	wait_until 30 "of what is stored nothing is kept here" staged_at_most 2
+	wait_until 60 "of what is stored nothing is kept here" staged_at_most 2
 	rm "$M/back/a" "$M/temp/a" "$M/thru/a" "$M/none/a"
 	for p in back none thru; do
-		wait_until 30 "deleted here, it goes in the storage" not stored $p/a
+		wait_until 60 "deleted here, it goes in the storage" not stored $p/a
 	done
-	wait_until 30 "of what is deleted nothing is kept" staged_at_most 0
+	wait_until 60 "of what is deleted nothing is kept" staged_at_most 0
 	ok "deleted is deleted"
 }
 
@@ -113,7 +113,7 @@ killed_at_random() { # TIMES
 		else
 			kill -9 "$(daemon_pid)"
 		fi
-		wait_until 30 "a daemon serves" daemon_pid
+		wait_until 60 "a daemon serves" daemon_pid
 		writers_alive "kill $i"
 	done
 	ok "writers did not notice $1 kills and upgrades"
@@ -126,7 +126,7 @@ killed_at_points() {
 	for point in $POINTS; do
 		next_has "$point=kill@$((RANDOM % 3 + 1))"
 		wait_until 60 "it comes by $point and dies" not kill -0 "$(cat "$T/fault.pid")"
-		wait_until 30 "another one serves" daemon_pid
+		wait_until 60 "another one serves" daemon_pid
 		writers_alive "$point"
 	done
 	ok "nor that it died at $(echo "$POINTS" | wc -w) named points"
