@@ -26,7 +26,9 @@ extern FDBDatabase *db;
 extern char rig_dir[]; /* the server's */
 extern pid_t rig_server;
 
-void rig_start(void);
+void rig_start(void);  /* both of these, and the corner is empty */
+void rig_place(void);  /* a cluster, and the name of the corner; no library yet */
+void rig_client(void); /* the library, its network thread, db */
 void rig_stop(void);
 bool rig_real(void); /* a real cluster: no faults, no clock */
 void rig_open(const char *cluster_file, FDBDatabase **out);
