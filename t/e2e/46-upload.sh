@@ -82,7 +82,7 @@ sent() {
 	[ "$(counter upload.bytes)" -ge $((before + 30 * MIB)) ]
 }
 before=0
-wait_until 20 "parts are sent before the file is closed" sent
+wait_until 60 "parts are sent before the file is closed" sent
 ok "parts are sent before the file is closed"
 expect "as an unfinished upload" test "$(unfinished)" = 1
 rm "$M/ahead"
@@ -90,14 +90,14 @@ exec 5>&-
 gone() {
 	[ "$(unfinished)" = 0 ]
 }
-wait_until 10 "which ends when the file is deleted" gone
+wait_until 60 "which ends when the file is deleted" gone
 ok "which ends when the file is deleted"
 
 # --- over an upgrade
 before=$(counter upload.bytes)
 exec 5>"$M/two"
 head -c $((40 * MIB)) "$T/source" >&5
-wait_until 20 "parts are sent" sent
+wait_until 60 "parts are sent" sent
 batonfs -m "$M" upgrade >/dev/null
 expect "a new daemon knows them" test "$(unfinished)" = 1
 tail -c +$((40 * MIB + 1)) "$T/source" >&5
@@ -117,10 +117,10 @@ for at in upload.multi.begun upload.part.sent@1 upload.part.sent@7 ufs.multi.end
 	begin
 	pid=$(daemon_pid)
 	expect "$at: a file is written" cp "$T/source" "$M/file.${at/@/-}"
-	wait_until 10 "a new daemon serves" daemon_pid
+	wait_until 60 "a new daemon serves" daemon_pid
 	[ "$(daemon_pid)" != "$pid" ] || die "$at: the daemon was not killed"
 	expect "$at: whole" cmp "$T/source" <(s3_curl "$RGW_ENDPOINT/data/file.${at/@/-}")
-	wait_until 10 "$at: nothing is left at the storage" gone
+	wait_until 60 "$at: nothing is left at the storage" gone
 	ok "$at: nothing is left at the storage"
 	stop
 done

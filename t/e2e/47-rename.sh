@@ -64,7 +64,7 @@ storage_asked() { # what was remembered has run out
 	stat "$M/more/$FILES" >/dev/null
 	[ "$(batonfs -m "$M" --json status | jq '.counters["ufs.requests"]')" -gt "$before" ]
 }
-wait_until 10 "the storage is asked again" storage_asked
+wait_until 60 "the storage is asked again" storage_asked
 same_as "$before" "$M/more"
 ok "$FILES files moved, with their times"
 pattern gen "$M/more/large.30000000"
@@ -124,7 +124,7 @@ for point in rename.dir.copied rename.dir.switched; do
 	wait_until 60 "it serves" daemon_pid
 	mv "$M/t$n" "$M/t$((n + 1))" 2>/dev/null &
 	mover=$!
-	wait_until 30 "it stops at $point" grep -q '^State:.T' "/proc/$(cat "$T/fault.pid")/status"
+	wait_until 60 "it stops at $point" grep -q '^State:.T' "/proc/$(cat "$T/fault.pid")/status"
 	kill -9 "$keeper"
 	kill -9 "$(cat "$T/fault.pid")"
 	wait $mover && die "mv succeeded without a daemon"
@@ -133,8 +133,8 @@ for point in rename.dir.copied rename.dir.switched; do
 	rm -rf "/dev/shm/batonfs/$(systemd_escape "$M")"
 	begin
 	n=$((n + 1))
-	wait_until 30 "the rename is finished" not test -e "$M/t$((n - 1))"
-	wait_until 30 "and in its new place" test -e "$M/t$n/empty"
+	wait_until 60 "the rename is finished" not test -e "$M/t$((n - 1))"
+	wait_until 60 "and in its new place" test -e "$M/t$n/empty"
 	same_as "$before" "$M/t$n"
 	ok "finished after power loss at $point"
 done
