@@ -17,7 +17,7 @@
 #define COUNTS_GROW 8192u /* slots at a time, at least */
 
 /* A free slot has this bit and, below it, the number of the next free one (0:
- * none).  Slot 0 is never given out. */
+ * none).  Slot 0 is never given out; it holds the note. */
 #define COUNTS_FREE (UINT64_C(1) << 63)
 
 struct counts_head {
@@ -218,4 +218,15 @@ uint64_t counts_sub(struct counts *c, uint32_t slot, uint64_t n)
 		return 0;
 	c->head->slot[slot] -= MIN(n, c->head->slot[slot]);
 	return c->head->slot[slot];
+}
+
+void counts_note(struct counts *c, uint64_t word)
+{
+	/* The order in memory is that in which a SIGKILL finds it. */
+	__atomic_store_n(&c->head->slot[0], word, __ATOMIC_SEQ_CST);
+}
+
+uint64_t counts_noted(const struct counts *c)
+{
+	return __atomic_load_n(&c->head->slot[0], __ATOMIC_SEQ_CST);
 }

@@ -27,5 +27,8 @@ uint64_t counts_get(const struct counts *c, uint32_t slot);
 void counts_add(struct counts *c, uint32_t slot, uint64_t n);
 /* Subtracts at most what is there; returns what is left. */
 uint64_t counts_sub(struct counts *c, uint32_t slot, uint64_t n);
+/* A word beside the counts, 0 at first, that lives as long as they do (ops/forgets.h). */
+void counts_note(struct counts *c, uint64_t word);
+uint64_t counts_noted(const struct counts *c);
 
 #endif

@@ -18,8 +18,6 @@
 #include "ops/requests.h"
 #include "ops/session.h"
 
-#define FORGETS_A_COMMIT 4096
-
 static void lookup_reply(struct fs *fs, fuse_req_t req, const struct node *n)
 {
 	struct fuse_entry_param e;
@@ -319,7 +317,7 @@ void lookup_getattr(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 
 /* --- FORGET: the reply is that there is none. */
 
-static void forget(struct fs *fs, fuse_ino_t ino, uint64_t n)
+void lookup_forget_one(struct fs *fs, fuse_ino_t ino, uint64_t n)
 {
 	int err = node_forget(fs, ino, n);
 
@@ -330,7 +328,7 @@ static void forget(struct fs *fs, fuse_ino_t ino, uint64_t n)
 
 void lookup_forget(fuse_req_t req, fuse_ino_t ino, uint64_t n)
 {
-	forget(fs_of(req), ino, n);
+	lookup_forget_one(fs_of(req), ino, n);
 	fuse_reply_none(req);
 }
 
@@ -340,7 +338,7 @@ void lookup_forget_multi(fuse_req_t req, size_t count, struct fuse_forget_data *
 	size_t i;
 
 	for (i = 0; i < count; i++) {
-		forget(fs, forgets[i].ino, forgets[i].nlookup);
+		lookup_forget_one(fs, forgets[i].ino, forgets[i].nlookup);
 		/* One message may name 65,000 nodes: more than a transaction takes.
 		 * An error shows at the next access. */
 		if (i % FORGETS_A_COMMIT == FORGETS_A_COMMIT - 1)

@@ -11,6 +11,9 @@ struct op;
 
 /* lookup.c */
 void lookup_lookup(fuse_req_t req, fuse_ino_t parent, const char *name);
+/* FORGETs that one commit of the state database takes. */
+#define FORGETS_A_COMMIT 4096
+void lookup_forget_one(struct fs *fs, fuse_ino_t ino, uint64_t n);
 void lookup_forget(fuse_req_t req, fuse_ino_t ino, uint64_t n);
 void lookup_forget_multi(fuse_req_t req, size_t count, struct fuse_forget_data *forgets);
 void lookup_getattr(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi);

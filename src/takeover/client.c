@@ -20,6 +20,7 @@
 #include "base/units.h"
 #include "daemon.h"
 #include "ops/counts.h"
+#include "ops/forgets.h"
 #include "reactor/fuse_chan.h"
 #include "reactor/notify.h"
 #include "reactor/sock.h"
@@ -337,6 +338,7 @@ static int offer_claim(struct offer *o, struct errtext *et)
 	if (err != 0)
 		return errtext_set(
 		    et, err, "%s: another daemon serves the mount already", d->args.mountpoint);
+	forgets_begin(d->counts, o->epoch + 1);
 	err = daemon_take_right(d, o->epoch, false, et);
 	if (err != 0) {
 		if (d->db != NULL)
@@ -414,6 +416,9 @@ static void offer_serve(struct offer *o)
 	struct daemon *d = o->d;
 	int err;
 
+	/* If we die before this is done, the old daemon does the rest: until the keeper knows
+	 * us, nobody else is started. */
+	forgets_apply(d->fs, d->counts, d->epoch.mine, 0, &o->held);
 	offer_tell_keeper(o);
 	d->ready = true;
 	fuse_chan_arm(d->chan);

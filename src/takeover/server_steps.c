@@ -25,6 +25,7 @@
 #include "cache/cache.h"
 #include "ctl/ctl.h"
 #include "daemon.h"
+#include "ops/forgets.h"
 #include "reactor/fuse_chan.h"
 #include "reactor/notify.h"
 #include "reactor/statedb.h"
@@ -571,10 +572,20 @@ static void claim_again(struct timer *t)
 	handoff_wake(s);
 }
 
+/* How many of the FORGETs that it was handed has the dead one worked off? */
+static uint64_t forgets_gone(const struct handoff *s)
+{
+	const struct daemon *d = s->ts->d;
+	uint64_t theirs = epoch_read(&d->epoch);
+
+	return theirs == d->epoch.mine ? 0 : forgets_done(d->counts, theirs);
+}
+
 static enum task_next s_take_back(struct task *t)
 {
 	struct handoff *s = handoff_of(t);
 	struct daemon *d = s->ts->d;
+	uint64_t gone = 0;
 	struct errtext et;
 	char msg[64];
 	int err;
@@ -592,6 +603,7 @@ static enum task_next s_take_back(struct task *t)
 		timer_arm(&s->timer, CLAIM_RETRY);
 		return handoff_wait(s, S_TAKE_BACK);
 	}
+	gone = forgets_gone(s);
 	if (err == 0)
 		err = daemon_take_right(d, epoch_read(&d->epoch), false, &et);
 	else
@@ -607,6 +619,7 @@ static enum task_next s_take_back(struct task *t)
 		snprintf(msg, sizeof(msg), "MAINPID=%d", (int)getpid());
 		notify_send(msg, NULL, 0);
 	}
+	forgets_apply(d->fs, d->counts, d->epoch.mine, gone, &s->held);
 	/* What the dead one had read comes again, and so does what it was handed. */
 	if (fuse_chan_resend(d->chan) == 0)
 		held_free(&s->held);

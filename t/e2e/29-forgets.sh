@@ -1,0 +1,79 @@
+#!/bin/bash
+# SPDX-License-Identifier: BSD-2-Clause
+# What the kernel forgets while a hand-over is under way is forgotten, once, also if the
+# successor dies with it in its hand: no node stays behind, none goes too early.
+. "${BATONFS_SRC:-.}/t/e2e/lib.sh"
+
+if ! [ -w /proc/sys/vm/drop_caches ]; then
+	echo "skipped: the kernel's caches cannot be dropped here"
+	exit 77
+fi
+S=$T/src
+N=400
+mkdir -p "$S/many"
+(cd "$S/many" && seq -f 'f%g' $N | xargs touch)
+pattern gen "$S/open.300001"
+echo text >"$S/probe"
+faults_taken_once
+batonfs-keeper --watchdog 30s -- "$T/bin/batonfsd" -f -u "/=file://$S" \
+	-s keeper.restart.limit="500 in 1min" -s fuse.migration.ongoing.request.grace_period=2min \
+	-s fuse.migration.mutation.hold=0s -o attr_timeout=300,entry_timeout=300 "$M" 2>>"$LOG" &
+keeper=$!
+wait_until 60 "the mount serves" daemon_pid
+
+nodes() { # at most so many are known
+	[ "$(batonfs -m "$M" --json status | jq -e .nodes)" -le "$1" ]
+}
+
+# The kernel keeps what was used lately, for a while.
+forgotten() {
+	echo 2 >/proc/sys/vm/drop_caches
+	nodes $((N / 4))
+}
+
+refused() {
+	! chmod 600 "$M/probe" 2>"$T/chmod.err" && grep -q "temporarily unavailable" "$T/chmod.err"
+}
+
+round() { # EXIT-CODE FAULT DESCRIPTION: of the successor; "any" code
+	local got=0 i
+	rm -f "$T/fault" "$T/go" "$T/go.here"
+	fault "takeover.old.window=until:$T/go@1"
+	timeout 100 batonfs -m "$M" upgrade --binary "$T/bin/batonfsd" >"$T/upgrade.out" 2>&1 ||
+		die "upgrade: $(cat "$T/upgrade.out")"
+	(cd "$M/many" && seq -f 'f%g' $N | xargs stat -c %i) >"$T/inodes"
+	stat "$M/probe" >/dev/null
+	nodes $((N / 2)) && die "the nodes are not known"
+	exec 6<"$M/probe"
+	fault "$2"
+	timeout 100 batonfs -m "$M" upgrade --binary "$T/bin/batonfsd" >"$T/upgrade.out" 2>&1 &
+	upgrading=$!
+	wait_until 60 "the window is open" test -e "$T/go.here"
+	# What was used lately goes in a second turn at the earliest.
+	for i in $(seq 5); do
+		echo 2 >/proc/sys/vm/drop_caches
+	done
+	# Of requests and what it forgets the kernel gives some of each in turn.
+	for i in $(seq 20); do
+		refused || die "no EAGAIN ($i): $(cat "$T/chmod.err")"
+	done
+	touch "$T/go"
+	wait $upgrading || got=$?
+	[ "$1" = any ] || [ $got = "$1" ] || die "$3: the upgrade ended with $got: $(cat "$T/upgrade.out")"
+	[ -e "$T/fault.taken" ] || die "$3: the fault was not taken"
+	wait_until 60 "$3: a daemon serves" daemon_pid
+	wait_until 60 "$3: the nodes are forgotten" forgotten
+	[ "$(cat <&6)" = text ] || die "$3: an open file does not read"
+	exec 6<&-
+	(cd "$M/many" && seq -f 'f%g' $N | xargs stat -c %i) | cmp - "$T/inodes" || die "$3: not the same files"
+	pattern check "$M/open.300001"
+	ok "$3"
+}
+
+round 0 log.level=sleep:1ms "handed over"
+round 5 takeover.new.commit=kill "the successor dies before it works them off"
+round 5 forgets.one=kill@1 "at the first of them"
+round 5 "forgets.one=kill@$((N / 4))" "in the middle"
+# The keeper knows it already: its next one serves, or the old one.
+round any takeover.new.done=kill "after them"
+stop
