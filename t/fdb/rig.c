@@ -213,6 +213,8 @@ static void remove_dir(void)
 
 void rig_stop(void)
 {
+	if (db == NULL) /* skipped */
+		return;
 	if (rig_real())
 		clear_corner();
 	fdb.fdb_database_destroy(db);
