@@ -33,8 +33,8 @@ start() {
 	pattern check "$M/warm.3000000" "$M/warm.100003"
 }
 
-running() { # N: so many requests run in the daemon
-	[ "$(timeout 30 batonfs -m "$M" --json status | jq .requests_running)" -ge "$1" ]
+fetching() { # something that the readers do not want: what they read is all here
+	[ "$(timeout 30 batonfs -m "$M" --json status | jq .cache.fetches_running)" -ge 1 ]
 }
 
 # A read that the storage does not answer; its end is in $T/stuck.out.
@@ -45,7 +45,7 @@ stuck() {
 	(dd if=/proc/self/fd/7 of="$T/got" bs=131072 count=1 iflag=direct 2>"$T/stuck.err" &&
 		head -c 131072 "$S/cold$cold.2097152" | cmp - "$T/got"; echo $? >"$T/stuck.out") &
 	reader=$!
-	wait_until 60 "the read is stuck" running 1
+	wait_until 60 "the read is stuck" fetching
 }
 
 stuck_ends() { # CODE DESCRIPTION

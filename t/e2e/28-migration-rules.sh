@@ -73,6 +73,10 @@ running() { # N: so many requests run in the daemon
 	status ".requests_running >= $1"
 }
 
+fetching() { # something that the readers do not want: what they read is all here
+	status ".cache.fetches_running >= 1"
+}
+
 # A read that the storage does not answer; its end is in $T/stuck.out.
 cold=0
 stuck() {
@@ -86,7 +90,7 @@ stuck() {
 		head -c 131072 "$S/cold$cold.524288" | cmp - "$T/got"; echo $? >"$T/stuck.new"
 	mv "$T/stuck.new" "$T/stuck.out") &
 	reader=$!
-	wait_until 60 "the read is stuck" running 1
+	wait_until 60 "the read is stuck" fetching
 }
 
 stuck_ends() { # CODE
