@@ -373,6 +373,8 @@ int fs_state_open(struct fs *fs, struct statedb *db, struct counts *counts, stru
 		}
 	}
 	fs->detached = false;
+	for (unsigned i = 0; i < fs->nattached; i++)
+		ufs_set_mount_id(fs->attached[i].ufs, fs->mount_id);
 	ledger_open(fs);
 	err = session_open_all(fs);
 	if (err != 0)
