@@ -175,14 +175,15 @@ static void start_place(void)
 
 TestSuite(standin_processes, .init = start_place, .fini = rig_stop);
 
-/* A process that counts "n" up, without end. */
-static pid_t start_counter(void)
+/* A process of a node that counts "n" up, without end. */
+static pid_t start_counter(const char *node)
 {
 	pid_t pid = fork();
 
 	if (pid != 0)
 		return pid;
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	setenv("BATONFS_FDB_STANDIN_NODE", node, 1);
 	rig_client();
 	for (;;) {
 		FDBTransaction *tr = begin();
@@ -220,7 +221,7 @@ Test(standin_processes, killed_ones_leave_the_others_alone)
 	pid_t pids[3];
 
 	for (int i = 0; i < 3; i++)
-		pids[i] = start_counter();
+		pids[i] = start_counter("a");
 	rig_client();
 	for (int i = 0; i < 3; i++) {
 		wait_count(30);
@@ -236,13 +237,17 @@ Test(standin_processes, one_of_them_cut_off)
 	pid_t pid, free_one;
 	char text[64];
 
-	pid = start_counter();
-	free_one = start_counter();
+	pid = start_counter("a");
+	free_one = start_counter("b");
 	rig_client();
 	wait_count(10);
 	snprintf(text, sizeof(text), "any hold pid=%d\n", (int)pid);
 	rig_write("faults", text);
 	rig_wait_fired("any hold", 1);
+	wait_count(20);
+	snprintf(text, sizeof(text), "any hold %d", (int)free_one);
+	rig_write("faults", "any hold node=b\n");
+	rig_wait_fired(text, 1);
 	wait_count(20);
 	rig_write("faults", "");
 	wait_count(20);
