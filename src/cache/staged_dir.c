@@ -90,7 +90,10 @@ void gone_add(struct staging *st, struct gone *g)
 
 static void remove_one(const char *path)
 {
-	if (unlink(path) != 0 && errno != ENOENT)
+	if (unlink(path) == 0 || errno == ENOENT)
+		return;
+	/* A disk that is read-only says so of what is not there, too. */
+	if (errno != EROFS || access(path, F_OK) == 0)
 		log_warn("staged file %s: remove: %s", path, strerror(errno));
 }
 
