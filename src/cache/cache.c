@@ -24,6 +24,7 @@ void cache_job_done(struct cache *c)
 	assert(c->jobs > 0);
 	c->jobs--;
 	GAUGE_SET(c->env.loop, CACHE_USED_BYTES, c->used);
+	store_check_broken(c);
 	store_check_closed(c);
 }
 

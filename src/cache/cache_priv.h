@@ -80,6 +80,9 @@ struct cache {
 	char *dir;
 	int dir_fd, lock_fd;
 	bool gone; /* it was removed, or is another one: to be opened anew */
+	bool reopen; /* the index is broken: to be opened again */
+	unsigned breaks; /* so often lately */
+	uint64_t broke;	 /* the last time */
 	int new_dir_fd, new_lock_fd; /* by the job that opens the index */
 
 	/* memory */
@@ -118,7 +121,7 @@ struct cache {
 	struct index_ops flush_ops;
 	struct pool_job index_job; /* opens or closes the index */
 	struct disk_op open_op;
-	struct errtext index_why, index_et;
+	struct errtext index_why, index_set, index_et;
 	struct timer sync;
 	uint64_t used;	    /* bytes on disk, with writes under way */
 	uint64_t capacity;
@@ -296,7 +299,7 @@ static inline struct blob_lane *blob_lane(struct blob *b, uint64_t no)
 /* On disk, and to be read there. */
 static inline bool blob_on_disk(const struct blob *b, uint64_t no)
 {
-	return blob_has(b, no) && !b->cache->gone && !b->cache->slow;
+	return blob_has(b, no) && !b->cache->gone && !b->cache->reopen && !b->cache->slow;
 }
 int blob_can_set(struct blob *b); /* -ENOMEM */
 void blob_set(struct blob *b, uint64_t no);
@@ -449,6 +452,8 @@ void store_load(struct blob *b);
 void store_resume_loading(struct blob *b); /* its reads look again */
 /* Lets go of a directory that is gone; then it is looked for every so often. */
 void store_gone(struct cache *c);
+/* The end of every job: an index that broke is closed, and opened again later. */
+void store_check_broken(struct cache *c);
 static inline bool store_wait(const struct cache *c)
 {
 	return (c->state == STORE_OPEN || c->state == STORE_OPENING) && !c->slow;

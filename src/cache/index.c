@@ -71,8 +71,18 @@ static int open_tables(struct index *ix, MDB_txn *txn, uint32_t page_size, unsig
 	return 0;
 }
 
-static int try_open(struct index *ix, const char *path, uint64_t capacity, uint32_t page_size)
+struct open_call {
+	const char *path;
+	uint64_t capacity;
+	uint32_t page_size;
+};
+
+static int open_guarded(struct index *ix, void *arg)
 {
+	const struct open_call *oc = arg;
+	const char *path = oc->path;
+	uint64_t capacity = oc->capacity;
+	uint32_t page_size = oc->page_size;
 	/* Sums are a 1024th of the data; the rest is room for rows of small files. */
 	uint64_t map = capacity / 16 + GIB;
 	MDB_txn *txn = NULL;
@@ -93,23 +103,24 @@ static int try_open(struct index *ix, const char *path, uint64_t capacity, uint3
 	if (err != 0)
 		return err;
 	/* An existing database is opened without a write, which would be synced. */
+	ix->writing = true;
 	rc = mdb_txn_begin(ix->env, NULL, fresh ? 0 : MDB_RDONLY, &txn);
 	if (rc != 0)
 		return index_err(rc);
 	err = open_tables(ix, txn, page_size, fresh ? MDB_CREATE : 0);
-	if (err != 0) {
+	if (err != 0)
 		mdb_txn_abort(txn);
-		return err;
-	}
-	return index_err(mdb_txn_commit(txn));
+	else
+		err = index_err(mdb_txn_commit(txn));
+	ix->writing = false;
+	return err;
 }
 
-static void close_env(struct index *ix)
+static int try_open(struct index *ix, const char *path, uint64_t capacity, uint32_t page_size)
 {
-	if (ix->env != NULL)
-		mdb_env_close(ix->env);
-	ix->env = NULL;
-	ix->used = ix->reused = 0;
+	struct open_call oc = {path, capacity, page_size};
+
+	return index_guard(ix, open_guarded, &oc);
 }
 
 /* Errors that tell of the disk and not of the database. */
@@ -156,7 +167,7 @@ int index_open(struct index **out, const char *dir, int dir_fd, uint64_t capacit
 			    err == -EPROTO ? "another format or page size" : strerror(-err));
 	}
 	if (why->s[0] != '\0') {
-		close_env(ix);
+		index_close_env(ix);
 		if (renameat(dir_fd, INDEX_FILE, dir_fd, INDEX_BROKEN) != 0 && errno != ENOENT)
 			err = -errno;
 		else
@@ -164,6 +175,8 @@ int index_open(struct index **out, const char *dir, int dir_fd, uint64_t capacit
 	}
 	if (err == 0)
 		index_tail_take(ix, dir_fd);
+	if (err == 0 && ix->broken)
+		err = -EIO;
 	unlinkat(dir_fd, INDEX_OPENING, 0);
 	if (err != 0) {
 		errtext_set(et, err, "page store %s: open index: %s", dir, strerror(-err));
@@ -181,8 +194,18 @@ void index_close(struct index **ixp)
 	if (*ixp == NULL)
 		return;
 	TAKE_OBJ(ix, ixp, INDEX_MAGIC);
-	close_env(ix);
+	index_close_env(ix);
 	FREE_OBJ(ix);
+}
+
+bool index_broken(const struct index *ix)
+{
+	return ix->broken;
+}
+
+int index_set_aside(int dir_fd)
+{
+	return renameat(dir_fd, INDEX_FILE, dir_fd, INDEX_BROKEN) != 0 ? -errno : 0;
 }
 
 uint64_t index_used(const struct index *ix)
@@ -438,8 +461,9 @@ static int apply_one(struct index_txn *ap, struct index_op *op)
 	return -EINVAL;
 }
 
-int index_apply(struct index *ix, const struct index_ops *ops)
+static int apply_guarded(struct index *ix, void *arg)
 {
+	const struct index_ops *ops = arg;
 	struct index_txn ap = {.ix = ix, .used = ix->used, .reused = ix->reused};
 	MDB_val k = index_val(meta_name, sizeof(meta_name)), v;
 	struct meta_row row;
@@ -447,10 +471,14 @@ int index_apply(struct index *ix, const struct index_ops *ops)
 	uint64_t when = 1;
 	int rc, err = 0;
 
-	CHECK_OBJ(ix, INDEX_MAGIC);
+	ix->writing = true;
 	rc = mdb_txn_begin(ix->env, NULL, 0, &ap.txn);
-	if (rc != 0)
+	if (rc != 0) {
+		/* After an error of the disk it says so to everybody. */
+		ix->broken = rc == MDB_PANIC;
+		ix->writing = false;
 		return index_err(rc);
+	}
 	STAILQ_FOREACH(op, ops, link) {
 		err = apply_one(&ap, op);
 		if (err != 0)
@@ -473,6 +501,7 @@ int index_apply(struct index *ix, const struct index_ops *ops)
 		err = -ESTALE;
 	if (err != 0) {
 		mdb_txn_abort(ap.txn);
+		ix->writing = false;
 		return err;
 	}
 	rc = mdb_txn_commit(ap.txn);
@@ -480,5 +509,11 @@ int index_apply(struct index *ix, const struct index_ops *ops)
 		ix->used = ap.used;
 		ix->reused = ap.reused;
 	}
+	ix->writing = false;
 	return index_err(rc);
+}
+
+int index_apply(struct index *ix, const struct index_ops *ops)
+{
+	return index_guard(ix, apply_guarded, (void *)(uintptr_t)ops);
 }

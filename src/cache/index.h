@@ -14,6 +14,10 @@
  *
  * Every function runs in the pool, on the index's lane, so one at a time; nothing
  * here knows the loop.  It describes clean pages only: losing it loses nothing.
+ *
+ * LMDB reads through a map, so an error of the disk may be a SIGBUS.  It breaks the
+ * index (base/mapguard.h), no more: all calls fail with -EIO from then on, until it has
+ * been closed and opened again.
  */
 #ifndef CACHE_INDEX_H
 #define CACHE_INDEX_H
@@ -66,6 +70,10 @@ STAILQ_HEAD(index_ops, index_op);
 int index_open(struct index **out, const char *dir, int dir_fd, uint64_t capacity,
     uint32_t page_size, const struct epoch *ep, struct errtext *why, struct errtext *et);
 void index_close(struct index **ix);
+/* Any thread. */
+bool index_broken(const struct index *ix);
+/* Renames it to index.broken: the next index_open() begins afresh. */
+int index_set_aside(int dir_fd);
 
 /* Bytes in the store by the rows. */
 uint64_t index_used(const struct index *ix);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * The index between its own files: index.c opens and writes, index_read.c reads.
+ * The index between its own files: index.c opens and writes, index_read.c reads, and
+ * all that touches the map does so through index_guard.c.
  * Pool threads, one at a time (index.h).
  */
 #ifndef CACHE_INDEX_PRIV_H
@@ -11,7 +12,11 @@
 #include <string.h>
 
 #include "base/obj.h"
+#include "base/units.h"
 #include "cache/index.h"
+
+/* Of a page, the largest with the smallest blocks. */
+#define INDEX_SUMS_MAX (8 * MIB / 4096)
 
 struct index {
 	uint32_t magic;
@@ -20,7 +25,21 @@ struct index {
 	MDB_dbi meta, blob, page, lru;
 	uint64_t used, reused, capacity;
 	const struct epoch *ep;
+	_Atomic bool broken; /* nothing can be done with env any more */
+	bool writing;	     /* a transaction writes */
+	/* of who reads, so that they can be ended for him */
+	MDB_txn *rtxn;
+	MDB_cursor *rcur;
 };
+
+/* Runs fn, which returns 0 or a negative errno.  -EIO: the index is broken. */
+int index_guard(struct index *ix, int (*fn)(struct index *ix, void *arg), void *arg);
+/* Whatever state it is in. */
+void index_close_env(struct index *ix);
+
+/* The reader's transaction, and a cursor if dbi is not NULL. */
+int index_read_begin(struct index *ix, const MDB_dbi *dbi);
+void index_read_end(struct index *ix);
 
 struct meta_row {
 	uint32_t format, page_size;

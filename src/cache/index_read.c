@@ -2,38 +2,57 @@
 /* The reading side of the index. */
 #include "cache/index_priv.h"
 
-int index_rows(struct index *ix, const unsigned char *hash, uint64_t first, unsigned max,
-    int (*fn)(void *arg, uint64_t page, const uint32_t *crc, uint32_t ncrc), void *arg)
-{
-	struct page_key pk = index_page_key(hash, first);
-	MDB_val k = index_val(&pk, sizeof(pk)), v;
-	MDB_cursor *cur;
-	MDB_txn *txn;
-	int rc, err = 0;
+struct rows_call {
+	const unsigned char *hash;
+	uint64_t first;
+	unsigned max;
+	int (*fn)(void *arg, uint64_t page, const uint32_t *crc, uint32_t ncrc);
+	void *arg;
+};
 
-	CHECK_OBJ(ix, INDEX_MAGIC);
-	rc = mdb_txn_begin(ix->env, NULL, MDB_RDONLY, &txn);
-	if (rc != 0)
-		return index_err(rc);
-	rc = mdb_cursor_open(txn, ix->page, &cur);
-	if (rc != 0) {
-		mdb_txn_abort(txn);
-		return index_err(rc);
-	}
-	for (rc = mdb_cursor_get(cur, &k, &v, MDB_SET_RANGE);
+/* fn gets a copy: it may own something when the map fails, so it must not touch it. */
+static int rows_one(const struct rows_call *rc, const MDB_val *k, const MDB_val *v)
+{
+	uint64_t page = index_get_be64((const unsigned char *)k->mv_data + INDEX_HASH);
+	uint32_t crc[INDEX_SUMS_MAX];
+
+	if (v->mv_size > sizeof(crc))
+		return -EIO;
+	memcpy(crc, v->mv_data, v->mv_size);
+	return rc->fn(rc->arg, page, crc, (uint32_t)(v->mv_size / sizeof(crc[0])));
+}
+
+static int rows_guarded(struct index *ix, void *arg)
+{
+	struct rows_call *call = arg;
+	struct page_key pk = index_page_key(call->hash, call->first);
+	MDB_val k = index_val(&pk, sizeof(pk)), v;
+	unsigned max = call->max;
+	int rc, err;
+
+	err = index_read_begin(ix, &ix->page);
+	if (err != 0)
+		return err;
+	for (rc = mdb_cursor_get(ix->rcur, &k, &v, MDB_SET_RANGE);
 	    rc == 0 && max > 0 && k.mv_size == sizeof(pk) &&
-	    memcmp(k.mv_data, hash, INDEX_HASH) == 0;
-	    rc = mdb_cursor_get(cur, &k, &v, MDB_NEXT), max--) {
-		err = fn(arg, index_get_be64((const unsigned char *)k.mv_data + INDEX_HASH), v.mv_data,
-		    (uint32_t)(v.mv_size / sizeof(uint32_t)));
+	    memcmp(k.mv_data, call->hash, INDEX_HASH) == 0;
+	    rc = mdb_cursor_get(ix->rcur, &k, &v, MDB_NEXT), max--) {
+		err = rows_one(call, &k, &v);
 		if (err != 0)
 			break;
 	}
-	mdb_cursor_close(cur);
-	mdb_txn_abort(txn);
+	index_read_end(ix);
 	if (err != 0)
 		return err;
 	return rc == MDB_NOTFOUND ? 0 : index_err(rc);
+}
+
+int index_rows(struct index *ix, const unsigned char *hash, uint64_t first, unsigned max,
+    int (*fn)(void *arg, uint64_t page, const uint32_t *crc, uint32_t ncrc), void *arg)
+{
+	struct rows_call call = {hash, first, max, fn, arg};
+
+	return index_guard(ix, rows_guarded, &call);
 }
 
 struct load {
@@ -50,20 +69,28 @@ static int load_page(void *arg, uint64_t page, const uint32_t *crc, uint32_t ncr
 	return 0;
 }
 
-static int read_row(struct index *ix, const unsigned char *hash, struct blob_row *row,
-    const struct index_key *key)
+struct row_call {
+	const unsigned char *hash;
+	const struct index_key *key; /* NULL: whosever it is */
+	struct blob_row row;
+};
+
+static int row_guarded(struct index *ix, void *arg)
 {
+	struct row_call *call = arg;
 	struct index_txn ap = {.ix = ix};
 	MDB_val v;
-	int rc, err;
+	int err;
 
-	rc = mdb_txn_begin(ix->env, NULL, MDB_RDONLY, &ap.txn);
-	if (rc != 0)
-		return index_err(rc);
-	err = index_row_get(&ap, hash, row, &v);
-	if (err == 0 && key != NULL && (!index_row_is(&v, key) || row->size != key->size))
+	err = index_read_begin(ix, NULL);
+	if (err != 0)
+		return err;
+	ap.txn = ix->rtxn;
+	err = index_row_get(&ap, call->hash, &call->row, &v);
+	if (err == 0 && call->key != NULL &&
+	    (!index_row_is(&v, call->key) || call->row.size != call->key->size))
 		err = -EEXIST;
-	mdb_txn_abort(ap.txn);
+	index_read_end(ix);
 	return err;
 }
 
@@ -71,57 +98,63 @@ int index_load(struct index *ix, const struct index_key *key, uint64_t npages,
     uint64_t *present, uint64_t *bytes)
 {
 	struct load ld = {.present = present, .npages = npages};
-	struct blob_row row;
+	struct row_call call = {.hash = key->hash, .key = key};
 	int err;
 
-	CHECK_OBJ(ix, INDEX_MAGIC);
-	assert(key != NULL);
-	err = read_row(ix, key->hash, &row, key);
+	err = index_guard(ix, row_guarded, &call);
 	if (err != 0)
 		return err;
-	*bytes = row.bytes;
+	*bytes = call.row.bytes;
 	return index_rows(ix, key->hash, 0, UINT32_MAX, load_page, &ld);
 }
 
 int index_bytes(struct index *ix, const unsigned char *hash, uint64_t *bytes)
 {
-	struct blob_row row;
-	int err;
+	struct row_call call = {.hash = hash};
+	int err = index_guard(ix, row_guarded, &call);
 
-	CHECK_OBJ(ix, INDEX_MAGIC);
-	err = read_row(ix, hash, &row, NULL);
-	*bytes = err == 0 ? row.bytes : 0;
+	*bytes = err == 0 ? call.row.bytes : 0;
 	return err;
+}
+
+struct oldest_call {
+	struct index_old *out;
+	unsigned max, *n;
+};
+
+static int oldest_guarded(struct index *ix, void *arg)
+{
+	struct oldest_call *call = arg;
+	struct index_txn ap = {.ix = ix};
+	struct blob_row row;
+	MDB_val k, v, rv;
+	int rc = 0, err;
+
+	err = index_read_begin(ix, &ix->lru);
+	if (err != 0)
+		return err;
+	ap.txn = ix->rtxn;
+	while (*call->n < call->max &&
+	       (rc = mdb_cursor_get(ix->rcur, &k, &v, MDB_NEXT)) == 0) {
+		struct index_old *old = &call->out[*call->n];
+
+		if (k.mv_size != sizeof(struct lru_key))
+			continue;
+		memcpy(old->hash, (const unsigned char *)k.mv_data + 8, INDEX_HASH);
+		if (index_row_get(&ap, old->hash, &row, &rv) != 0)
+			continue;
+		old->reused = row.reused != 0;
+		old->bytes = row.bytes;
+		(*call->n)++;
+	}
+	index_read_end(ix);
+	return rc == MDB_NOTFOUND ? 0 : index_err(rc);
 }
 
 int index_oldest(struct index *ix, struct index_old *out, unsigned max, unsigned *n)
 {
-	struct index_txn ap = {.ix = ix};
-	struct blob_row row;
-	MDB_cursor *cur;
-	MDB_val k, v, rv;
-	int rc;
+	struct oldest_call call = {out, max, n};
 
-	CHECK_OBJ(ix, INDEX_MAGIC);
 	*n = 0;
-	rc = mdb_txn_begin(ix->env, NULL, MDB_RDONLY, &ap.txn);
-	if (rc != 0)
-		return index_err(rc);
-	rc = mdb_cursor_open(ap.txn, ix->lru, &cur);
-	if (rc != 0) {
-		mdb_txn_abort(ap.txn);
-		return index_err(rc);
-	}
-	while (*n < max && (rc = mdb_cursor_get(cur, &k, &v, MDB_NEXT)) == 0) {
-		if (k.mv_size != sizeof(struct lru_key))
-			continue;
-		memcpy(out[*n].hash, (const unsigned char *)k.mv_data + 8, INDEX_HASH);
-		if (index_row_get(&ap, out[*n].hash, &row, &rv) != 0)
-			continue;
-		out[*n].reused = row.reused != 0;
-		out[(*n)++].bytes = row.bytes;
-	}
-	mdb_cursor_close(cur);
-	mdb_txn_abort(ap.txn);
-	return rc == MDB_NOTFOUND ? 0 : index_err(rc);
+	return index_guard(ix, oldest_guarded, &call);
 }

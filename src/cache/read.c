@@ -397,8 +397,14 @@ void read_resume(struct cache_read *r)
 
 void read_disk_done(struct cache_read *r, int err, uint32_t bad)
 {
+	const struct cache *c = cache_of(r);
+
 	r->job = NULL;
-	if (err != 0) {
+	/* The index is being closed, but for nobody else to take over. */
+	if (err == -ECANCELED && (c->gone || c->reopen) && c->closed == NULL) {
+		read_unwind(r, false);
+		read_plan(r, false);
+	} else if (err != 0) {
 		read_fail(r, err);
 	} else if (bad != 0) {
 		read_unwind(r, false);

@@ -11,6 +11,11 @@
 
 #include "cache/cache_priv.h"
 
+/* Two breaks of the index that are further apart have nothing to do with each other. */
+#define BREAK_APART (600 * NS_PER_S)
+/* So many, and it begins afresh. */
+#define BREAKS_MAX 2
+
 /* --- Ops */
 
 struct index_op *store_op_new(struct blob *b, enum index_verb verb)
@@ -248,6 +253,7 @@ static void open_work(struct pool_job *job)
 	int fd = c->dir_fd;
 
 	(void)slow_point();
+	c->index_set.s[0] = '\0';
 	c->index_why.s[0] = '\0';
 	if (c->gone || dir_is_gone(c)) {
 		job->result = dir_again(c, &c->index_et);
@@ -255,6 +261,8 @@ static void open_work(struct pool_job *job)
 			return;
 		fd = c->new_dir_fd;
 	}
+	if (c->breaks >= BREAKS_MAX && index_set_aside(fd) == 0)
+		errtext_set(&c->index_set, 0, "it broke %u times", c->breaks);
 	job->result = index_open(&c->index, c->dir, fd, c->capacity, c->page_size,
 	    c->env.epoch, &c->index_why, &c->index_et);
 	if (job->result == 0 && fd == c->dir_fd)
@@ -286,9 +294,11 @@ static void open_done(struct pool_job *job)
 	slow_end(c, &c->open_op);
 	c->slow = false;
 	dir_swap(c);
-	if (c->index_why.s[0] != '\0')
+	if (c->index_set.s[0] != '\0')
+		c->breaks = 0;
+	if (c->index_why.s[0] != '\0' || c->index_set.s[0] != '\0')
 		log_warn("page store %s: index set aside and begun afresh: %s", c->dir,
-		    c->index_why.s);
+		    c->index_why.s[0] != '\0' ? c->index_why.s : c->index_set.s);
 	if (job->result == 0)
 		c->used = index_used(c->index);
 	else
@@ -349,6 +359,7 @@ static void close_done(struct pool_job *job)
 	struct blob *b, *next;
 	unsigned evicted = 0;
 	struct index_op *op;
+	bool reopen;
 
 	c->jobs--;
 	c->flush_again = false;
@@ -366,7 +377,9 @@ static void close_done(struct pool_job *job)
 		next = TAILQ_NEXT(b, file_link);
 		blob_set_fd(b, -1);
 	}
-	if (c->gone && c->closed == NULL) {
+	reopen = (c->gone || c->reopen) && c->closed == NULL;
+	c->reopen = false;
+	if (reopen) {
 		c->state = STORE_FAILED;
 		c->used = 0;
 		for (b = c->blobs; b != NULL; b = b->hh.next)
@@ -379,16 +392,37 @@ static void close_done(struct pool_job *job)
 	loop_defer(c->env.loop, &c->close_run, store_run_closed);
 }
 
-void store_gone(struct cache *c)
+static void leave(struct cache *c)
 {
 	assert(c->state == STORE_OPEN);
-	c->gone = true;
 	c->state = STORE_CLOSING;
 	timer_cancel(&c->sync);
 	timer_cancel(&c->retry);
 	load_kick(c);
 	resume_all(c);
 	store_check_closed(c); /* also at the end of the last job */
+}
+
+void store_gone(struct cache *c)
+{
+	c->gone = true;
+	leave(c);
+}
+
+void store_check_broken(struct cache *c)
+{
+	if (c->state != STORE_OPEN || !index_broken(c->index))
+		return;
+	/* Trouble that is over for a while is no reason to think badly of the file. */
+	if (loop_now(c->env.loop) - c->broke > BREAK_APART)
+		c->breaks = 0;
+	c->breaks++;
+	c->broke = loop_now(c->env.loop);
+	c->reopen = true;
+	c->failing = true;
+	c->close_sync = false;
+	cache_note(c, -EIO, "page store %s: the index cannot be read or written", c->dir);
+	leave(c);
 }
 
 void store_check_closed(struct cache *c)
@@ -410,7 +444,7 @@ void store_run_closed(struct deferred *d)
 void cache_index_close(struct cache *c, bool sync, void (*done)(void *arg), void *arg)
 {
 	CHECK_OBJ(c, CACHE_MAGIC);
-	assert(c->closed == NULL && (c->state != STORE_CLOSING || c->gone));
+	assert(c->closed == NULL && (c->state != STORE_CLOSING || c->gone || c->reopen));
 	c->closed = done;
 	c->closed_arg = arg;
 	c->close_sync = sync;

@@ -534,3 +534,42 @@ Test(cache_disk, a_disk_that_has_room_again_is_used_again)
 	umount2(f.dir, MNT_DETACH);
 	rig_fini(&f);
 }
+
+/* An index that cannot be read is passed by, and opened again. */
+Test(cache_disk, an_index_whose_disk_fails_is_opened_again)
+{
+	struct blob *b = rig_blob(&g, "f", "v1", MIB), *n;
+	struct cache_status st;
+	char path[160];
+
+	read_all(b);
+	for (unsigned round = 0; round < 3; round++) {
+		char name[16];
+
+		store_flush(g.cache);
+		rig_settle(&g);
+		snprintf(path, sizeof(path), "%s/index.mdb", g.dir);
+		cr_assert_eq(truncate(path, 8192), 0);
+		snprintf(name, sizeof(name), "new%u", round);
+		n = rig_blob(&g, name, "v1", MIB); /* has its rows read */
+		cr_assert_eq(rig_read(&g, n, NULL, 0, MIB), 0);
+		rig_settle(&g);
+		cache_status(g.cache, &st);
+		cr_assert_eq(st.health, CACHE_FAILED);
+		cr_assert_not(st.index_open);
+		cr_assert_eq(rig_read(&g, b, NULL, 0, MIB), 0);
+		rig_settle(&g);
+		test_loop_pass(g.loop, &g.clock, 65 * NS_PER_S);
+		rig_settle(&g);
+		cache_status(g.cache, &st);
+		cr_assert(st.index_open);
+		cr_assert_eq(st.health, CACHE_OK);
+		page_drop_parked(g.cache);
+		read_all(b);
+		g.ufs->started = 0;
+		read_all(b);
+		cr_assert_eq(g.ufs->started, 0, "it is stored again");
+		cache_blob_put(&n);
+	}
+	cache_blob_put(&b);
+}

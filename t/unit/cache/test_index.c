@@ -275,3 +275,72 @@ Test(cache_index, what_was_reused_long_ago_gives_way)
 	cr_assert_eq(index_oldest(ix, old, 10, &n), 0);
 	cr_assert_eq(n, 0);
 }
+
+/* Pages of the map that cannot be read, as after an error of the disk. */
+static void fail_pages(void)
+{
+	char path[200];
+
+	snprintf(path, sizeof(path), "%s/index.mdb", g.dir);
+	cr_assert_eq(truncate(path, 8192), 0);
+}
+
+static void fill_many(void)
+{
+	for (unsigned char n = 0; n < 200; n++) {
+		for (uint64_t page = 0; page < 20; page++)
+			add(INDEX_PUT_PAGE, key(n, "key"), page, 1);
+	}
+	cr_assert_eq(index_apply(ix, &ops), 0);
+	drop_ops();
+}
+
+static void begins_afresh(void)
+{
+	uint64_t bytes;
+
+	cr_assert(index_broken(ix));
+	cr_assert_eq(index_bytes(ix, key(3, "key").hash, &bytes), -EIO);
+	index_close(&ix);
+	cr_assert_eq(index_open(&ix, g.dir, dir_fd, GIB, RIG_PAGE, &g.epoch, &why, &et), 0, "%s",
+	    et.s);
+	cr_assert_not(index_broken(ix));
+	cr_assert_eq(index_bytes(ix, key(3, "key").hash, &bytes), -ENOENT);
+}
+
+Test(cache_index, a_page_that_cannot_be_read_breaks_the_index_only)
+{
+	uint64_t present[8] = {0}, bytes;
+	struct index_key k = key(3, "key");
+	struct index_old old[8];
+	unsigned n;
+
+	fill_many();
+	cr_assert_eq(index_load(ix, &k, 160, present, &bytes), 0);
+	fail_pages();
+	cr_assert_eq(index_load(ix, &k, 160, present, &bytes), -EIO);
+	cr_assert_eq(index_oldest(ix, old, 8, &n), -EIO);
+	begins_afresh();
+}
+
+Test(cache_index, a_cursor_that_meets_such_a_page_is_ended)
+{
+	struct index_old old[8];
+	unsigned n;
+
+	fill_many();
+	fail_pages();
+	cr_assert_eq(index_oldest(ix, old, 8, &n), -EIO);
+	begins_afresh();
+}
+
+Test(cache_index, a_write_that_meets_such_a_page_breaks_the_index_only)
+{
+	fill_many();
+	fail_pages();
+	add(INDEX_PUT_PAGE, key(3, "key"), 77, 2);
+	cr_assert_eq(index_apply(ix, &ops), -EIO);
+	cr_assert_eq(index_apply(ix, &ops), -EIO);
+	drop_ops();
+	begins_afresh();
+}
