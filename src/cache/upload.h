@@ -59,6 +59,7 @@ struct upload_run {
 	/* in */
 	bool absent;		   /* as ufs_put */
 	const char *if_version;	   /* or NULL; must stay */
+	bool again;		   /* one before may have made an object although it failed */
 	const struct ufs_set *set; /* or NULL; must stay */
 	void (*done)(struct upload_run *r, int err);
 	void *user;

@@ -255,6 +255,7 @@ void multi_begin_start(struct up_multi *m)
 	}
 	m->rq.begin.path = m->path;
 	m->rq.begin.token = m->token;
+	m->rq.begin.file = m->key;
 	m->rq.begin.sums = m->sums;
 	m->rq.begin.req.user = m;
 	ufs_multi_begin(m->ufs, &m->rq.begin, begun);

@@ -293,6 +293,8 @@ void run_end(struct upload *up)
 	up->end->nparts = n;
 	up->end->if_version = r->if_version;
 	up->end->absent = r->absent;
+	up->end->file = up->key;
+	up->end->again = r->again;
 	up->end->set = r->set;
 	up->end->req.user = up;
 	ufs_multi_end(up->ufs, up->end, ended);

@@ -196,6 +196,8 @@ static void request_put(struct up_send *s)
 	rq->len = s->len;
 	rq->absent = r->absent;
 	rq->if_version = r->if_version;
+	rq->file = s->up->key;
+	rq->again = r->again;
 	rq->set = r->set;
 	rq->sum = (struct ufs_sum){ .have = upload_durable(s->up), .crc32c = s->crc };
 	rq->req.user = s;

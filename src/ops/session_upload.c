@@ -6,7 +6,8 @@
  *	send	what is dirty is on its way; a write from now on is the next upload's
  *	sent	the node has the new version
  *	verify	a condition failed, but an earlier upload whose outcome nobody knows may
- *		have made what is there: then it has our bytes
+ *		have made what is there: then it has our bytes.  (Where the storage can tell
+ *		who made it, that has been replaced, and this is not come to.)
  *	record	what the storage cannot keep (times, mode, owner) goes to the metadata store
  *
  * Of a durable file the record says first that an upload begins, and then that the storage
@@ -200,6 +201,7 @@ static enum task_next up_send(struct task *t)
 		return up_finish(u, err);
 	u->run.absent = s->created;
 	u->run.if_version = !s->created && u->version[0] != '\0' ? u->version : NULL;
+	u->run.again = u->doubt;
 	u->run.set = &u->set;
 	u->run.done = up_sent_cb;
 	u->run.user = u;

@@ -4,8 +4,11 @@
  * look at what is under a key.
  */
 #include <errno.h>
+#include <inttypes.h>
 #include <string.h>
+#include <sys/random.h>
 
+#include "base/hash.h"
 #include "ufs/s3_priv.h"
 
 /* --- a document */
@@ -94,6 +97,36 @@ int s3_head_attr(struct s3_req *r, struct ufs_attr *attr)
 	attr->size = (uint64_t)r->hr.content_length;
 	attr->mtime.tv_sec = t;
 	return 0;
+}
+
+static void file_text(uint64_t mount, uint64_t file, char text[S3_MARK_FILE + 1])
+{
+	(void)snprintf(text, S3_MARK_FILE + 1, "%016" PRIx64, hash64(&file, sizeof(file), mount));
+}
+
+void s3_mark(uint64_t mount, uint64_t file, char mark[S3_MARK_LEN + 1])
+{
+	unsigned char raw[S3_MARK_LEN / 2];
+	char text[S3_MARK_FILE + 1];
+
+	mark[0] = '\0';
+	if (getrandom(raw, sizeof(raw), GRND_NONBLOCK) != (ssize_t)sizeof(raw))
+		return; /* just booted: a refusal counts as what it says */
+	for (unsigned i = 0; i < sizeof(raw); i++)
+		(void)snprintf(mark + (size_t)2 * i, 3, "%02x", raw[i]);
+	if (mount == 0 || file == 0)
+		return;
+	file_text(mount, file, text);
+	memcpy(mark, text, S3_MARK_FILE);
+}
+
+bool s3_mark_is_of(const char *mark, uint64_t mount, uint64_t file)
+{
+	char text[S3_MARK_FILE + 1];
+
+	file_text(mount, file, text);
+	return mount != 0 && file != 0 && strlen(mark) == S3_MARK_LEN &&
+	       memcmp(mark, text, S3_MARK_FILE) == 0;
 }
 
 static int look_complete(struct s3_req *r)

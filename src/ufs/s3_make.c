@@ -10,11 +10,11 @@
  * Refused as "not absent" or "not this version", the object may still be ours: the
  * answer to an earlier attempt got lost, maybe within libcurl.  So a conditional PUT
  * carries a mark of its own, and the look after a refusal finds it.  For the end of an
- * upload the expected ETag tells.
+ * upload the expected ETag tells.  Of an earlier request, which has sent something else,
+ * half of the mark tells: what that has made is replaced.
  */
 #include <errno.h>
 #include <string.h>
-#include <sys/random.h>
 
 #include "base/log.h"
 #include "base/options.h"
@@ -48,6 +48,9 @@ struct make {
 	bool parts_asked;  /* whether the upload is still there */
 	bool no_key;	   /* the refusal was about the object, not the upload */
 	const char *if_version;
+	uint64_t file;
+	bool again;			/* an earlier request may have been made */
+	char earlier[UFS_VERSION_MAX];	/* what it has made */
 	char sum[S3_SUM_TEXT]; /* of a PUT; "" : none */
 	bool sum_sent, sum_off, sum_wrong;
 	const struct ufs_part_id *list;
@@ -124,6 +127,18 @@ static bool ours(const struct make *m)
 	return m->maybe_made && a->size == m->size && (dash == NULL || strcmp(dash, want) == 0);
 }
 
+/* An earlier request of ours has made what is there: that is what is replaced, then. */
+static bool takes_earlier(struct make *m)
+{
+	if (!m->again || !s3_mark_is_of(m->look.mark, m->s3->ufs.mount_id, m->file))
+		return false;
+	m->again = m->absent = m->other_form = false;
+	memcpy(m->earlier, m->look.attr.version, sizeof(m->earlier));
+	m->if_version = m->earlier;
+	make_send(m);
+	return true;
+}
+
 static void take_looked(struct make *m)
 {
 	memcpy(m->version, m->look.attr.version, sizeof(m->version));
@@ -138,6 +153,8 @@ static void looked_before(struct make *m, int err)
 		make_end(m, err);
 	else if (err == 0 && ours(m)) /* the same end, once more */
 		make_send(m);
+	else if (err == 0 && takes_earlier(m))
+		return;
 	else if (m->absent && err == 0)
 		make_end(m, -EEXIST);
 	else if (m->if_version != NULL && (err != 0 || strcmp(version, m->if_version) != 0))
@@ -152,6 +169,8 @@ static void looked_refused(struct make *m, int err)
 		make_end(m, err);
 	} else if (err == 0 && ours(m)) {
 		take_looked(m);
+	} else if (err == 0 && takes_earlier(m)) {
+		return;
 	} else if (m->absent) {
 		make_end(m, -EEXIST);
 	} else if (err == 0 && strcmp(m->look.attr.version, m->if_version) == 0 &&
@@ -370,7 +389,7 @@ static void make_send(struct make *m)
 		s3_match_text(m->s3, m->if_version, m->match);
 		add(m, &n, "If-Match", m->match);
 	}
-	if (m->sent_condition && m->nparts == 0 && *m->mark != '\0')
+	if ((m->sent_condition || m->file != 0) && m->nparts == 0 && *m->mark != '\0')
 		add(m, &n, S3_MARK, m->mark);
 	if (m->nparts == 0) {
 		m->sum_sent = *m->sum != '\0' && !m->sum_off && !m->s3->no_sums;
@@ -426,16 +445,6 @@ static struct make *make_new(
 	return m;
 }
 
-static void set_mark(struct make *m)
-{
-	unsigned char raw[S3_MARK_LEN / 2];
-
-	if (getrandom(raw, sizeof(raw), GRND_NONBLOCK) != (ssize_t)sizeof(raw))
-		return; /* just booted: a refusal counts as what it says */
-	for (unsigned i = 0; i < sizeof(raw); i++)
-		(void)snprintf(m->mark + (size_t)2 * i, 3, "%02x", raw[i]);
-}
-
 void s3_put(struct ufs *u, struct ufs_put *rq)
 {
 	struct make *m = make_new(u, &rq->req, rq->path, false, &rq->attr);
@@ -446,10 +455,12 @@ void s3_put(struct ufs *u, struct ufs_put *rq)
 	m->size = rq->len;
 	m->absent = rq->absent;
 	m->if_version = rq->if_version;
+	m->file = rq->file;
+	m->again = rq->again;
 	if (rq->sum.have)
 		s3_sum_text(rq->sum.crc32c, m->sum);
 	if (m->absent || m->if_version != NULL) {
-		set_mark(m);
+		s3_mark(u->mount_id, rq->file, m->mark);
 		if ((u->can & UFS_CAN_ABSENT) == 0) {
 			make_look(m, LOOK_BEFORE);
 			return;
@@ -512,6 +523,8 @@ void s3_multi_end(struct ufs *u, struct ufs_multi_end *rq)
 	m->sum_sent = all_sums(rq->parts, rq->nparts);
 	m->absent = rq->absent;
 	m->if_version = rq->if_version;
+	m->file = rq->file;
+	m->again = rq->again;
 	for (unsigned i = 0; i < rq->nparts; i++)
 		m->size += rq->parts[i].len;
 	if (!s3_multi_etag(rq->parts, rq->nparts, m->expected))

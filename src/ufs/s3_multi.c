@@ -26,8 +26,8 @@ char *s3_upload_query(const char *first, const char *id)
 struct begin {
 	struct ufs_call call;
 	struct s3_ask ask;
-	struct http_header extra[S3_OBJECT_HEADERS + 1];
-	char key[S3_KEY_BUF];
+	struct http_header extra[S3_OBJECT_HEADERS + 2];
+	char key[S3_KEY_BUF], mark[S3_MARK_LEN + 1];
 	bool sums, off;
 };
 
@@ -85,6 +85,8 @@ static void begin_send(struct begin *b)
 	b->sums = rq->sums && !b->off && !s3->no_sums;
 	if (b->sums)
 		b->extra[n++] = (struct http_header){ "x-amz-checksum-algorithm", "CRC32C" };
+	if (*b->mark != '\0')
+		b->extra[n++] = (struct http_header){ S3_MARK, b->mark };
 	memset(&b->ask, 0, sizeof(b->ask));
 	b->ask.req.extra = b->extra;
 	b->ask.req.nextra = n;
@@ -105,6 +107,8 @@ void s3_multi_begin(struct ufs *u, struct ufs_multi_begin *rq)
 	if (b == NULL)
 		return;
 	memcpy(b->key, key, sizeof(b->key));
+	if (rq->file != 0)
+		s3_mark(u->mount_id, rq->file, b->mark);
 	begin_send(b);
 }
 

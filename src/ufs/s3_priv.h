@@ -235,6 +235,10 @@ void s3_ask_abort(struct s3_ask *a);
 /* HEAD of one key: -ENOENT if there is nothing. */
 #define S3_MARK "x-amz-meta-batonfs-request"
 #define S3_MARK_LEN 32
+#define S3_MARK_FILE 16 /* its first digits are of what is written, if that has a number */
+/* mount 0 or file 0: no number.  "": there is no randomness yet. */
+void s3_mark(uint64_t mount, uint64_t file, char mark[S3_MARK_LEN + 1]);
+bool s3_mark_is_of(const char *mark, uint64_t mount, uint64_t file);
 
 struct s3_look {
 	struct s3 *s3; /* set by the user, and req.until if need be */

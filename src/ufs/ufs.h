@@ -187,6 +187,12 @@ struct ufs_put {
 	const char *if_version;	   /* in: -ESTALE unless this version is there; or NULL */
 	const struct ufs_set *set; /* in, or NULL; must stay */
 	struct ufs_sum sum;	   /* in */
+	/* in: 0, or the number that this mount has for what it writes there.  `again`: an
+	 * earlier put or upload of that number may have been made although it failed, and
+	 * then what it made may be replaced whatever the conditions say.  A storage that
+	 * cannot tell (file://) heeds neither. */
+	uint64_t file;
+	bool again;
 	/* out: version and size always; mtime, mode and owner only with UFS_CAN_SETATTR
 	 * (have_mode tells). */
 	struct ufs_attr attr;
@@ -207,6 +213,7 @@ struct ufs_multi_begin {
 	/* in: what a storage that gives names to uploads makes this one's of (file://; one
 	 * that is there already under that name is replaced); 0: it finds one itself */
 	uint64_t token;
+	uint64_t file; /* in: as ufs_put */
 	/* in: each part will come with its sum; out: it must, and copied ones cannot be */
 	bool sums;
 	bool repeated;		 /* out: sent more than once, so there may be others */
@@ -247,6 +254,8 @@ struct ufs_multi_end {
 	unsigned nparts;
 	const char *if_version; /* as ufs_put */
 	bool absent;
+	uint64_t file;
+	bool again;
 	const struct ufs_set *set;
 	struct ufs_attr attr; /* out, as ufs_put */
 };

@@ -194,12 +194,16 @@ struct placing {
 	bool absent;
 	const struct ufs_set *set;
 	struct ufs_attr *attr;
+	uint64_t file;
+	bool again;
 };
 
 static int place_check(struct fake_store *st, const struct placing *pl)
 {
 	const struct fake_file *ff = find_kind(st, pl->path, UFS_FILE);
 
+	if (pl->again && ff != NULL && ff->file != 0 && ff->file == pl->file)
+		return 0;
 	if (pl->absent && ff != NULL)
 		return -EEXIST;
 	if (pl->if_version != NULL && (ff == NULL || strcmp(ff->version, pl->if_version) != 0))
@@ -230,6 +234,7 @@ static struct fake_file *place(struct fake_store *st, const char *path, const ch
 		ff = fake_store_add(st, path, UFS_FILE, 0, "", NULL);
 	mem_free(&ff->data);
 	ff->seed[0] = '\0';
+	ff->file = 0;
 	ff->mtime.tv_sec = 1000 + ++st->serial;
 	(void)snprintf(ff->version, sizeof(ff->version), "%s%u", letter, st->serial);
 	return ff;
@@ -263,7 +268,8 @@ static int sum_check(struct fake_store *st, const struct ufs_sum *sum, const voi
 static int do_put(struct fake_store *st, struct ufs_req *r)
 {
 	struct ufs_put *rq = container_of(r, struct ufs_put, req);
-	const struct placing pl = { rq->path, rq->if_version, rq->absent, rq->set, &rq->attr };
+	const struct placing pl = { rq->path, rq->if_version, rq->absent, rq->set, &rq->attr,
+		rq->file, rq->again && !st->unmarked };
 	struct fake_file *ff;
 	int err = place_check(st, &pl);
 
@@ -272,6 +278,7 @@ static int do_put(struct fake_store *st, struct ufs_req *r)
 	if (err != 0)
 		return err;
 	ff = place(st, rq->path, "p");
+	ff->file = rq->file;
 	ff->size = rq->len;
 	ff->data = mem_new(rq->len);
 	if (rq->len > 0)
@@ -310,6 +317,7 @@ static int do_multi_begin(struct fake_store *st, struct ufs_req *r)
 	struct fake_upload *up = upload_begin(st, rq->path);
 
 	(void)snprintf(rq->id, sizeof(rq->id), "%s", up->id);
+	up->file = rq->file;
 	up->sums = rq->sums = rq->sums && !st->no_sums;
 	return 0;
 }
@@ -400,7 +408,8 @@ static int64_t parts_check(
 static int do_multi_end(struct fake_store *st, struct ufs_req *r)
 {
 	struct ufs_multi_end *rq = container_of(r, struct ufs_multi_end, req);
-	const struct placing pl = { rq->path, rq->if_version, rq->absent, rq->set, &rq->attr };
+	const struct placing pl = { rq->path, rq->if_version, rq->absent, rq->set, &rq->attr,
+		rq->file, rq->again && !st->unmarked };
 	struct fake_upload *up = upload_find(st, rq->id, rq->path);
 	struct fake_file *ff;
 	int64_t size;
@@ -413,6 +422,7 @@ static int do_multi_end(struct fake_store *st, struct ufs_req *r)
 	if (err != 0)
 		return err;
 	ff = place(st, rq->path, "m");
+	ff->file = up->file;
 	ff->size = (uint64_t)size;
 	ff->data = mem_new((uint64_t)size);
 	for (unsigned i = 0; i < rq->nparts; i++) {

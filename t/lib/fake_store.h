@@ -46,6 +46,7 @@ struct fake_file {
 	char seed[32];
 	uint32_t mode, uid, gid;
 	struct timespec mtime;
+	uint64_t file; /* of the request that made it */
 };
 
 struct fake_part {
@@ -62,6 +63,7 @@ struct fake_upload {
 	char id[32]; /* "": none */
 	char path[FAKE_PATH];
 	bool sums;
+	uint64_t file;
 	struct fake_part part[FAKE_PARTS];
 };
 
@@ -78,6 +80,7 @@ struct fake_store {
 	unsigned can;	   /* UFS_CAN_*; like S3 at first: UFS_CAN_ABSENT */
 	uint64_t part_min; /* of all parts but the last; UFS_PART_MIN at first */
 	bool no_sums;	   /* it does not know checksums */
+	bool unmarked;	   /* it does not know which file an object was made for */
 	bool strict;	   /* a version that was never there is -ESTALE, not made up */
 	uint64_t copy_max; /* what is larger is copied in parts; 0: nothing */
 	void (*made_up)(const char *version, uint64_t off, unsigned char *buf, size_t len);

@@ -591,6 +591,53 @@ Test(write, a_failed_upload_is_gone_on_with)
 	cr_assert(holds("lost", "new", 3));
 }
 
+/* The storage has made an object and nobody was told; more is written before it is tried
+ * again.  Somebody else's object is not taken for it. */
+static void lost_answer(bool restart)
+{
+	fake_store_fail(&r.ufs.store, FAKE_PUT, 1, 2, -EIO, true);
+	cr_assert_eq(run(c_create, "lost"), EIO);
+	rig_until(&r, failed_session, NULL);
+	cr_assert(holds("lost", "0123456789", 10));
+	if (restart)
+		rig_restart(&r);
+	cr_assert_eq(run(c_append, "lost"), 0);
+	cr_assert(holds("lost", "0123456789tail!", 15));
+	fake_store_fail(&r.ufs.store, FAKE_PUT, 1, 2, -ETIMEDOUT, true);
+	cr_assert_eq(run(c_append, "lost"), EIO);
+	rig_until(&r, failed_session, NULL);
+	cr_assert(holds("lost", "0123456789tail!tail!", 20));
+	if (restart)
+		rig_restart(&r);
+	cr_assert_eq(run(c_overwrite, "lost"), 0);
+	cr_assert(holds("lost", "new", 3));
+}
+
+Test(write, a_lost_answer_and_more_writes)
+{
+	begin();
+	lost_answer(false);
+}
+
+Test(write, a_lost_answer_and_more_writes_by_the_next_daemon)
+{
+	begin();
+	lost_answer(true);
+}
+
+Test(write, a_lost_answer_and_another_writer)
+{
+	begin();
+	fake_store_fail(&r.ufs.store, FAKE_PUT, 1, 2, -EIO, true);
+	cr_assert_eq(run(c_create, "lost"), EIO);
+	rig_until(&r, failed_session, NULL);
+	fake_store_remove(&r.ufs.store, fake_find(&r.ufs, "lost"));
+	fake_add(&r.ufs, "lost", UFS_FILE, 4, "theirs");
+	cr_assert_eq(run(c_append, "lost"), EEXIST);
+	rig_until(&r, failed_session, NULL);
+	cr_assert(holds("lost", "tttt", 4));
+}
+
 static int c_slow_patch(const struct tmp_mount *tm, void *arg)
 {
 	int fd = open(rig_at(tm, arg), O_RDWR);

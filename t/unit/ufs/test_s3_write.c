@@ -297,6 +297,76 @@ Test(s3_write, created_although_the_answer_was_lost)
 	http_script_set_handler(s3r.hs, NULL, NULL);
 }
 
+static int put_file(bool absent, const char *version, uint64_t file, bool again)
+{
+	struct ufs_put rq = { .path = "k", .body = "four", .len = 4, .absent = absent,
+		.if_version = version, .file = file, .again = again };
+
+	return UFS_FIX_RUN(&s3r.f, put, &rq);
+}
+
+/* What an earlier put of the same file has made is replaced, if it is asked for. */
+Test(s3_write, made_by_an_earlier_put)
+{
+	for (unsigned how = 0; how < 4; how++) {
+		struct fake k = { .conditions = how != 3, .quoted = how == 1 };
+
+		http_script_set_handler(s3r.hs, one_object, &k);
+		ufs_set_mount_id(s3r.f.ufs, 0);
+		cr_assert_eq(put_file(true, NULL, 7, true), 0);
+		cr_assert_eq(put_file(true, NULL, 7, true), -EEXIST, "it has no number");
+		k.etag[0] = '\0';
+		ufs_set_mount_id(s3r.f.ufs, 5);
+		cr_assert_eq(put_file(true, NULL, 7, true), 0);
+		cr_assert_eq(put_file(true, NULL, 7, false), -EEXIST);
+		cr_assert_eq(put_file(true, NULL, 8, true), -EEXIST);
+		cr_assert_eq(put_file(true, NULL, 0, true), -EEXIST);
+		k.unheard = how == 2;
+		cr_assert_eq(put_file(true, NULL, 7, true), 0);
+		cr_assert_eq(put_file(false, "made-1", 7, false), -ESTALE);
+		cr_assert_eq(put_file(false, "made-1", 8, true), -ESTALE);
+		k.unheard = how == 2;
+		cr_assert_eq(put_file(false, "made-1", 7, true), 0);
+		/* Gone, or replaced by another. */
+		ufs_set_mount_id(s3r.f.ufs, 6);
+		cr_assert_eq(put_file(false, "made-1", 7, true), -ESTALE);
+		k.etag[0] = '\0';
+		cr_assert_eq(put_file(false, "made-1", 7, true), -ESTALE);
+	}
+	http_script_set_handler(s3r.hs, NULL, NULL);
+}
+
+static int end_file(uint64_t file, bool again)
+{
+	static const struct ufs_part_id id = { .number = 1, .len = 4, .etag = "none" };
+	struct ufs_multi_end rq = { .path = "k", .id = "i", .parts = &id, .nparts = 1,
+		.absent = true, .file = file, .again = again };
+
+	return UFS_FIX_RUN(&s3r.f, multi_end, &rq);
+}
+
+Test(s3_write, ended_over_what_an_earlier_upload_made)
+{
+	struct ufs_multi_begin b = { .path = "k", .file = 7 };
+	char head[256], mark[64];
+
+	s3r_reply("POST ", 200, NULL,
+	    "<InitiateMultipartUploadResult><UploadId>i</UploadId></InitiateMultipartUploadResult>",
+	    1);
+	ufs_set_mount_id(s3r.f.ufs, 5);
+	cr_assert_eq(UFS_FIX_RUN(&s3r.f, multi_begin, &b), 0);
+	cr_assert_not_null(s3r_header(0, S3_MARK));
+	(void)snprintf(mark, sizeof(mark), "%s", s3r_header(0, S3_MARK));
+	(void)snprintf(head, sizeof(head), S3R_DATE "ETag: \"e1\"\r\n" S3_MARK ": %s\r\n", mark);
+	s3r_reply("HEAD ", 200, head, "four", 3);
+	cr_assert_eq(end_file(7, false), -EEXIST);
+	cr_assert_eq(end_file(8, true), -EEXIST);
+	s3r_reply("POST ", 200, NULL,
+	    "<CompleteMultipartUploadResult><ETag>e2</ETag></CompleteMultipartUploadResult>", 1);
+	cr_assert_eq(end_file(7, true), 0);
+	cr_assert_not_null(strstr(s3r_header(http_script_count(s3r.hs) - 1, "if-match"), "e1"));
+}
+
 /* Somebody creates it between two attempts of ours. */
 static bool others_first(void *arg, const struct http_script_req *rq, struct http_script_answer *out)
 {
