@@ -77,7 +77,8 @@ batonfs -m "$M" umount
 
 # --- a daemon whose disk hangs says so
 BATONFS_FAULT=staged.write.data=until:$T/disk "${MOUNT[@]}" -s write.cache.enabled=true "$M"
-head -c 1000000 /dev/zero 2>/dev/null >"$M/slow" &
+# In one piece: the first of small ones would not go to the disk.
+dd if=/dev/zero of="$M/slow" bs=1000000 count=1 2>/dev/null &
 writer=$!
 wait_until 60 "the disk hangs" test -e "$T/disk.here"
 batonfs -m "$M" umount --force 2>"$T/umount.err" &
