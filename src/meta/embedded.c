@@ -47,6 +47,7 @@ struct embedded {
 	struct timer lock_retry;
 	uint64_t lock_until;
 	struct db *db; /* a job's while one is busy */
+	struct db_was was; /* jobs' of `files` */
 
 	struct deferred pump;
 	struct meta_calls reads, writes; /* in no job yet */
@@ -84,7 +85,11 @@ static void submit(struct batch *b, void (*work)(struct pool_job *job),
 
 static void close_work(struct pool_job *job)
 {
-	db_close(&batch_of(job)->e->db);
+	struct embedded *e = batch_of(job)->e;
+
+	if (e->db != NULL)
+		e->was.last = e->db->gate.last;
+	db_close(&e->db);
 }
 
 static void close_done(struct pool_job *job)
@@ -128,8 +133,10 @@ static void open_work(struct pool_job *job)
 	struct batch *b = batch_of(job);
 	struct embedded *e = b->e;
 
-	job->result = db_open(&e->db, e->dir, e->limit, e->env->epoch, &b->rep.et);
+	job->result = db_open(&e->db, e->dir, e->limit, e->env->epoch, &e->was,
+	    &b->rep.et);
 	if (job->result == 0) {
+		e->was.known = true;
 		db_usage(e->db, &b->rep.records, &b->rep.bytes);
 		b->rep.tally = e->db->tally;
 		b->rep.garbage_left = e->db->garbage_left;

@@ -219,7 +219,22 @@ static int check_length(struct db *db, const char *path, struct errtext *et)
 	    (unsigned long long)file.st_size);
 }
 
-static int open_files(struct db *db, struct errtext *et)
+/* The store that was open here, or what has come of it. */
+static int check_was(struct db *db, const char *path, const struct db_was *was,
+    struct errtext *et)
+{
+	MDB_envinfo info;
+
+	if (was == NULL || !was->known)
+		return 0;
+	mdb_env_info(db->env, &info);
+	if (info.me_last_txnid >= was->last)
+		return 0;
+	return errtext_set(et, -EIO,
+	    "metadata store %s: this is an older one than was open: is its disk mounted?", path);
+}
+
+static int open_files(struct db *db, const struct db_was *was, struct errtext *et)
 {
 	char path[4096], fresh[4096];
 	int rc, err;
@@ -236,7 +251,9 @@ static int open_files(struct db *db, struct errtext *et)
 	if (rc != 0)
 		return errtext_set(et, db_err(rc), "metadata store %s: open: %s", path,
 		    mdb_strerror(rc));
-	err = check_length(db, path, et);
+	err = check_was(db, path, was, et);
+	if (err == 0)
+		err = check_length(db, path, et);
 	if (err == 0)
 		err = db_format_open(db, path, et);
 	if (err == 0) {
@@ -247,8 +264,33 @@ static int open_files(struct db *db, struct errtext *et)
 	return err;
 }
 
+/* 0, or -ENOENT with words. */
+static int check_there(const char *dir, struct errtext *et)
+{
+	char path[4096];
+
+	if ((size_t)snprintf(path, sizeof(path), "%s/%s", dir, DB_FILE) >= sizeof(path))
+		return errtext_set(et, -ENAMETOOLONG, "metadata store %s: name too long", dir);
+	if (access(path, F_OK) == 0)
+		return 0;
+	return errtext_set(et, -errno, "metadata store %s: it was here, and is not any more: %s",
+	    path, strerror(errno));
+}
+
+bool db_replaced(struct db *db)
+{
+	char path[4096];
+	struct stat open_one, there;
+	mdb_filehandle_t fd;
+
+	(void)snprintf(path, sizeof(path), "%s/%s", db->dir, DB_FILE);
+	return mdb_env_get_fd(db->env, &fd) == 0 && fstat(fd, &open_one) == 0 &&
+	       stat(path, &there) == 0 &&
+	       (there.st_dev != open_one.st_dev || there.st_ino != open_one.st_ino);
+}
+
 int db_open(struct db **out, const char *dir, uint64_t limit, const struct epoch *epoch,
-    struct errtext *et)
+    const struct db_was *was, struct errtext *et)
 {
 	struct db *db;
 	int err;
@@ -257,6 +299,9 @@ int db_open(struct db **out, const char *dir, uint64_t limit, const struct epoch
 	if (!epoch_mine(epoch))
 		return errtext_set(et, -ESTALE, "metadata store %s: the mount is another daemon's",
 		    dir);
+	err = was != NULL && was->known ? check_there(dir, et) : 0;
+	if (err != 0)
+		return err;
 	err = paths_make_dir(dir, 0700);
 	if (err != 0)
 		return errtext_set(et, err, "metadata store %s: create directory: %s", dir,
@@ -273,7 +318,7 @@ int db_open(struct db **out, const char *dir, uint64_t limit, const struct epoch
 		  ? errtext_set(et, -ENOMEM, "metadata store %s: out of memory", dir)
 		  : take_lock(db, et);
 	if (err == 0)
-		err = open_files(db, et);
+		err = open_files(db, was, et);
 	if (err != 0) {
 		db_close(&db);
 		return err;

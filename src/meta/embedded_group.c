@@ -239,6 +239,9 @@ void db_write(struct db *db, struct meta_calls *calls, struct db_report *rep)
 				(void)attempt(&gr);
 		}
 	}
+	/* After an error of a disk that has been mounted again: what is open is the old one. */
+	if (rep->et.s[0] != '\0' && db_replaced(db))
+		db_gate_break(db);
 	if (!db_gate_broken(db)) {
 		if (db->map > map)
 			db_shrink(db);

@@ -77,11 +77,20 @@ struct db {
 	bool garbage_left;
 };
 
+/* What was open here before; NULL: nothing. */
+struct db_was {
+	bool known;
+	size_t last; /* id of its last commit */
+};
+
 /* Opens, or makes, the store in dir, which limit bytes may fill.  -EBUSY: somebody
- * else holds the lock.  et has words for every error. */
+ * else holds the lock.  One that was open before is not made anew: where it lacks, or an
+ * older one is, its disk does.  et has words for every error. */
 int db_open(struct db **out, const char *dir, uint64_t limit, const struct epoch *epoch,
-    struct errtext *et);
+    const struct db_was *was, struct errtext *et);
 void db_close(struct db **db);
+/* Its name leads to another file than is open: the disk was mounted anew, say. */
+bool db_replaced(struct db *db);
 /* Makes the map as large as it must be for what did not fit into it, up to `most`:
  * -ENOSPC if it is that large already. */
 int db_grow(struct db *db, uint64_t most);

@@ -99,7 +99,7 @@ static void only_open(void)
 	struct errtext et = { "" };
 	struct db *db;
 
-	cr_assert_eq(db_open(&db, g.dir, 64 * MIB, &g.epoch, &et), 0, "%s", et.s);
+	cr_assert_eq(db_open(&db, g.dir, 64 * MIB, &g.epoch, NULL, &et), 0, "%s", et.s);
 	db_close(&db);
 }
 
@@ -256,7 +256,7 @@ Test(meta_format, no_memory_for_the_upgrade)
 
 		make_old();
 		nth_arm(n);
-		err = db_open(&db, g.dir, 64 * MIB, &g.epoch, &et);
+		err = db_open(&db, g.dir, 64 * MIB, &g.epoch, NULL, &et);
 		fired = nth_fired();
 		nth_disarm();
 		cr_assert(err == 0 || (fired && et.s[0] != '\0'), "%u: %d %s", n, err, et.s);

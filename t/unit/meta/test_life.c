@@ -12,6 +12,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/fault.h"
 #include "base/log.h"
 #include "base/obj.h"
 #include "meta_rig.h"
@@ -612,4 +613,101 @@ Test(meta_life, timeout_while_the_store_is_opened)
 	meta_rig_settle(&g);
 	cr_assert(meta_rig_status(&g).open);
 	cr_assert_eq(meta_rig_mode(&g, "d/1"), -ENOENT);
+}
+
+/* --- A disk that comes back */
+
+/* The store under a name that a disk has when it is not mounted there. */
+static void unplug(char store[128], char other[128])
+{
+	(void)snprintf(store, 128, "%s/meta.mdb", g.dir);
+	(void)snprintf(other, 128, "%s/away", g.top);
+	cr_assert_eq(rename(store, other), 0);
+}
+
+static void copy_file(const char *from, const char *to)
+{
+	char buf[65536];
+	int in = open(from, O_RDONLY), out = open(to, O_WRONLY | O_CREAT | O_EXCL, 0600);
+	ssize_t n;
+
+	cr_assert(in >= 0 && out >= 0);
+	while ((n = read(in, buf, sizeof(buf))) > 0)
+		cr_assert_eq(write(out, buf, (size_t)n), n);
+	cr_assert_eq(n, 0);
+	close(in);
+	close(out);
+}
+
+static int put_one(unsigned no)
+{
+	struct many m;
+
+	put_start(&m, no);
+	meta_rig_settle(&g);
+	cr_assert(m.end.done);
+	return m.end.err;
+}
+
+Test(meta_life, a_disk_that_was_mounted_again_is_found)
+{
+	char store[128], other[128];
+	struct errtext et;
+
+	meta_rig_open(&g);
+	cr_assert_eq(put_one(1), 0);
+	unplug(store, other);
+	cr_assert_eq(fault_init("meta.commit=errno:5@1", &et), 0);
+	cr_assert_eq(put_one(2), -EIO);
+	cr_assert(meta_rig_status(&g).open, "what can be read is read still");
+	cr_assert_eq(meta_rig_mode(&g, "d/1"), 1);
+
+	copy_file(other, store);
+	cr_assert_eq(fault_init("meta.commit=errno:5@1", &et), 0);
+	cr_assert_eq(put_one(3), -EIO);
+	cr_assert_eq(fault_init("", &et), 0);
+	test_clock_advance(&g.clock, 5 * NS_PER_S);
+	meta_rig_settle(&g);
+	cr_assert(meta_rig_status(&g).open);
+	cr_assert_eq(put_one(4), 0);
+	cr_assert_eq(unlink(other), 0);
+	cr_assert_eq(meta_rig_mode(&g, "d/1"), 1);
+	cr_assert_eq(meta_rig_mode(&g, "d/2"), -ENOENT);
+	cr_assert_eq(meta_rig_mode(&g, "d/4"), 4);
+}
+
+/* An empty or older directory is where no disk is: nothing begins there. */
+Test(meta_life, a_store_that_was_open_is_not_made_anew)
+{
+	char store[128], other[128], old[128];
+	struct errtext et;
+
+	meta_rig_open(&g);
+	cr_assert_eq(put_one(1), 0);
+	unplug(store, other);
+	(void)snprintf(old, sizeof(old), "%s/old", g.top);
+	copy_file(other, old);
+	cr_assert_eq(put_one(2), 0);
+	copy_file(old, store);
+	cr_assert_eq(fault_init("meta.commit=errno:5@1", &et), 0);
+	cr_assert_eq(put_one(3), -EIO);
+	cr_assert_eq(fault_init("", &et), 0);
+	test_clock_advance(&g.clock, 5 * NS_PER_S);
+	meta_rig_settle(&g);
+	HAS(meta_rig_status(&g).error, "older");
+	cr_assert_eq(unlink(store), 0);
+	for (unsigned i = 0; i < 3; i++) {
+		test_clock_advance(&g.clock, 5 * NS_PER_S);
+		meta_rig_settle(&g);
+		cr_assert(!meta_rig_status(&g).open);
+		HAS(meta_rig_status(&g).error, "is not any more");
+		cr_assert_neq(access(store, F_OK), 0);
+	}
+	cr_assert_eq(rename(other, store), 0);
+	cr_assert_eq(unlink(old), 0);
+	test_clock_advance(&g.clock, 5 * NS_PER_S);
+	meta_rig_settle(&g);
+	cr_assert(meta_rig_status(&g).open);
+	cr_assert_eq(meta_rig_mode(&g, "d/2"), 2);
+	cr_assert_eq(put_one(5), 0);
 }

@@ -135,7 +135,7 @@ static struct db *open_db(void)
 	struct errtext et = { "" };
 	struct db *db;
 
-	cr_assert_eq(db_open(&db, g.dir, 64 * MIB, &g.epoch, &et), 0, "%s", et.s);
+	cr_assert_eq(db_open(&db, g.dir, 64 * MIB, &g.epoch, NULL, &et), 0, "%s", et.s);
 	return db;
 }
 
@@ -150,7 +150,7 @@ Test(meta_nomem, opening)
 		int err;
 
 		nth_arm(n);
-		err = db_open(&db, g.dir, 64 * MIB, &g.epoch, &et);
+		err = db_open(&db, g.dir, 64 * MIB, &g.epoch, NULL, &et);
 		fired = nth_fired();
 		cr_assert(err == 0 || fired, "%u: %d %s", n, err, et.s);
 		cr_assert(err == 0 || et.s[0] != '\0');
