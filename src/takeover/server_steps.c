@@ -507,8 +507,7 @@ static enum task_next s_reads(struct task *t)
 	}
 	if (err != 0 && err != -EPIPE)
 		log_error("%s: hand over running reads: %s", d->args.mountpoint, strerror(-err));
-	if (fs_running(d->fs) == 0 || err != 0 || task_err(t) != 0 ||
-	    s->expired)
+	if (fs_running(d->fs) == 0 || err != 0 || task_err(t) != 0 || s->expired)
 		return task_goto(t, S_END);
 	return handoff_wait(s, S_READS);
 }

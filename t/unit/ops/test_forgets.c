@@ -42,7 +42,8 @@ static void teardown(void)
 
 TestSuite(forgets, .init = setup, .fini = teardown);
 
-static void put(struct held_list *list, uint32_t opcode, uint64_t node, const void *body, size_t len)
+static void put(
+    struct held_list *list, uint32_t opcode, uint64_t node, const void *body, size_t len)
 {
 	struct fuse_in_header in = {
 	    .len = (uint32_t)(sizeof(in) + len), .opcode = opcode, .unique = 2, .nodeid = node};
@@ -73,8 +74,7 @@ static void fill(struct held_list *list, unsigned n, uint64_t times)
 		put(list, FUSE_FORGET, nodes[0], &one, sizeof(one));
 	put(list, FUSE_STATFS, NODE_ROOT, NULL, 0);
 	for (i = 1; i < n; i++)
-		batch.one[i - 1] =
-		    (struct fuse_forget_one){.nodeid = nodes[i], .nlookup = times};
+		batch.one[i - 1] = (struct fuse_forget_one){.nodeid = nodes[i], .nlookup = times};
 	put(list, FUSE_BATCH_FORGET, 0, &batch,
 	    sizeof(batch.in) + batch.in.count * sizeof(batch.one[0]));
 }
