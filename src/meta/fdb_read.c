@@ -98,6 +98,7 @@ static int get(struct fdb_run *t)
 static int scan_start(struct fdb_run *t)
 {
 	const struct meta_call *c = t->c;
+	const char *after = c->after != NULL ? c->after : "";
 	struct meta_row row = {.dir = META_DIR_TOP};
 	int err = *c->path != '\0' ? find_row(t, c->path, &row) : 0;
 
@@ -105,7 +106,7 @@ static int scan_start(struct fdb_run *t)
 		err = -ENOENT;
 	if (err != 0)
 		return err;
-	t->at = fkey_row(row.dir, c->after, c->after != NULL ? strlen(c->after) : 0);
+	t->at = fkey_row(row.dir, after, strlen(after));
 	if (c->after != NULL)
 		t->at = fkey_after(&t->at);
 	t->started = true;

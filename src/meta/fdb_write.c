@@ -11,7 +11,7 @@
 #define SWEEP_ROWS 500
 
 /* Reads that one pass may ask for; what is beyond comes in the next. */
-#define ASK_MAX 512u
+#define ASK_MAX 8192u
 
 /* What hangs on the directory is nobody's from now on. */
 static int discard(struct fdb_run *t, uint64_t dir)
