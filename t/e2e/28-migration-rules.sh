@@ -270,6 +270,10 @@ call() { # DIR
 	eval "echo >&$((10 + ${#1})); exec $((10 + ${#1}))>&-"
 }
 
+requests() { # to the storage
+	batonfs -m "$M" --json status | jq '.counters["ufs.requests"]'
+}
+
 ended_all() { # DIR N
 	[ "$(grep -c ' ' "$T/out.$1")" = "$2" ]
 }
@@ -303,8 +307,11 @@ for _ in $(seq "$ROUNDS"); do
 	callers begun $ALL
 	callers late unlink rmdir chmod truncate readdir
 	kill -STOP "$gateway"
+	asked=$(requests)
 	call begun
 	wait_until 60 "all have begun" running 6
+	# What nobody has asked the storage yet is not waited for: two of them are no changes.
+	wait_until 60 "the storage is asked" status ".counters[\"ufs.requests\"] >= $((asked + 6))"
 	: >"$LOG"
 	timeout 100 batonfs -m "$M" upgrade --binary "$T/bin/batonfsd" >"$T/upgrade.out" 2>&1 &
 	upgrading=$!
