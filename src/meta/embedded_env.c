@@ -228,7 +228,8 @@ static int check_was(struct db *db, const char *path, const struct db_was *was,
 	if (was == NULL || !was->known)
 		return 0;
 	mdb_env_info(db->env, &info);
-	if (info.me_last_txnid >= was->last)
+	/* The last commit may be one that the disk refused. */
+	if (info.me_last_txnid + 1 >= was->last)
 		return 0;
 	return errtext_set(et, -EIO,
 	    "metadata store %s: this is an older one than was open: is its disk mounted?", path);

@@ -688,6 +688,7 @@ Test(meta_life, a_store_that_was_open_is_not_made_anew)
 	(void)snprintf(old, sizeof(old), "%s/old", g.top);
 	copy_file(other, old);
 	cr_assert_eq(put_one(2), 0);
+	cr_assert_eq(put_one(7), 0);
 	copy_file(old, store);
 	cr_assert_eq(fault_init("meta.commit=errno:5@1", &et), 0);
 	cr_assert_eq(put_one(3), -EIO);
