@@ -96,6 +96,27 @@ linked() {
 	ok "and no other"
 }
 
+# The same where the file system knows no files without a name.
+named() {
+	local nameless="posix.nameless=errno:95"
+	echo one >"$M/named"
+	next_has "$nameless,posix.named=kill"
+	wait_until 60 "a daemon serves" daemon_pid
+	echo two >"$M/named"
+	not kill -0 "$(cat "$T/fault.pid")" 2>/dev/null || die "posix.named: nothing came by there"
+	expect "killed at posix.named: the file is the new one" test "$(cat "$M/named")" = two
+	wait_until 60 "it is the only one" none temporary_files
+	next_has "$nameless,posix.named=kill"
+	wait_until 60 "a daemon serves" daemon_pid
+	exec 5>"$M/unnamed"
+	echo three >&5
+	exec 5>&-
+	wait_until 60 "posix.named: it dies" not kill -0 "$(cat "$T/fault.pid")"
+	rm "$M/unnamed"
+	wait_until 60 "nothing is left" none temporary_files
+	ok "killed at posix.named: nothing is left under temporary names"
+}
+
 none() { # COMMAND
 	[ -z "$("$1")" ]
 }
@@ -114,6 +135,7 @@ points directory $POINTS create.reserved
 checked "$M/directory" "the mount"
 begun temporary_files
 linked
+named
 stop
 checked "$T/store/directory" "the storage"
 [ -z "$(temporary_files)" ] || die "temporary files were left: $(temporary_files)"
