@@ -55,7 +55,7 @@ struct fdb_store {
 	bool sweep, sweeping;
 	int64_t counters[COUNTERS];
 	int64_t base; /* what is committed later than this is not in them yet */
-	bool refreshing;
+	bool refreshing, stale; /* stale: nobody waits for it, but it is to be read again */
 	int64_t fresh[COUNTERS], fresh_version;
 	struct counted *log;
 	size_t nlog, log_size;
@@ -315,7 +315,8 @@ static void pump(struct deferred *d)
 		st->sweeping = begin_own(st, fstore_sweep, swept);
 		st->sweep = !st->sweeping;
 	}
-	if (!TAILQ_EMPTY(&st->parked) && !st->refreshing) {
+	if ((!TAILQ_EMPTY(&st->parked) || st->stale) && !st->refreshing) {
+		st->stale = false;
 		TAILQ_CONCAT(&st->covered, &st->parked, link);
 		st->nlog = 0;
 		st->refreshing = begin_own(st, refresh, refreshed);
@@ -357,6 +358,7 @@ void fstore_ended(struct fdb_run *t, int err)
 		t->phase = RUN_PARKED; /* until it is known what it has done to the tally */
 		TAILQ_INSERT_TAIL(&st->parked, t, link);
 	} else {
+		st->stale = st->stale || t->doubt;
 		run_end(t, err);
 	}
 	if (st->closing)
