@@ -232,7 +232,7 @@ struct s3_ask {
 void s3_ask_start(struct s3_ask *a, const char *key, const char *query);
 void s3_ask_abort(struct s3_ask *a);
 
-/* HEAD of one key: -ENOENT if there is nothing. */
+/* What an object says of who has put it, so that one whose answer was lost is known again. */
 #define S3_MARK "x-amz-meta-batonfs-request"
 #define S3_MARK_LEN 32
 #define S3_MARK_FILE 16 /* its first digits are of what is written, if that has a number */
@@ -240,6 +240,7 @@ void s3_ask_abort(struct s3_ask *a);
 void s3_mark(uint64_t mount, uint64_t file, char mark[S3_MARK_LEN + 1]);
 bool s3_mark_is_of(const char *mark, uint64_t mount, uint64_t file);
 
+/* HEAD of one key: -ENOENT if there is nothing. */
 struct s3_look {
 	struct s3 *s3; /* set by the user, and req.until if need be */
 	void (*done)(struct s3_look *l, int err);
