@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 #include <errno.h>
 #include <fcntl.h>
+#include <sched.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mount.h>
@@ -462,14 +463,23 @@ Test(cache_disk, space_without_rows_is_given_back)
 	cache_blob_put(&b);
 }
 
+/* What is mounted from now on, by this thread and those it makes, is gone with them however
+ * the test ends. */
+static void own_mounts(void)
+{
+	if (geteuid() != 0)
+		cr_skip_test("needs root");
+	cr_assert_eq(unshare(CLONE_NEWNS), 0);
+	cr_assert_eq(mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL), 0);
+}
+
 Test(cache_disk, a_full_disk_is_passed_by)
 {
 	struct rig f;
 	struct cache_status st;
 	struct blob *b;
 
-	if (geteuid() != 0)
-		cr_skip_test("needs root");
+	own_mounts();
 	rig_init(&f, true);
 	cr_assert_eq(mount("none", f.dir, "tmpfs", 0, "size=2m"), 0);
 	rig_start(&f);
@@ -509,8 +519,7 @@ Test(cache_disk, a_disk_that_has_room_again_is_used_again)
 	struct rig f;
 	struct blob *b;
 
-	if (geteuid() != 0)
-		cr_skip_test("needs root");
+	own_mounts();
 	rig_init(&f, true);
 	cr_assert_eq(mount("none", f.dir, "tmpfs", 0, "size=16m"), 0);
 	rig_start(&f);
