@@ -267,6 +267,7 @@ Test(rename_dir_ends, changes_wait_for_recovery)
 {
 	struct mvr_names n = {"p/src/f", "p/src/f2"};
 	pid_t pid;
+	int err;
 
 	mvr_begin();
 	put_intent(MOVE_COPY, false);
@@ -276,7 +277,11 @@ Test(rename_dir_ends, changes_wait_for_recovery)
 	while (TAILQ_EMPTY(&mvr.fs->moves))
 		loop_turn(mvr.loop, true);
 	fake_release(&mvr.ufs);
-	cr_assert_eq(rig_wait(&mvr, pid), ENOENT, "it is in another directory by now");
+	err = rig_wait(&mvr, pid);
+	/* ESTALE: on its way the kernel has met directories that went, first the node and then
+	 * the one in the storage, and looks a path up anew but once. */
+	cr_assert(err == ENOENT || err == ESTALE, "it is in another directory by now: %s",
+	    strerror(err));
 	mvr_check_clean();
 	cr_assert(mvr_whole("dst") && mvr_gone("p/src"));
 }
