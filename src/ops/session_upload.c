@@ -6,8 +6,8 @@
  *	send	what is dirty is on its way; a write from now on is the next upload's
  *	sent	the node has the new version
  *	verify	a condition failed, but an earlier upload whose outcome nobody knows may
- *		have made what is there: then it has our bytes.  (Where the storage can tell
- *		who made it, that has been replaced, and this is not come to.)
+ *		have made what is there: then it has our bytes, or those of before they were
+ *		written again: it is sent once more, to replace that alone
  *	record	what the storage cannot keep (times, mode, owner) goes to the metadata store
  *
  * Of a durable file the record says first that an upload begins, and then that the storage
@@ -201,7 +201,7 @@ static enum task_next up_send(struct task *t)
 		return up_finish(u, err);
 	u->run.absent = s->created;
 	u->run.if_version = !s->created && u->version[0] != '\0' ? u->version : NULL;
-	u->run.again = u->doubt;
+	u->run.again = u->replacing;
 	u->run.set = &u->set;
 	u->run.done = up_sent_cb;
 	u->run.user = u;
@@ -213,6 +213,15 @@ static enum task_next up_send(struct task *t)
 static bool outcome_open(int err)
 {
 	return err == -EIO || err == -ETIMEDOUT || err == -ECANCELED || err == -ENOTCONN;
+}
+
+enum task_next up_replace(struct op_upload *u)
+{
+	u->replacing = true;
+	staged_not_uploaded(u->s->sf);
+	u->sending = false;
+	u->s->fresh = true;
+	return task_goto(&u->task, UP_SEND);
 }
 
 static enum task_next up_was_sent(struct task *t)
@@ -228,8 +237,8 @@ static enum task_next up_was_sent(struct task *t)
 		u->size = u->run.size;
 		return task_goto(t, UP_MADE);
 	}
-	if ((err == -ESTALE || err == -EEXIST) && u->doubt && !u->s->fresh)
-		return task_goto(t, UP_ASK);
+	if ((err == -ESTALE || err == -EEXIST) && u->doubt && !u->replacing)
+		return u->s->fresh ? up_replace(u) : task_goto(t, UP_ASK);
 	u->s->doubt = outcome_open(err) || (u->doubt && err != -ESTALE && err != -EEXIST);
 	return up_finish(u, err);
 }
@@ -433,12 +442,13 @@ static const struct task_step up_steps[] = {
     [UP_CHECK] = {"check", up_check, TO(UP_DOUBTED) | TO(UP_SEND) | UP_ENDS},
     [UP_DOUBTED] = {"doubted", up_doubted, TO(UP_SEND) | UP_ENDS},
     [UP_SEND] = {"send", up_send, TO(UP_SENT) | UP_ENDS},
-    [UP_SENT] = {"sent", up_was_sent, TO(UP_ASK) | TO(UP_MADE) | UP_ENDS},
+    [UP_SENT] = {"sent", up_was_sent, TO(UP_SEND) | TO(UP_ASK) | TO(UP_MADE) | UP_ENDS},
     [UP_ASK] = {"ask", up_ask, TO(UP_ASKED) | UP_ENDS},
-    [UP_ASKED] = {"asked", up_was_asked, TO(UP_COMPARE) | UP_ENDS},
-    [UP_COMPARE] = {"compare", up_compare, TO(UP_READ) | TO(UP_MADE) | UP_ENDS},
+    [UP_ASKED] = {"asked", up_was_asked, TO(UP_SEND) | TO(UP_COMPARE) | UP_ENDS},
+    [UP_COMPARE] = {"compare", up_compare,
+	TO(UP_SEND) | TO(UP_READ) | TO(UP_MADE) | UP_ENDS},
     [UP_READ] = {"read", up_was_read, TO(UP_COMPARED) | UP_ENDS},
-    [UP_COMPARED] = {"compared", up_compared, TO(UP_COMPARE) | UP_ENDS},
+    [UP_COMPARED] = {"compared", up_compared, TO(UP_SEND) | TO(UP_COMPARE) | UP_ENDS},
     [UP_MADE] = {"made", up_made, TO(UP_RECORD) | TO(UP_PERSISTED)},
     [UP_RECORD] = {"record", up_record, TO(UP_RECORDED)},
     [UP_RECORDED] = {"recorded", up_recorded, 0},

@@ -17,6 +17,7 @@ struct op_upload {
 	const char *sub; /* of path */
 	bool sending;
 	bool doubt;	/* there was an upload before whose outcome is not known */
+	bool replacing; /* what that may have made is to be replaced: it has other bytes */
 	bool was_created;
 	struct timespec mtime;
 	struct ufs_set set;
@@ -85,6 +86,10 @@ static inline bool up_durable(const struct op_upload *u)
 enum task_next up_finish(struct op_upload *u, int err);
 /* The node and what is beneath are of the version that the storage has now. */
 int up_take(struct op_upload *u, bool native);
+
+/* What is there is not what is to be there.  Once more: if an earlier upload of ours has
+ * made it, and the storage can tell, it is replaced. */
+enum task_next up_replace(struct op_upload *u);
 
 /* --- session_verify.c */
 enum task_next up_ask(struct task *t);

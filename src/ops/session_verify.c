@@ -32,13 +32,6 @@ enum task_next up_ask(struct task *t)
 	return task_wait(t, UP_ASKED, up_leave_stat);
 }
 
-/* It is somebody else's. */
-static enum task_next up_conflict(struct op_upload *u)
-{
-	u->s->doubt = false;
-	return up_finish(u, u->was_created ? -EEXIST : -ESTALE);
-}
-
 enum task_next up_was_asked(struct task *t)
 {
 	struct op_upload *u = up_of(t);
@@ -47,7 +40,7 @@ enum task_next up_was_asked(struct task *t)
 		return up_finish(u, task_err(t));
 	if (u->result == -ENOENT || u->stat.attr.kind != UFS_FILE ||
 	    u->stat.attr.size != u->run.size)
-		return up_conflict(u);
+		return up_replace(u);
 	return task_goto(t, UP_COMPARE);
 }
 
@@ -71,7 +64,7 @@ enum task_next up_compare(struct task *t)
 	uint64_t end;
 
 	if (s->fresh)
-		return up_conflict(u); /* written meanwhile: nothing to compare with */
+		return up_replace(u); /* written meanwhile: nothing to compare with */
 	/* What was never fetched from the base was not changed either. */
 	while (u->at < u->run.size && staged_map(s->sf, u->at, &end) == STAGED_BASE)
 		u->at = end;
@@ -117,7 +110,7 @@ enum task_next up_compared(struct task *t)
 	if (task_fail(t, u->result) != 0)
 		return up_finish(u, task_err(t));
 	if (memcmp(u->ours, u->theirs, u->chunk) != 0)
-		return up_conflict(u);
+		return up_replace(u);
 	u->at += u->chunk;
 	return task_goto(t, UP_COMPARE);
 }

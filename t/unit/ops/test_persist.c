@@ -301,6 +301,23 @@ Test(persist, a_directory_that_cannot_be_looked_up_is_tried_later)
 	nothing_left();
 }
 
+/* The storage has it and the answer was lost: it is found there, not stored again. */
+Test(persist, what_the_storage_has_is_not_sent_again)
+{
+	char version[UFS_VERSION_MAX];
+
+	fake_store_fail(&r.ufs.store, FAKE_PUT, 1, 1, -EIO, true);
+	put("file", 1, SIZE);
+	persist_resume(r.fs);
+	while (fake_find(&r.ufs, "file") == NULL)
+		serve();
+	memcpy(version, fake_find(&r.ufs, "file")->version, sizeof(version));
+	until_persisted(1);
+	cr_assert_str_eq(fake_find(&r.ufs, "file")->version, version);
+	cr_assert(same_bytes("file", SIZE));
+	nothing_left();
+}
+
 static void act_done(struct persist_act *a, int err)
 {
 	*(int *)a->user = err;
