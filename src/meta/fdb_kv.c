@@ -32,9 +32,12 @@ struct fkey fkey_id(char table, uint64_t id)
 
 struct fkey fkey_row(uint64_t dir, const char *name, size_t len)
 {
-	unsigned char buf[META_KEY_MAX];
+	struct fkey k;
 
-	return fkey_of('t', buf, meta_key_encode(buf, dir, name, len));
+	_Static_assert(sizeof(k.b) > META_KEY_MAX, "it holds the table, too");
+	k.b[0] = 't';
+	k.len = 1 + meta_key_encode(k.b + 1, dir, name, len);
+	return k;
 }
 
 struct fkey fkey_after(const struct fkey *k)
@@ -112,15 +115,15 @@ static struct fkv *add(struct fdb_run *t, struct fkv **to, const struct fkey *k)
 
 static void free_all(struct fkv **of)
 {
-	struct fkv *e, *next;
+	struct fkv *e = *of, *next;
 
-	HASH_ITER (hh, *of, e, next) {
-		HASH_DEL(*of, e);
+	HASH_CLEAR(hh, *of);
+	for (; e != NULL; e = next) {
+		next = e->hh.next;
 		fdb_abort(&e->wait);
 		free(e->val);
 		free(e);
 	}
-	*of = NULL;
 }
 
 void fkv_forget_pass(struct fdb_run *t)
@@ -143,10 +146,12 @@ static void range_free(struct fdb_run *t, struct frange *r)
 
 void fkv_forget(struct fdb_run *t)
 {
+	struct frange *r, *next;
+
 	fkv_forget_pass(t);
 	free_all(&t->known);
-	while (!TAILQ_EMPTY(&t->ranges))
-		range_free(t, TAILQ_FIRST(&t->ranges));
+	TAILQ_FOREACH_SAFE (r, &t->ranges, link, next)
+		range_free(t, r);
 	fdb_abort(&t->version_wait);
 	t->version_pending = false;
 	t->version = 0;

@@ -34,31 +34,32 @@ struct counted {
 
 struct fdb_store {
 	struct meta_backend be;
-	uint32_t magic;
 	const struct meta_env *env;
 	struct fdb *fdb;
-	char name[STORE_PREFIX_MAX + 8];
-	unsigned char prefix[STORE_PREFIX_MAX + 1];
 	size_t prefix_len;
-	enum store_is is;
-	bool closing, fenced;
 	uint64_t session;
-	int open_err;
-	char open_words[256];
 	struct deferred opened, closed, pump;
 	struct timer open_timer, close_timer;
 
 	struct fdb_runs waiting, active, parked, covered;
-	unsigned nactive;
 	uint64_t heard; /* when a run ended last, or the first began */
 
-	bool sweep, sweeping;
 	int64_t counters[COUNTERS];
 	int64_t base; /* what is committed later than this is not in them yet */
-	bool refreshing, stale; /* stale: nobody waits for it, but it is to be read again */
 	int64_t fresh[COUNTERS], fresh_version;
 	struct counted *log;
 	size_t nlog, log_size;
+
+	uint32_t magic;
+	enum store_is is;
+	int open_err;
+	unsigned nactive;
+	bool closing, fenced;
+	bool sweep, sweeping;
+	bool refreshing, stale; /* stale: nobody waits for it, but it is to be read again */
+	unsigned char prefix[STORE_PREFIX_MAX + 1];
+	char name[STORE_PREFIX_MAX + 8];
+	char open_words[256];
 };
 
 static void pump(struct deferred *d);
