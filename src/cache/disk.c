@@ -128,7 +128,7 @@ static void rows_work(struct pool_job *job)
 	job->result = slow_point();
 	if (job->result == 0)
 		job->result = index_rows(b->cache->index, b->key.hash, dr->span.first, SUMS_ROWS,
-	    sums_rows_add, dr->rows);
+		    sums_rows_add, dr->rows);
 }
 
 static void read_work(struct pool_job *job)

@@ -5,24 +5,6 @@
 
 #include "meta/embedded_priv.h"
 
-/* Grows *buf so that `need` bytes fit. */
-static int reserve(void **buf, size_t *size, size_t need)
-{
-	size_t now = MAX(*size, 4096);
-	void *p;
-
-	if (*buf != NULL && need <= *size)
-		return 0;
-	while (now < need)
-		now *= 2;
-	p = realloc(*buf, now);
-	if (p == NULL)
-		return -ENOMEM;
-	*buf = p;
-	*size = now;
-	return 0;
-}
-
 /* What the call's results are gathered in: fixed parts, and an arena that moves while
  * it grows. */
 struct gather {
@@ -33,9 +15,9 @@ struct gather {
 
 static int gather(struct gather *g, size_t item, size_t bytes)
 {
-	int err = reserve(&g->items, &g->items_size, (g->count + 1) * item);
+	int err = meta_grow(&g->items, &g->items_size, (g->count + 1) * item);
 
-	return err != 0 ? err : reserve(&g->arena, &g->arena_size, g->used + bytes);
+	return err != 0 ? err : meta_grow(&g->arena, &g->arena_size, g->used + bytes);
 }
 
 static int get(struct db_txn *t, struct meta_call *c)

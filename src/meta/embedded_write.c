@@ -3,7 +3,6 @@
 #include <errno.h>
 #include <string.h>
 
-#include "base/hash.h"
 #include "meta/embedded_priv.h"
 
 /* Of a version-1 intent: the version, then the blob. */
@@ -70,35 +69,6 @@ static int find(struct db_txn *t, const char *path, struct db_way *way, struct m
 	return err == -ENOTDIR ? -ENOENT : err;
 }
 
-static bool same_row(const struct meta_row *a, const struct meta_row *b)
-{
-	unsigned char abuf[META_ROW_MAX], bbuf[META_ROW_MAX];
-	size_t len = meta_row_encode(a, abuf);
-
-	return meta_row_encode(b, bbuf) == len && memcmp(abuf, bbuf, len) == 0;
-}
-
-/* The condition of a META_PUT or META_DEL.  1: go on, 0: it has been done before. */
-static int guard(const struct meta_change *ch, const struct meta_row *row)
-{
-	const struct meta_content *has = row != NULL ? meta_content_of(&row->rec) : NULL;
-	const struct meta_content *ct = meta_content_of(&ch->rec);
-	struct meta_row done;
-
-	if (ch->if_content == 0 || (has != NULL && has->id == ch->if_content))
-		return 1;
-	if (ch->verb == META_DEL)
-		return row == NULL || row->rec.kind == META_PASS ? 0 : -EEXIST;
-	if (row == NULL || row->rec.kind == META_PASS)
-		return -EEXIST;
-	/* Nobody else ever puts this content. */
-	if (ct != NULL)
-		return has != NULL && has->id == ct->id ? 0 : -EEXIST;
-	done = *row;
-	done.rec = ch->rec;
-	return same_row(&done, row) ? 0 : -EEXIST;
-}
-
 static int blob_put(struct db_txn *t, MDB_dbi dbi, uint64_t id, const unsigned char *head,
     size_t head_len, const struct meta_change *ch)
 {
@@ -147,7 +117,7 @@ static int put(struct db_txn *t, const struct meta_change *ch)
 	had = err == 0;
 	if (err != 0 && err != -ENOENT)
 		return err;
-	go = guard(ch, had ? &old : NULL);
+	go = meta_change_guard(ch, had ? &old : NULL);
 	if (go <= 0)
 		return go;
 	if (!had)
@@ -161,7 +131,7 @@ static int put(struct db_txn *t, const struct meta_change *ch)
 			return empty < 0 ? empty : -ENOTEMPTY;
 		row.dir = META_DIR_NONE;
 	}
-	if (!had || !same_row(&row, &old))
+	if (!had || !meta_row_same(&row, &old))
 		err = db_row_put(t, target(&way), had ? &old : NULL, &row);
 	else
 		err = 0;
@@ -185,16 +155,8 @@ static int del(struct db_txn *t, const struct meta_change *ch)
 
 	if (err != 0)
 		return err == -ENOENT ? 0 : err;
-	go = guard(ch, &row);
+	go = meta_change_guard(ch, &row);
 	return go > 0 ? drop(t, &way, &row) : go;
-}
-
-/* What the row that came by this move bears, so that its repetition is known. */
-static uint64_t move_id(const struct meta_change *ch)
-{
-	uint64_t id = ch->id != 0 ? ch->id : hash64(ch->path, strlen(ch->path), 0);
-
-	return id != 0 ? id : 1;
 }
 
 /* The source has no record, so the target has none either. */
@@ -206,7 +168,7 @@ static int move_nothing(struct db_txn *t, const struct meta_change *ch)
 
 	if (err != 0)
 		return err == -ENOENT ? 0 : err;
-	return row.move == move_id(ch) ? 0 : drop(t, &way, &row);
+	return row.move == meta_move_id(ch) ? 0 : drop(t, &way, &row);
 }
 
 static int move(struct db_txn *t, const struct meta_change *ch)
@@ -234,7 +196,7 @@ static int move(struct db_txn *t, const struct meta_change *ch)
 		err = db_row_del(t, target(&to), &gone);
 	if (err != 0 && err != -ENOENT)
 		return err;
-	row.move = move_id(ch);
+	row.move = meta_move_id(ch);
 	err = db_row_move(t, target(&from), target(&to), &row);
 	return err != 0 ? err : prune(t, &from);
 }

@@ -68,24 +68,7 @@ static struct whole whole_of(const struct fdb_run *t, const unsigned char *key, 
 	return w;
 }
 
-/* --- Memory */
-
-int fkv_grow(void **buf, size_t *size, size_t need)
-{
-	size_t now = MAX(*size, 1024);
-	void *p;
-
-	if (*buf != NULL && need <= *size)
-		return 0;
-	while (now < need)
-		now *= 2;
-	p = realloc(*buf, now);
-	if (p == NULL)
-		return -ENOMEM;
-	*buf = p;
-	*size = now;
-	return 0;
-}
+/* --- What is known */
 
 static struct fkv *find(struct fkv *in, const struct fkey *k)
 {
@@ -409,7 +392,7 @@ int fkv_clear(struct fdb_run *t, const struct fkey *k)
 int fkv_conflict(struct fdb_run *t, const struct fkey *begin, const struct fkey *end)
 {
 	void *p = t->conflicts;
-	int err = fkv_grow(&p, &t->conflicts_size, (t->nconflicts + 1) * sizeof(*t->conflicts));
+	int err = meta_grow(&p, &t->conflicts_size, (t->nconflicts + 1) * sizeof(*t->conflicts));
 
 	t->conflicts = p;
 	if (err == 0)

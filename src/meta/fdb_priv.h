@@ -198,7 +198,6 @@ int fkv_dir_empty(struct fdb_run *t, uint64_t dir);
 int fkv_flush(struct fdb_run *t, bool *any);
 void fkv_forget_pass(struct fdb_run *t);
 void fkv_forget(struct fdb_run *t);
-int fkv_grow(void **buf, size_t *size, size_t need);
 
 /* --- fdb_rows.c: as embedded_priv.h says of db_row_get() and so on. */
 struct fstep {

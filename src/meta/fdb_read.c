@@ -33,9 +33,9 @@ void fstore_unread(struct fdb_run *t)
 
 static int gather(struct fgather *g, size_t item, size_t bytes)
 {
-	int err = fkv_grow(&g->items, &g->items_size, (g->count + 1) * item);
+	int err = meta_grow(&g->items, &g->items_size, (g->count + 1) * item);
 
-	return err != 0 ? err : fkv_grow(&g->arena, &g->arena_size, g->used + bytes);
+	return err != 0 ? err : meta_grow(&g->arena, &g->arena_size, g->used + bytes);
 }
 
 static int gather_entry(struct fgather *g, const void *name, size_t len,

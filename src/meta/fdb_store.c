@@ -146,7 +146,7 @@ void fstore_committed(struct fdb_run *t, int64_t version)
 		add_counters(st->counters, t->delta);
 	if (!st->refreshing)
 		return;
-	if (fkv_grow(&p, &st->log_size, (st->nlog + 1) * sizeof(*st->log)) != 0) {
+	if (meta_grow(&p, &st->log_size, (st->nlog + 1) * sizeof(*st->log)) != 0) {
 		t->doubt = true; /* counted again */
 		return;
 	}

@@ -3,7 +3,6 @@
 #include <errno.h>
 #include <string.h>
 
-#include "base/hash.h"
 #include "meta/fdb_priv.h"
 
 /* Rows that one transaction deletes of what nobody names any more: with what lies beside
@@ -64,35 +63,6 @@ static int find(struct fdb_run *t, const char *path, struct fway *way, struct me
 	return err == -ENOTDIR ? -ENOENT : err;
 }
 
-static bool same_row(const struct meta_row *a, const struct meta_row *b)
-{
-	unsigned char abuf[META_ROW_MAX], bbuf[META_ROW_MAX];
-	size_t len = meta_row_encode(a, abuf);
-
-	return meta_row_encode(b, bbuf) == len && memcmp(abuf, bbuf, len) == 0;
-}
-
-/* The condition of a META_PUT or META_DEL.  1: go on, 0: it has been done before. */
-static int guard(const struct meta_change *ch, const struct meta_row *row)
-{
-	const struct meta_content *has = row != NULL ? meta_content_of(&row->rec) : NULL;
-	const struct meta_content *ct = meta_content_of(&ch->rec);
-	struct meta_row done;
-
-	if (ch->if_content == 0 || (has != NULL && has->id == ch->if_content))
-		return 1;
-	if (ch->verb == META_DEL)
-		return row == NULL || row->rec.kind == META_PASS ? 0 : -EEXIST;
-	if (row == NULL || row->rec.kind == META_PASS)
-		return -EEXIST;
-	/* Nobody else ever puts this content. */
-	if (ct != NULL)
-		return has != NULL && has->id == ct->id ? 0 : -EEXIST;
-	done = *row;
-	done.rec = ch->rec;
-	return same_row(&done, row) ? 0 : -EEXIST;
-}
-
 static int put_bytes(struct fdb_run *t, const struct meta_change *ch)
 {
 	static const unsigned char head[META_BLOB_HEAD] = {META_BLOB_VERSION};
@@ -116,7 +86,7 @@ static int put(struct fdb_run *t, const struct meta_change *ch)
 	had = err == 0;
 	if (err != 0 && err != -ENOENT)
 		return err;
-	go = guard(ch, had ? &old : NULL);
+	go = meta_change_guard(ch, had ? &old : NULL);
 	if (go <= 0)
 		return go;
 	if (!had)
@@ -131,7 +101,7 @@ static int put(struct fdb_run *t, const struct meta_change *ch)
 		row.dir = META_DIR_NONE;
 	}
 	err = 0;
-	if (!had || !same_row(&row, &old))
+	if (!had || !meta_row_same(&row, &old))
 		err = frow_put(t, target(&way), had ? &old : NULL, &row);
 	return err != 0 ? err : put_bytes(t, ch);
 }
@@ -153,16 +123,8 @@ static int del(struct fdb_run *t, const struct meta_change *ch)
 
 	if (err != 0)
 		return err == -ENOENT ? 0 : err;
-	go = guard(ch, &row);
+	go = meta_change_guard(ch, &row);
 	return go > 0 ? drop(t, &way, &row) : go;
-}
-
-/* What the row that came by this move bears, so that its repetition is known. */
-static uint64_t move_id(const struct meta_change *ch)
-{
-	uint64_t id = ch->id != 0 ? ch->id : hash64(ch->path, strlen(ch->path), 0);
-
-	return id != 0 ? id : 1;
 }
 
 /* The source has no record, so the target has none either. */
@@ -174,7 +136,7 @@ static int move_nothing(struct fdb_run *t, const struct meta_change *ch)
 
 	if (err != 0)
 		return err == -ENOENT ? 0 : err;
-	return row.move == move_id(ch) ? 0 : drop(t, &way, &row);
+	return row.move == meta_move_id(ch) ? 0 : drop(t, &way, &row);
 }
 
 static int move(struct fdb_run *t, const struct meta_change *ch)
@@ -203,7 +165,7 @@ static int move(struct fdb_run *t, const struct meta_change *ch)
 	if (err != 0 && err != -ENOENT)
 		return err;
 	gone = row;
-	row.move = move_id(ch);
+	row.move = meta_move_id(ch);
 	err = frow_move(t, target(&from), target(&to), &gone, &row);
 	return err != 0 ? err : prune(t, &from);
 }

@@ -1,8 +1,11 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 #include "meta/records.h"
 
+#include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 
+#include "base/hash.h"
 #include "base/obj.h"
 #include "base/units.h"
 
@@ -286,5 +289,57 @@ int meta_tally_decode(struct meta_tally *ta, const void *data, size_t len)
 		ta->files[i] = meta_get_be64(p);
 		ta->bytes[i] = meta_get_be64(p + 8);
 	}
+	return 0;
+}
+
+bool meta_row_same(const struct meta_row *a, const struct meta_row *b)
+{
+	unsigned char abuf[META_ROW_MAX], bbuf[META_ROW_MAX];
+	size_t len = meta_row_encode(a, abuf);
+
+	return meta_row_encode(b, bbuf) == len && memcmp(abuf, bbuf, len) == 0;
+}
+
+int meta_change_guard(const struct meta_change *ch, const struct meta_row *row)
+{
+	const struct meta_content *has = row != NULL ? meta_content_of(&row->rec) : NULL;
+	const struct meta_content *ct = meta_content_of(&ch->rec);
+	struct meta_row done;
+
+	if (ch->if_content == 0 || (has != NULL && has->id == ch->if_content))
+		return 1;
+	if (ch->verb == META_DEL)
+		return row == NULL || row->rec.kind == META_PASS ? 0 : -EEXIST;
+	if (row == NULL || row->rec.kind == META_PASS)
+		return -EEXIST;
+	/* Nobody else ever puts this content. */
+	if (ct != NULL)
+		return has != NULL && has->id == ct->id ? 0 : -EEXIST;
+	done = *row;
+	done.rec = ch->rec;
+	return meta_row_same(&done, row) ? 0 : -EEXIST;
+}
+
+uint64_t meta_move_id(const struct meta_change *ch)
+{
+	uint64_t id = ch->id != 0 ? ch->id : hash64(ch->path, strlen(ch->path), 0);
+
+	return id != 0 ? id : 1;
+}
+
+int meta_grow(void **buf, size_t *size, size_t need)
+{
+	size_t now = MAX(*size, 4096);
+	void *p;
+
+	if (*buf != NULL && need <= *size)
+		return 0;
+	while (now < need)
+		now *= 2;
+	p = realloc(*buf, now);
+	if (p == NULL)
+		return -ENOMEM;
+	*buf = p;
+	*size = now;
 	return 0;
 }

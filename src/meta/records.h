@@ -96,6 +96,16 @@ void meta_tally_encode(const struct meta_tally *ta, unsigned char *buf);
 /* 0, -EPROTO, -EIO: as of a row. */
 int meta_tally_decode(struct meta_tally *ta, const void *data, size_t len);
 
+bool meta_row_same(const struct meta_row *a, const struct meta_row *b);
+/* The condition of a META_PUT or META_DEL; row: what is there, NULL: nothing.  1: go on, 0: it
+ * has been done before, -EEXIST. */
+int meta_change_guard(const struct meta_change *ch, const struct meta_row *row);
+/* What the row that came by this move bears, so that its repetition is known.  Not 0. */
+uint64_t meta_move_id(const struct meta_change *ch);
+
+/* *buf, of *size bytes, or NULL, so that `need` bytes fit: 0 or -ENOMEM, and it is as it was. */
+int meta_grow(void **buf, size_t *size, size_t need);
+
 void meta_put_be64(unsigned char *to, uint64_t v);
 uint64_t meta_get_be64(const unsigned char *from);
 
