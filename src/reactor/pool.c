@@ -167,8 +167,9 @@ static void make_ready(struct pool *pl, struct pool_job *job)
 		share->taken++;
 	pthread_mutex_lock(&pl->lock);
 	TAILQ_INSERT_TAIL(&pl->ready, job, link);
-	pthread_cond_signal(&pl->cond);
 	pthread_mutex_unlock(&pl->lock);
+	/* Behind the lock, which who wakes would wait for. */
+	pthread_cond_signal(&pl->cond);
 }
 
 static void lane_advance(struct pool *pl, struct pool_lane *lane)
