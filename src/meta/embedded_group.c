@@ -229,6 +229,8 @@ void db_write(struct db *db, struct meta_calls *calls, struct db_report *rep)
 
 	TAILQ_FOREACH (c, calls, link)
 		c->err = PENDING;
+	if (!db_gate_broken(db))
+		db_room(db);
 	do
 		out = attempt(&gr);
 	while (out == OUT_AGAIN);

@@ -4,6 +4,7 @@
  * runs in pool threads and knows no loop:
  *
  *	embedded_env.c	the files: lock, opening, the map's size
+ *	embedded_room.c	the file's end
  *	embedded_format.c the tables, and what older formats lack of them
  *	embedded_gate.c	readers beside the one writer
  *	embedded_rows.c	rows, directories, the way to a path
@@ -71,6 +72,7 @@ struct db {
 	/* the writer's */
 	uint64_t map, limit;   /* bytes: now, at most */
 	uint64_t map_opened;   /* in the beginning; more than the limit if the file is */
+	uint64_t room;	       /* bytes of the file that there are, or were not to be had */
 	uint64_t next_dir;     /* the next id to give out */
 	uint64_t next_written; /* what the store says of it */
 	struct meta_tally tally; /* what the store says */
@@ -105,6 +107,9 @@ int db_format_open(struct db *db, const char *path, struct errtext *et);
 /* Put these into the store; LMDB's code. */
 int db_write_next(struct db *db, MDB_txn *txn);
 int db_write_tally(struct db *db, MDB_txn *txn, const struct meta_tally *ta);
+
+/* Makes the file longer than it need be, so that the next commits overwrite it. */
+void db_room(struct db *db);
 
 /* Rows of the tree, and bytes that rows take. */
 void db_usage(struct db *db, uint64_t *records, uint64_t *bytes);

@@ -47,6 +47,8 @@ static void make_old(void)
 	MDB_val format = { 6, (void *)(uintptr_t)"format" }, tally = { 5, (void *)(uintptr_t)"tally" };
 	MDB_val val = { 8, (void *)(uintptr_t)first };
 	char path[128];
+	MDB_envinfo info;
+	MDB_stat st;
 	MDB_env *env;
 	MDB_txn *txn;
 	MDB_dbi dbi;
@@ -65,7 +67,11 @@ static void make_old(void)
 	cr_assert_eq(mdb_put(txn, dbi, &format, &val, 0), 0);
 	(void)mdb_del(txn, dbi, &tally, NULL);
 	cr_assert_eq(mdb_txn_commit(txn), 0);
+	mdb_env_info(env, &info);
+	mdb_env_stat(env, &st);
 	mdb_env_close(env);
+	/* Nor had it room behind. */
+	cr_assert_eq(truncate(path, (off_t)((info.me_last_pgno + 1) * st.ms_psize)), 0);
 }
 
 /* Files in `dirs` directories, each at the end of a way of its own. */
