@@ -8,6 +8,11 @@
  * room do not keep smaller ones behind them from theirs: the pass goes on without them,
  * and they are fetched from where they were left.  When all has been seen the timer waits
  * for the next one that is due.
+ *
+ * Uploads and whoever writes small files one after the other want the same processors, disk
+ * and loop, and only the writer waits for them: close(2) took twice as long beside uploads.
+ * So nothing new begins until the writing has paused, unless the queue has not been empty
+ * for write.cache.persist.give.way, or half of what may be pinned is.
  */
 #include "ops/persist_priv.h"
 
@@ -26,6 +31,7 @@
 #define SLEEP_MAX (60 * NS_PER_S) /* the wall clock may be set */
 #define PASS_PAUSE_NS (200 * NS_PER_MS)
 #define BACKOFF_MIN NS_PER_S
+#define WRITE_PAUSE_NS (20 * NS_PER_MS) /* without a file that became safe: a pause */
 
 static void go_fn(struct deferred *d);
 
@@ -277,6 +283,57 @@ static void tell_parked(struct persist *p)
 	staging_parked(p->fs->staging, p->parked);
 }
 
+static uint64_t pinned(const struct persist *p)
+{
+	struct staging_status st;
+
+	memset(&st, 0, sizeof(st));
+	staging_status(p->fs->staging, &st);
+	return st.durable + p->parked;
+}
+
+static uint64_t pinned_limit(const struct persist *p)
+{
+	const struct config *cfg = p->fs->env.cfg;
+
+	return (uint64_t)(cfg->pinned_ratio * (double)cfg->page_store_size);
+}
+
+/* --- Giving way to writers */
+
+void persist_written(struct fs *fs)
+{
+	struct persist *p = fs->persist;
+
+	if (p == NULL || p->held)
+		return;
+	p->written_ns = loop_now(fs->env.loop);
+	if (!p->behind)
+		p->behind_ns = p->written_ns;
+	p->behind = true;
+	persist_kick(fs);
+}
+
+/* For now; it wakes then. */
+static bool gives_way(struct persist *p)
+{
+	uint64_t now = loop_now(p->fs->env.loop), most = p->fs->env.cfg->persist_give_way;
+
+	if (!p->behind || now - p->written_ns >= WRITE_PAUSE_NS || now - p->behind_ns >= most ||
+	    pinned(p) > pinned_limit(p) / 2)
+		return false;
+	wake_in(p, MIN(WRITE_PAUSE_NS - (now - p->written_ns), most - (now - p->behind_ns)));
+	return true;
+}
+
+/* Has all that is due been stored? */
+static bool caught_up(const struct persist *p)
+{
+	return p->end && p->next_known && !p->again && !p->asking &&
+	       p->nwaiting[PERSIST_SMALL] + p->nwaiting[PERSIST_LARGE] == 0 &&
+	       p->running[PERSIST_SMALL] + p->running[PERSIST_LARGE] == 0;
+}
+
 /* --- The pass */
 
 /* The rows of a page that are due: false if there is no room for the rest of it. */
@@ -409,6 +466,10 @@ static void go_fn(struct deferred *d)
 	if (p->held || p->fs->db == NULL)
 		return;
 	tell_parked(p);
+	if (caught_up(p))
+		p->behind = false;
+	if (gives_way(p))
+		return;
 	start_files(p);
 	if (p->asking || (p->failing && timer_armed(&p->due)))
 		return;
@@ -519,7 +580,7 @@ void persist_resume(struct fs *fs)
 		return;
 	p->held = false;
 	p->end = p->again = true;
-	p->next_known = p->passed_over = false;
+	p->next_known = p->passed_over = p->behind = false;
 	persist_check_resume(p);
 	persist_go_on(p);
 }
@@ -529,7 +590,6 @@ void persist_resume(struct fs *fs)
 void persist_info(struct fs *fs, struct persist_info *out)
 {
 	struct persist *p = fs->persist;
-	struct staging_status st;
 	struct meta_status ms;
 
 	memset(out, 0, sizeof(*out));
@@ -543,11 +603,8 @@ void persist_info(struct fs *fs, struct persist_info *out)
 	out->failed = ms.tally.files[META_STATE_FAILED];
 	out->transient = ms.tally.files[META_STATE_TRANSIENT];
 	out->persisted = p->persisted;
-	memset(&st, 0, sizeof(st));
-	staging_status(fs->staging, &st);
-	out->pinned_bytes = st.durable + p->parked;
-	out->pinned_limit =
-	    (uint64_t)(fs->env.cfg->pinned_ratio * (double)fs->env.cfg->page_store_size);
+	out->pinned_bytes = pinned(p);
+	out->pinned_limit = pinned_limit(p);
 	out->outside = p->outside.files;
 	out->outside_bytes = p->outside.bytes;
 	out->outside_failed = p->outside.failed;

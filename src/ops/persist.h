@@ -31,6 +31,9 @@ int persist_new(struct persist **out, struct fs *fs);
 void persist_free(struct persist **p);
 /* A record became NOT_PERSISTED, or its next try is another. */
 void persist_kick(struct fs *fs);
+/* The same, because somebody has closed it just now: its upload gives way to further
+ * writing for a while. */
+void persist_written(struct fs *fs);
 /* Content was parked, or is the metadata store's no more: what is pinned is counted again. */
 void persist_recount(struct fs *fs);
 /* A hand-over begins or the end; and it does not, after all. */

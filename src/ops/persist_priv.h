@@ -90,6 +90,8 @@ struct persist {
 	bool next_known;       /* `due` is armed for what comes next */
 	bool passed_over;      /* large ones behind this place had no room: */
 	uint64_t passed_ns, passed_id;
+	bool behind; /* files were written since nothing waited: */
+	uint64_t behind_ns, written_ns; /* monotonic: the first of them, the last */
 	/* --- persist_check.c */
 	struct timer period;
 	struct persist_check *check;

@@ -238,7 +238,7 @@ static void session_kept(struct session *s)
 	(void)session_store(s);
 	session_wake(s, 0);
 	if (s->content.state == META_STATE_NOT_PERSISTED)
-		persist_kick(s->fs);
+		persist_written(s->fs);
 }
 
 static void try_end(struct session *s)

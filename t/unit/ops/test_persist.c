@@ -92,7 +92,8 @@ static void txn_over(struct meta_req *rq, int err)
 	*(bool *)rq->user = true;
 }
 
-static void put_record(const char *path, const struct meta_record *rec)
+/* turn: of the loop, while the metadata store is at it. */
+static void commit_record(const char *path, const struct meta_record *rec, void (*turn)(void))
 {
 	struct meta_change c = {
 	    .verb = META_PUT, .path = path, .rec = *rec, .blob = bytes, .blob_len = rec->content.size};
@@ -102,7 +103,12 @@ static void put_record(const char *path, const struct meta_record *rec)
 	txn.req.user = &over;
 	meta_txn(r.meta, &txn, txn_over);
 	while (!over)
-		serve();
+		turn();
+}
+
+static void put_record(const char *path, const struct meta_record *rec)
+{
+	commit_record(path, rec, serve);
 	persist_kick(r.fs);
 }
 
@@ -208,6 +214,92 @@ Test(persist, many_files)
 }
 
 /* A directory that the storage has only for what lies in it. */
+/* --- Giving way */
+
+/* No time passes. */
+static void turn(void)
+{
+	if (!loop_turn(r.loop, false))
+		usleep(50);
+}
+
+static void resume(void)
+{
+	persist_resume(r.fs);
+	while (!r.fs->persist->next_known)
+		turn();
+}
+
+static void written(const char *path, unsigned n)
+{
+	struct meta_record rec = record(n, SIZE);
+
+	commit_record(path, &rec, turn);
+	persist_written(r.fs);
+}
+
+/* Whether anything is, by this time. */
+static bool begun(void)
+{
+	test_loop_settle(r.loop);
+	return r.fs->persist->asking || r.fs->persist->running[PERSIST_SMALL] > 0 ||
+	       tally().files[META_STATE_PERSISTED] > 0;
+}
+
+Test(persist, waits_for_a_pause_of_the_writing)
+{
+	char path[32];
+
+	resume();
+	for (unsigned n = 0; n < 50; n++) {
+		(void)snprintf(path, sizeof(path), "%u", n);
+		written(path, n);
+		test_clock_advance(&r.clock, 10 * NS_PER_MS);
+		cr_assert(!begun(), "after %u", n);
+	}
+	test_clock_advance(&r.clock, 10 * NS_PER_MS);
+	cr_assert(begun());
+	until_persisted(50);
+}
+
+Test(persist, does_not_wait_for_a_pause_for_ever)
+{
+	char path[32];
+	unsigned n;
+
+	r.cfg->persist_give_way = 300 * NS_PER_MS;
+	resume();
+	for (n = 0; n < 30; n++) {
+		cr_assert(!begun(), "after %u", n);
+		(void)snprintf(path, sizeof(path), "%u", n);
+		written(path, n);
+		test_clock_advance(&r.clock, 10 * NS_PER_MS);
+	}
+	cr_assert(begun());
+	until_persisted(n);
+	/* Nothing waits any more: from here on it does again. */
+	written("again", n);
+	test_loop_settle(r.loop);
+	cr_assert(!r.fs->persist->asking && r.fs->persist->running[PERSIST_SMALL] == 0);
+	until_persisted(n + 1);
+}
+
+Test(persist, does_not_wait_when_room_is_short)
+{
+	char path[32];
+
+	r.cfg->page_store_size = 100 * SIZE;
+	r.cfg->pinned_ratio = 0.1;
+	resume();
+	for (unsigned n = 0; n < 6; n++) {
+		cr_assert(!begun(), "after %u", n);
+		(void)snprintf(path, sizeof(path), "%u", n);
+		written(path, n);
+	}
+	cr_assert(begun());
+	until_persisted(6);
+}
+
 Test(persist, a_directory_that_is_not_there)
 {
 	put("gone/file", 1, SIZE);
