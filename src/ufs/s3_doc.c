@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "ufs/s3_priv.h"
+#include "ufs/s3_text.h"
 
 /* The answer to a batch of deletions with the longest keys, each byte escaped. */
 #define DOC_BYTES_MAX (16u << 20)
@@ -18,6 +19,7 @@ struct s3_doc {
 	uint32_t magic;
 #define S3_DOC_MAGIC 0x53330005u
 	XML_Parser xp;
+	struct s3_text raw;
 	struct s3_doc_result res;
 	void (*entry)(void *arg, const char *key, const char *code);
 	int (*upload)(void *arg, const char *key, const char *id, const char *initiated);
@@ -153,6 +155,8 @@ static void on_end(void *arg, const XML_Char *name)
 	if (d->err != 0)
 		return;
 	name = local_name(name);
+	if (d->collect)
+		d->text_len = s3_text_plain(d->text, d->text_len);
 	if (d->depth == 1) {
 		d->root_closed = true;
 	} else if (d->depth == 2) {
@@ -213,7 +217,8 @@ static int parse(struct s3_doc *d, const void *data, size_t len, bool final)
 	if (d->err != 0)
 		return d->err;
 	d->bytes += len;
-	if (XML_Parse(d->xp, data, (int)len, final) != XML_STATUS_OK && d->err == 0)
+	if (!(final ? s3_text_end(&d->raw, d->xp) : s3_text_parse(&d->raw, d->xp, data, len)) &&
+	    d->err == 0)
 		d->err = XML_GetErrorCode(d->xp) == XML_ERROR_NO_MEMORY ? -ENOMEM
 		    : final && !d->root_closed				? -EAGAIN
 									: -EPROTO;

@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "ufs/s3_priv.h"
+#include "ufs/s3_text.h"
 
 #define XML_BYTES_MAX (16u << 20)
 #define XML_DEPTH_MAX 16u
@@ -23,6 +24,7 @@ struct s3_xml {
 	uint32_t magic;
 #define S3_XML_MAGIC 0x53330002u
 	XML_Parser xp;
+	struct s3_text raw;
 	struct s3_xml_sink sink;
 	int err;
 	const char *why;
@@ -197,6 +199,8 @@ static void on_end(void *arg, const XML_Char *name)
 	if (x->err != 0)
 		return;
 	name = local_name(name);
+	if (x->collect)
+		x->text_len = s3_text_plain(x->text, x->text_len);
 	if (x->depth == 1) {
 		x->root_closed = true;
 	} else if (x->depth == 2) {
@@ -257,7 +261,7 @@ static int parse(struct s3_xml *x, const void *data, size_t len, bool final)
 		return x->err = -E2BIG;
 	}
 	x->bytes += len;
-	if (XML_Parse(x->xp, data, (int)len, final) == XML_STATUS_OK)
+	if (final ? s3_text_end(&x->raw, x->xp) : s3_text_parse(&x->raw, x->xp, data, len))
 		return 0;
 	if (x->err == 0) {
 		enum XML_Error xe = XML_GetErrorCode(x->xp);

@@ -13,14 +13,13 @@ cat >"$T/tree.py" <<'P'
 import os, random, sys
 top, n, seed = os.fsencode(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
 rnd = random.Random(seed)
-# No control characters but these: radosgw puts a prefix and a token into its answers as
-# they are, and with others those are no XML.
 odd = [" ", "?", "\\", "%", "+", "&", "'", '"', "ü", "漢", "é", "😀", "%2F", "&amp;", "<", ">", "]]>", "#",
        ";", "=", "*", "~", "$", "`", "|", "!", "@", ":", ",", "(", "[", "{", "^", "\t", "\x7f", "%00",
+       "\x01", "\n", "\r", "\x1b[31m", "\x1f",
        "..", ".", "-", "_", "a", "Z", "0", "b"]
 whole = [" ", "  ", "...", "-rf", "--", "~", "%", "%25", "+", "?x=y", "#frag", "a b", "end ", " begin", "C:\\x",
          "n" * 255, "漢" * 85, "é" * 127, "%" * 255, " " * 200, "\\", "\\\\", '"', "'", "*", "a&b;c", "nul%00",
-         "tab\there", "del\x7f", "A", "a", "Ａ", "e\u0301", "é"]
+         "tab\there", "del\x7f", "\x01", "\x01\x02\x03\x04\x05\x06\x07\x08\x0b\x0c\x0e\x0f", "line\n", "\x1f" * 255, "A", "a", "Ａ", "e\u0301", "é"]
 
 def name():
     if whole and rnd.random() < 0.5:

@@ -2,7 +2,8 @@
 /*
  * Any bytes as a ListObjectsV2 answer, in pieces whose size the first byte says.
  *	clang -g -fsanitize=fuzzer,address,undefined -D_GNU_SOURCE -Isrc \
- *	    t/fuzz/fuzz_s3_list.c src/ufs/s3_xml.c src/ufs/s3_enc.c -lexpat -lcurl
+ *	    t/fuzz/fuzz_s3_list.c src/ufs/s3_xml.c src/ufs/s3_text.c src/ufs/s3_enc.c \
+ *	    -lexpat -lcurl
  */
 #include <stdlib.h>
 #include <string.h>

@@ -45,6 +45,8 @@ s3_many() { # BUCKET DIR
 	while IFS= read -r -d '' rel; do
 		file=$2/$rel
 		file=${file//\\/\\\\}
+		file=${file//$'\n'/\\n}
+		file=${file//$'\r'/\\r}
 		case $rel in # a subshell a file would be most of the time
 		*[!A-Za-z0-9._~/-]*) key=$(s3_encode "$rel") ;;
 		*) key=$rel ;;

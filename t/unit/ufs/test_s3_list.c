@@ -44,6 +44,22 @@ static bool query_get(const char *target, const char *name, char *out, size_t ro
 	return false;
 }
 
+/* As radosgw has it: a prefix and a token are not encoded, and control characters in them
+ * become references to characters that XML has not got. */
+static void put_text(FILE *f, const char *s)
+{
+	for (; *s != '\0'; s++) {
+		unsigned char c = (unsigned char)*s;
+
+		if (c == 0x7f || (c < ' ' && c != '\t' && c != '\n'))
+			fprintf(f, "&#x%02x;", c);
+		else if (strchr("<>&\"'", c) != NULL)
+			fprintf(f, "&#%d;", c);
+		else
+			fputc(c, f);
+	}
+}
+
 static bool serve(void *arg, const struct http_script_req *rq, struct http_script_answer *out)
 {
 	const struct bucket *b = arg;
@@ -102,9 +118,13 @@ static bool serve(void *arg, const struct http_script_req *rq, struct http_scrip
 		   "xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\"><EncodingType>url"
 		   "</EncodingType><IsTruncated>%s</IsTruncated>",
 	    more ? "true" : "false");
+	fputs("<Prefix>", f);
+	put_text(f, prefix);
+	fputs("</Prefix>", f);
 	if (more) {
-		/* None of the keys here has characters that XML minds. */
-		fprintf(f, "<NextContinuationToken>%s</NextContinuationToken>", last);
+		fputs("<NextContinuationToken>", f);
+		put_text(f, last);
+		fputs("</NextContinuationToken>", f);
 	}
 	fprintf(f, "%s</ListBucketResult>", body);
 	fclose(f);
@@ -168,7 +188,8 @@ static size_t expected(const struct bucket *b, const char *prefix, struct want *
 static void random_bucket(struct bucket *b, unsigned *seed)
 {
 	/* Few characters around '/' (0x2f), so that names are prefixes of others. */
-	static const char *const parts[] = { "a", "b", "-", ".", "/", "0", "aa", "+", "\xc3\xa9" };
+	static const char *const parts[] = { "a", "b", "-", ".", "/", "0", "aa", "+", "\xc3\xa9",
+		"\x01", "\x1f&<", "\x7f\r" };
 
 	b->n = (size_t)(rand_r(seed) % 40);
 	b->keys = calloc(b->n + 1, sizeof(char *));
@@ -310,6 +331,22 @@ Test(s3_list, hostile_answers)
 	expect_list("<Error><Code>SlowDown</Code></Error>", 503, 3, 0, 1);
 	expect_list("<ListBucketResult>" OBJ("d/half"), 200, 1, 0, 1);
 	expect_list("", 429, 1, 0, 1);
+}
+
+/* A key that no XML can have makes no directory unreadable. */
+Test(s3_list, control_characters_as_they_are)
+{
+	struct ufs_list rq;
+	struct ufs_fix f;
+
+	cr_assert_eq(list_answer(LIST("<Prefix>d\x02/</Prefix>" OBJ("d/a\x01") OBJ("d/b&#x1f;")),
+			 &rq, &f, 200, 0),
+	    0);
+	cr_assert_eq(rq.count, 2);
+	cr_assert_str_eq(rq.entries[0].name, "a\x01");
+	cr_assert_str_eq(rq.entries[1].name, "b\x1f");
+	ufs_list_free(&rq);
+	ufs_fix_fini(&f);
 }
 
 Test(s3_list, names_no_path_can_have)
