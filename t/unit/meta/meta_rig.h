@@ -46,6 +46,7 @@ void meta_rig_until(struct meta_rig *g, const bool *flag);
 void meta_rig_settle(struct meta_rig *g);
 uint64_t meta_rig_counter(const struct meta_rig *g, enum counter_id id);
 struct meta_status meta_rig_status(const struct meta_rig *g);
+#define HAS(text, part) cr_assert_not_null(strstr(text, part), "\"%s\" lacks \"%s\"", text, part)
 /* Whatever the back end is. */
 struct meta_check meta_rig_check(const struct meta_rig *g);
 

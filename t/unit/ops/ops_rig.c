@@ -231,6 +231,12 @@ static void stop_work(struct rig *r)
 		loop_turn(r->loop, true);
 }
 
+bool rig_no_session(struct rig *rig, void *arg)
+{
+	(void)arg;
+	return rig->fs->sessions == NULL && rig->fs->nwork == 0;
+}
+
 void rig_restart(struct rig *r)
 {
 	struct fuse_chan *old = r->chan;

@@ -44,6 +44,8 @@ void rig_mount_writing(struct rig *r, const char *opts);
 void rig_free(struct rig *r);
 /* Turns until pred(arg). */
 void rig_until(struct rig *r, bool (*pred)(struct rig *r, void *arg), void *arg);
+/* For rig_until(): no file is being written. */
+bool rig_no_session(struct rig *rig, void *arg);
 /* Closes the state database and opens it again in a new struct fs: a new daemon. */
 void rig_restart(struct rig *r);
 /* The same with requests running, which the kernel then sends again: a daemon that was

@@ -27,12 +27,6 @@ static void finish(void)
 
 TestSuite(create, .fini = finish);
 
-static bool no_session(struct rig *rig, void *arg)
-{
-	(void)arg;
-	return rig->fs->sessions == NULL && rig->fs->nwork == 0;
-}
-
 static bool kept(struct rig *rig, void *arg)
 {
 	(void)arg;
@@ -106,6 +100,6 @@ Test(create, killed_after_the_open)
 	rig_crash(&r);
 	fake_release(&r.ufs);
 	cr_assert_eq(rig_wait(&r, pid), 0);
-	rig_until(&r, no_session, NULL);
+	rig_until(&r, rig_no_session, NULL);
 	cr_assert_eq(fake_find(&r.ufs, "three")->size, 1);
 }

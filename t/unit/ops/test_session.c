@@ -30,12 +30,6 @@ static void finish(void)
 
 TestSuite(session, .fini = finish);
 
-static bool no_session(struct rig *rig, void *arg)
-{
-	(void)arg;
-	return rig->fs->sessions == NULL && rig->fs->nwork == 0;
-}
-
 static void wait_signal(void)
 {
 	sigset_t set;
@@ -142,7 +136,7 @@ Test(session, keeps_what_is_open)
 	rig_crash(&r);
 	kill(pid, SIGUSR1);
 	cr_assert_eq(rig_wait(&r, pid), 0);
-	rig_until(&r, no_session, NULL);
+	rig_until(&r, rig_no_session, NULL);
 	cr_assert_eq(statedb_count(r.db, STATEDB_SESSIONS), 0);
 	cr_assert_eq(statedb_count(r.db, STATEDB_STAGED), 0);
 	cr_assert_eq(r.ufs.store.count[FAKE_PUT], 0);
@@ -177,7 +171,7 @@ Test(session, keeping_can_be_given_up)
 	kill(pid, SIGUSR1);
 	cr_assert_eq(rig_wait(&r, pid), 0);
 	cr_assert(!t.done);
-	rig_until(&r, no_session, NULL);
+	rig_until(&r, rig_no_session, NULL);
 	cr_assert_not_null(fake_find(&r.ufs, "big"));
 }
 
@@ -223,7 +217,7 @@ Test(session, a_removed_file_is_written_on)
 	remove_it(node, "small");
 	kill(pid, SIGUSR1);
 	cr_assert_eq(rig_wait(&r, pid), 0);
-	rig_until(&r, no_session, NULL);
+	rig_until(&r, rig_no_session, NULL);
 	cr_assert_null(fake_find(&r.ufs, "small"), "it does not come back");
 	cr_assert_eq(r.ufs.store.count[FAKE_PUT], 0);
 }
@@ -243,7 +237,7 @@ Test(session, follows_its_name)
 	cr_assert_eq(node_move(r.fs, node, NODE_ROOT, "moved"), 0);
 	kill(pid, SIGUSR1);
 	cr_assert_eq(rig_wait(&r, pid), 0);
-	rig_until(&r, no_session, NULL);
+	rig_until(&r, rig_no_session, NULL);
 	cr_assert_null(fake_find(&r.ufs, "small"));
 	cr_assert_eq(fake_find(&r.ufs, "moved")->size, 5);
 	cr_assert_str_neq(fake_find(&r.ufs, "moved")->version, "s1");

@@ -243,12 +243,6 @@ static int c_write_with(const struct tmp_mount *tm, void *arg)
 	return close(fd) == 0 ? 0 : errno;
 }
 
-static bool no_session(struct rig *rig, void *arg)
-{
-	(void)arg;
-	return rig->fs->sessions == NULL && rig->fs->nwork == 0;
-}
-
 static void written(bool native)
 {
 	struct call c = {.name = "new", .mode = 0604, .uid = 12, .gid = 34, .mtime = 88888};
@@ -256,7 +250,7 @@ static void written(bool native)
 
 	begin(EACH_TIME, native);
 	cr_assert_eq(rig_run(&r, c_write_with, &c), 0);
-	rig_until(&r, no_session, NULL);
+	rig_until(&r, rig_no_session, NULL);
 	cr_assert_eq(rig_run(&r, c_is, &c), 0);
 	/* One that is there, and so is its content beyond what is written. */
 	(void)old;
@@ -293,7 +287,7 @@ Test(setattr, of_an_open_file_that_is_not_written)
 	c.uid = r.fs->uid;
 	c.gid = r.fs->gid;
 	cr_assert_eq(rig_run(&r, c_chmod_open, &c), 0);
-	rig_until(&r, no_session, NULL);
+	rig_until(&r, rig_no_session, NULL);
 	cr_assert_eq(rig_run(&r, c_is, &c), 0);
 }
 

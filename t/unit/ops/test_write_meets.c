@@ -30,12 +30,6 @@ static void finish(void)
 
 TestSuite(write_meets, .fini = finish);
 
-static bool no_session(struct rig *rig, void *arg)
-{
-	(void)arg;
-	return rig->fs->sessions == NULL && rig->fs->nwork == 0;
-}
-
 static int run(rig_client *fn, const char *arg)
 {
 	return rig_run(&r, fn, (void *)(uintptr_t)arg);
@@ -78,7 +72,7 @@ Test(write_meets, a_reader_that_makes_it_is_no_writer)
 	begin(UFS_CAN_ABSENT);
 	cr_assert_eq(run(c_reader_and_writer, "new"), 0);
 	cr_assert_eq(run(c_make_reading, "empty"), 0);
-	rig_until(&r, no_session, NULL);
+	rig_until(&r, rig_no_session, NULL);
 	ff = fake_find(&r.ufs, "new");
 	cr_assert(ff != NULL && ff->size == 3);
 	ff = fake_find(&r.ufs, "empty");
@@ -128,7 +122,7 @@ static void meets_put(rig_client *fn)
 	fake_release(&r.ufs);
 	cr_assert_eq(rig_wait(&r, maker), 0);
 	cr_assert_eq(rig_wait(&r, other), 0);
-	rig_until(&r, no_session, NULL);
+	rig_until(&r, rig_no_session, NULL);
 	cr_assert_eq(r.ufs.aborted, 0);
 }
 
@@ -169,7 +163,7 @@ Test(write_meets, times_that_the_storage_keeps)
 {
 	begin(UFS_CAN_ABSENT | UFS_CAN_SETATTR | UFS_CAN_RENAME);
 	cr_assert_eq(run(c_times, "there"), 0);
-	rig_until(&r, no_session, NULL);
+	rig_until(&r, rig_no_session, NULL);
 	cr_assert_eq(fake_find(&r.ufs, "there")->mtime.tv_sec, 12345);
 }
 
