@@ -2,6 +2,7 @@
 #include "rig.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <ftw.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -236,4 +237,16 @@ void rig_forget_sums(struct rig *g)
 uint64_t rig_counter(const struct rig *g, enum counter_id id)
 {
 	return loop_counters(g->loop)->v[id];
+}
+
+void rig_flip(const char *path, off_t at)
+{
+	unsigned char c;
+	int fd = open(path, O_RDWR | O_CLOEXEC);
+
+	cr_assert_geq(fd, 0);
+	cr_assert_eq(pread(fd, &c, 1, at), 1);
+	c ^= 0x20;
+	cr_assert_eq(pwrite(fd, &c, 1, at), 1);
+	close(fd);
 }

@@ -57,6 +57,8 @@ uint64_t rig_disk_bytes(const struct rig *g);
 /* Checksums are in the index only. */
 void rig_forget_sums(struct rig *g);
 uint64_t rig_counter(const struct rig *g, enum counter_id id);
+/* Changes a bit of the file at this place. */
+void rig_flip(const char *path, off_t at);
 /* The only file below DIR/blobs. */
 bool rig_find_file(const struct rig *g, char *path, size_t len);
 

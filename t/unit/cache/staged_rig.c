@@ -3,9 +3,11 @@
 
 #include <errno.h>
 #include <ftw.h>
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mount.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -73,6 +75,28 @@ void srig_fini(struct staged_rig *s)
 	statedb_close(&s->db);
 	rig_fini(&s->g);
 	nftw(s->state, remove_one, 16, FTW_DEPTH | FTW_PHYS);
+}
+
+void srig_small_disk(struct staged_rig *s, const char *options)
+{
+	static char dir[] = "/tmp/batonfs-small-XXXXXX";
+
+	cr_assert_not_null(mkdtemp(dir));
+	if (unshare(CLONE_NEWNS) != 0 || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) != 0 ||
+	    mount("none", dir, "tmpfs", 0, options) != 0) {
+		rmdir(dir);
+		cr_skip_test("needs root and a mount namespace of its own");
+	}
+	/* The pool's threads stay in the mount namespace that they began in. */
+	srig_fini(s);
+	srig_init_in(s, dir);
+}
+
+void srig_small_disk_end(struct staged_rig *s)
+{
+	rig_settle(&s->g);
+	umount2(s->dir, MNT_DETACH);
+	rmdir(s->dir);
 }
 
 void srig_commit(struct staged_rig *s)
@@ -175,6 +199,18 @@ int srig_check(struct staged_rig *s, struct staged *sf, uint64_t off, const void
 	return err;
 }
 
+int srig_pread(struct staged_rig *s, struct staged *sf, void *mem, uint64_t len,
+    struct staged_io *io)
+{
+	struct srig_io si = {.io = {.sf = sf, .len = len, .done = io_done}};
+
+	staged_pread(&si.io, mem);
+	cr_assert(!si.done, "a leaf completed inline");
+	cr_assert(rig_until(&s->g, srig_done, &si), "it never ended");
+	*io = si.io;
+	return si.err;
+}
+
 uint64_t srig_rows(struct staged_rig *s)
 {
 	return statedb_count(s->db, STATEDB_EXTENTS);
@@ -208,10 +244,23 @@ void srig_file_path(const struct staged_rig *s, uint64_t id, char *buf, size_t l
 	snprintf(buf, len, "%s/%llx", s->dir, (unsigned long long)id);
 }
 
+void srig_sums_path(const struct staged_rig *s, uint64_t id, char *buf, size_t len)
+{
+	snprintf(buf, len, "%s/%llx" STAGED_SUMS, s->dir, (unsigned long long)id);
+}
+
 bool srig_file_there(const struct staged_rig *s, uint64_t id)
 {
 	char path[128];
 
 	srig_file_path(s, id, path, sizeof(path));
+	return access(path, F_OK) == 0;
+}
+
+bool srig_sums_there(const struct staged_rig *s, uint64_t id)
+{
+	char path[128];
+
+	srig_sums_path(s, id, path, sizeof(path));
 	return access(path, F_OK) == 0;
 }

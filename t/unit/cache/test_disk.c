@@ -228,16 +228,9 @@ Test(cache_disk, no_page_is_inserted_once_the_epoch_has_passed)
 static void damage(off_t off)
 {
 	char path[256];
-	unsigned char x;
-	int fd;
 
 	cr_assert(rig_find_file(&g, path, sizeof(path)));
-	fd = open(path, O_RDWR);
-	cr_assert_geq(fd, 0);
-	cr_assert_eq(pread(fd, &x, 1, off), 1);
-	x ^= 0x40;
-	cr_assert_eq(pwrite(fd, &x, 1, off), 1);
-	close(fd);
+	rig_flip(path, off);
 }
 
 Test(cache_disk, a_damaged_byte_is_fetched_again)

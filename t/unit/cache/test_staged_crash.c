@@ -83,25 +83,6 @@ static void copy_head(const char *from, const char *to)
 		close(out);
 }
 
-struct pread_io {
-	struct staged_io io;
-	bool done;
-	int err;
-};
-
-static void pread_done(struct staged_io *io, int err)
-{
-	struct pread_io *p = container_of(io, struct pread_io, io);
-
-	p->done = true;
-	p->err = err;
-}
-
-static bool pread_is_done(void *arg)
-{
-	return ((struct pread_io *)arg)->done;
-}
-
 static void read_heir(struct staged *sf)
 {
 	uint64_t size = staged_size(sf);
@@ -128,13 +109,12 @@ static void read_heir(struct staged *sf)
 static void read_upload(struct staged *sf, uint64_t zero_from)
 {
 	static unsigned char mem[MOST];
-	struct pread_io p = {.io = {.sf = sf, .len = MOST, .done = pread_done}};
+	struct staged_io io;
+	int err = srig_pread(&c.heir, sf, mem, MOST, &io);
 
-	staged_pread(&p.io, mem);
-	cr_assert(rig_until(&c.heir.g, pread_is_done, &p));
-	cr_assert_eq(p.err, 0, "error %d", p.err);
-	cr_assert_eq(p.io.got, staged_size(sf));
-	for (uint64_t i = zero_from; i < p.io.got; i++)
+	cr_assert_eq(err, 0, "error %d", err);
+	cr_assert_eq(io.got, staged_size(sf));
+	for (uint64_t i = zero_from; i < io.got; i++)
 		cr_assert_eq(mem[i], 0, "byte %llu", (unsigned long long)i);
 }
 

@@ -1,11 +1,9 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 #include <errno.h>
 #include <fcntl.h>
-#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mount.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -42,19 +40,6 @@ static void teardown(void)
 
 TestSuite(staged_durable, .init = setup, .fini = teardown);
 
-static void path_of(char *buf, size_t len, bool sums)
-{
-	snprintf(buf, len, "%s/%llx%s", s.dir, (unsigned long long)ID, sums ? STAGED_SUMS : "");
-}
-
-static bool there(bool sums)
-{
-	char path[160];
-
-	path_of(path, sizeof(path), sums);
-	return access(path, F_OK) == 0;
-}
-
 static int write_at(uint64_t off, uint64_t len)
 {
 	int err = srig_do(&s, sf, staged_write, off, len, data);
@@ -69,37 +54,17 @@ static int verb(srig_verb v, uint64_t off, uint64_t len)
 	return srig_do(&s, sf, v, off, len, NULL);
 }
 
-struct pread {
-	struct staged_io io;
-	bool done;
-	int err;
-};
-
-static void pread_done(struct staged_io *io, int err)
-{
-	struct pread *p = container_of(io, struct pread, io);
-
-	p->done = true;
-	p->err = err;
-}
-
-static bool is_done(void *arg)
-{
-	return ((struct pread *)arg)->done;
-}
-
 /* As an upload reads: all of it, and its checksum. */
 static int upload_read(uint32_t *crc)
 {
-	struct pread p = {.io = {.sf = sf, .len = MOST, .done = pread_done}};
+	struct staged_io io;
+	int err = srig_pread(&s, sf, mem, MOST, &io);
 
-	staged_pread(&p.io, mem);
-	cr_assert(rig_until(&s.g, is_done, &p));
 	if (crc != NULL)
-		*crc = p.io.crc;
-	if (p.err == 0 && p.io.got != staged_size(sf))
+		*crc = io.crc;
+	if (err == 0 && io.got != staged_size(sf))
 		return -ERANGE;
-	return p.err;
+	return err;
 }
 
 static void is_model(void)
@@ -135,16 +100,12 @@ static void restore(const struct staged_durable *d, const void *inl, bool rewrit
 static void flip(bool sums, off_t at)
 {
 	char path[160];
-	unsigned char c;
-	int fd;
 
-	path_of(path, sizeof(path), sums);
-	fd = open(path, O_RDWR | O_CLOEXEC);
-	cr_assert_geq(fd, 0);
-	cr_assert_eq(pread(fd, &c, 1, at), 1);
-	c ^= 0x20;
-	cr_assert_eq(pwrite(fd, &c, 1, at), 1);
-	close(fd);
+	if (sums)
+		srig_sums_path(&s, ID, path, sizeof(path));
+	else
+		srig_file_path(&s, ID, path, sizeof(path));
+	rig_flip(path, at);
 }
 
 static void fault(const char *spec)
@@ -326,14 +287,14 @@ Test(staged_durable, lost_files_say_so)
 
 	cr_assert_eq(write_at(0, 10000), 0);
 	d = synced();
-	path_of(path, sizeof(path), false);
+	srig_file_path(&s, ID, path, sizeof(path));
 	cr_assert_eq(truncate(path, 9999), 0);
 	restore(&d, NULL, false);
 	cr_assert_eq(upload_read(NULL), -EIO);
 	cr_assert_eq(unlink(path), 0);
 	restore(&d, NULL, false);
 	cr_assert_eq(upload_read(NULL), -EIO);
-	cr_assert(!there(false), "it was made again, empty");
+	cr_assert(!srig_file_there(&s, ID), "it was made again, empty");
 	d.size = 0;
 	d.tail_crc = 0;
 	restore(&d, NULL, false);
@@ -353,12 +314,12 @@ Test(staged_durable, bytes_of_the_record_make_it_again)
 		for (unsigned how = 0; how < 4; how++) {
 			if (sf != NULL)
 				cr_assert_eq(staged_park(&sf), 0);
-			path_of(path, sizeof(path), false);
+			srig_file_path(&s, ID, path, sizeof(path));
 			if (how == 1)
 				cr_assert_eq(unlink(path), 0);
 			if (how == 2)
 				cr_assert_eq(truncate(path, (off_t)sizes[i] / 2), 0);
-			path_of(path, sizeof(path), true);
+			srig_sums_path(&s, ID, path, sizeof(path));
 			if (how == 3)
 				cr_assert_eq(truncate(path, 0), 0);
 			restore(&d, model, false);
@@ -380,14 +341,14 @@ Test(staged_durable, parked_it_leaves_no_row)
 	srig_commit(&s);
 	rig_settle(&s.g);
 	cr_assert_eq(srig_rows(&s), 0);
-	cr_assert(there(false) && there(true));
+	cr_assert(srig_file_there(&s, ID) && srig_sums_there(&s, ID));
 	restore(&d, NULL, false);
 	is_model();
 	cr_assert_eq(srig_rows(&s), 1);
 	cr_assert_eq(staged_delete(&sf), 0);
 	srig_commit(&s);
 	rig_settle(&s.g);
-	cr_assert(!there(false) && !there(true));
+	cr_assert(!srig_file_there(&s, ID) && !srig_sums_there(&s, ID));
 }
 
 /* --- Room */
@@ -496,10 +457,10 @@ Test(staged_durable, a_scan_finds_what_nobody_has)
 	cr_assert_eq(id, ID);
 	staging_sweep(s.st, NULL, 0);
 	rig_settle(&s.g);
-	cr_assert(there(false) && there(true), "swept away");
+	cr_assert(srig_file_there(&s, ID) && srig_sums_there(&s, ID), "swept away");
 	staging_discard(s.st, ID);
 	rig_settle(&s.g);
-	cr_assert(!there(false) && !there(true));
+	cr_assert(!srig_file_there(&s, ID) && !srig_sums_there(&s, ID));
 	cr_assert_eq(scan(0, &id), 0);
 	staged_close(&plain);
 }
@@ -563,31 +524,14 @@ Test(staged_durable, a_write_that_fails_leaves_sums_that_agree)
 	}
 }
 
-/* The pool's threads stay in the mount namespace that they began in. */
-static bool on_small_disk(void)
-{
-	static char dir[] = "/tmp/batonfs-small-XXXXXX";
-
-	teardown();
-	cr_assert_not_null(mkdtemp(dir));
-	if (unshare(CLONE_NEWNS) != 0 || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) != 0 ||
-	    mount("none", dir, "tmpfs", 0, "size=96k") != 0) {
-		setup();
-		rmdir(dir);
-		return false;
-	}
-	srig_init_in(&s, dir);
-	sf = srig_create(&s, ID, NULL);
-	return true;
-}
-
 /* What is written at one place is always the same: so it is there, or is not. */
 Test(staged_durable, a_full_disk_leaves_sums_that_agree)
 {
 	unsigned seed = 1, full = 0, done = 0;
 
-	if (!on_small_disk())
-		return;
+	staged_close(&sf);
+	srig_small_disk(&s, "size=96k");
+	sf = srig_create(&s, ID, NULL);
 	for (unsigned n = 0; n < 300; n++) {
 		uint64_t off = (unsigned)rand_r(&seed) % (MOST - 1);
 		uint64_t len = 1 + (unsigned)rand_r(&seed) % 20000;
@@ -617,9 +561,7 @@ Test(staged_durable, a_full_disk_leaves_sums_that_agree)
 	cr_assert_eq(mismatches(), 0);
 	cr_assert_eq(staged_delete(&sf), 0);
 	srig_commit(&s);
-	rig_settle(&s.g);
-	umount2(s.dir, MNT_DETACH);
-	rmdir(s.dir);
+	srig_small_disk_end(&s);
 }
 
 Test(staged_durable, every_allocation_may_fail)
@@ -678,7 +620,7 @@ Test(staged_durable, every_allocation_may_fail)
 			break;
 	}
 	rig_settle(&s.g);
-	cr_assert(!there(false) && !there(true));
+	cr_assert(!srig_file_there(&s, ID) && !srig_sums_there(&s, ID));
 }
 
 /* Killed when the sums of what was to be appended were there, and its bytes were not. */
@@ -691,7 +633,7 @@ Test(staged_durable, a_death_before_the_appended_bytes)
 
 	cr_assert_eq(write_at(0, 5000), 0);
 	staged_close(&sf);
-	path_of(path, sizeof(path), true);
+	srig_sums_path(&s, ID, path, sizeof(path));
 	fd = open(path, O_WRONLY | O_CLOEXEC);
 	cr_assert_geq(fd, 0);
 	cr_assert_eq(pwrite(fd, range, sizeof(range), 8), sizeof(range));

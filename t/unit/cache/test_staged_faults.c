@@ -2,11 +2,9 @@
 /* Staged files where something fails: disks, the database, memory; and what is left of them. */
 #include <endian.h>
 #include <errno.h>
-#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mount.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -35,29 +33,12 @@ TestSuite(staged_faults, .init = setup, .fini = teardown);
 
 /* --- Disks that fail */
 
-/* The pool's threads stay in the mount namespace that they began in. */
-static void on_small_disk(const char *options)
-{
-	static char dir[] = "/tmp/batonfs-small-XXXXXX";
-
-	teardown();
-	cr_assert_not_null(mkdtemp(dir));
-	if (unshare(CLONE_NEWNS) != 0 || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) != 0 ||
-	    mount("none", dir, "tmpfs", 0, options) != 0) {
-		setup();
-		rmdir(dir);
-		cr_skip_test("needs root and a mount namespace of its own");
-	}
-	srig_init_in(&s, dir);
-	memset(data, 'd', sizeof(data));
-}
-
 Test(staged_faults, a_full_disk_changes_nothing)
 {
 	struct staged *sf;
 	struct staging_status st;
 
-	on_small_disk("size=1m");
+	srig_small_disk(&s, "size=1m");
 	sf = srig_over_base(&s, other, 4 * MIB);
 	cr_assert_eq(srig_do(&s, sf, staged_write, 0, 600000, data), 0);
 	cr_assert_eq(srig_do(&s, sf, staged_write, 3 * MIB, 2 * MIB, data), -ENOSPC);
@@ -77,9 +58,7 @@ Test(staged_faults, a_full_disk_changes_nothing)
 	cr_assert_eq(srig_do(&s, sf, staged_write, 1000, 900000, data), 0);
 	cr_assert_eq(srig_check(&s, sf, 0, data, 901000), 0);
 	cr_assert_eq(staged_delete(&sf), 0);
-	rig_settle(&s.g);
-	umount2(s.dir, MNT_DETACH);
-	rmdir(s.dir);
+	srig_small_disk_end(&s);
 }
 
 Test(staged_faults, a_file_that_lost_bytes_is_an_error)

@@ -45,15 +45,6 @@ static void teardown(void)
 
 TestSuite(staged_hold, .init = setup, .fini = teardown);
 
-static bool there(bool sums)
-{
-	char path[160];
-
-	snprintf(path, sizeof(path), "%s/%llx%s", s.dir, (unsigned long long)ID,
-	    sums ? STAGED_SUMS : "");
-	return access(path, F_OK) == 0;
-}
-
 static uint64_t rows(void)
 {
 	return statedb_count(s.db, STATEDB_BYTES);
@@ -82,36 +73,16 @@ static void is_model(void)
 	cr_assert_eq(err, 0, "error %d", err);
 }
 
-struct pread {
-	struct staged_io io;
-	bool done;
-	int err;
-};
-
-static void pread_done(struct staged_io *io, int err)
-{
-	struct pread *p = container_of(io, struct pread, io);
-
-	p->done = true;
-	p->err = err;
-}
-
-static bool is_done(void *arg)
-{
-	return ((struct pread *)arg)->done;
-}
-
 static int upload_read(void)
 {
-	struct pread p = {.io = {.sf = sf, .len = MOST, .done = pread_done}};
+	struct staged_io io;
+	int err = srig_pread(&s, sf, mem, MOST, &io);
 
-	staged_pread(&p.io, mem);
-	cr_assert(rig_until(&s.g, is_done, &p));
-	if (p.err != 0)
-		return p.err;
-	cr_assert_eq(p.io.got, staged_size(sf));
-	cr_assert_eq(memcmp(mem, model, p.io.got), 0);
-	cr_assert_eq(p.io.crc, checksum_crc32c(model, p.io.got));
+	if (err != 0)
+		return err;
+	cr_assert_eq(io.got, staged_size(sf));
+	cr_assert_eq(memcmp(mem, model, io.got), 0);
+	cr_assert_eq(io.crc, checksum_crc32c(model, io.got));
 	return 0;
 }
 
@@ -125,7 +96,7 @@ Test(staged_hold, few_bytes_have_a_row_and_no_file)
 	reopen();
 	cr_assert_eq(staged_size(sf), 10240);
 	is_model();
-	cr_assert(!there(false) && !there(true));
+	cr_assert(!srig_file_there(&s, ID) && !srig_sums_there(&s, ID));
 	cr_assert_eq(rows(), 1);
 	cr_assert_eq(write_at(10240, 1000), 0);
 	is_model();
@@ -134,7 +105,7 @@ Test(staged_hold, few_bytes_have_a_row_and_no_file)
 	cr_assert_eq(rows(), 0);
 	cr_assert_eq(s.st->held, 0);
 	rig_settle(&s.g);
-	cr_assert(!there(false) && !there(true));
+	cr_assert(!srig_file_there(&s, ID) && !srig_sums_there(&s, ID));
 }
 
 Test(staged_hold, deleted_it_leaves_nothing)
@@ -150,9 +121,9 @@ Test(staged_hold, deleted_it_leaves_nothing)
 Test(staged_hold, more_bytes_have_files_and_no_row)
 {
 	cr_assert_eq(write_at(0, SMALL), 0);
-	cr_assert(!there(false));
+	cr_assert(!srig_file_there(&s, ID));
 	cr_assert_eq(write_at(SMALL, 1), 0);
-	cr_assert(there(false) && there(true));
+	cr_assert(srig_file_there(&s, ID) && srig_sums_there(&s, ID));
 	cr_assert_eq(rows(), 0);
 	cr_assert_eq(s.st->held, 0);
 	is_model();
@@ -170,7 +141,7 @@ Test(staged_hold, what_has_a_hole_has_files)
 {
 	cr_assert_eq(write_at(0, 10), 0);
 	cr_assert_eq(write_at(9000, 10), 0);
-	cr_assert(there(false));
+	cr_assert(srig_file_there(&s, ID));
 	cr_assert_eq(rows(), 0);
 	is_model();
 	reopen();
@@ -189,7 +160,7 @@ Test(staged_hold, what_was_cut_off_does_not_return)
 	cr_assert_eq(staged_size(sf), 12000);
 	is_model();
 	cr_assert_eq(upload_read(), 0);
-	cr_assert(there(false));
+	cr_assert(srig_file_there(&s, ID));
 	cr_assert_eq(rows(), 0);
 	reopen();
 	is_model();
@@ -223,7 +194,7 @@ Test(staged_hold, a_sync_makes_files)
 	cr_assert_eq(srig_do(&s, sf, staged_sync, 0, 0, NULL), 0);
 	staged_durable(sf, &d);
 	cr_assert_eq(d.size, 5000);
-	cr_assert(there(false) && there(true));
+	cr_assert(srig_file_there(&s, ID) && srig_sums_there(&s, ID));
 	cr_assert_eq(rows(), 0);
 	/* As after a power loss. */
 	cr_assert_eq(staged_park(&sf), 0);
@@ -239,7 +210,7 @@ Test(staged_hold, the_files_begin_anew_after_a_death_before_the_rows)
 	/* The pool has made them, and what it did was not answered. */
 	cr_assert_eq(fault_init("staged.write.row=errno:5", &(struct errtext){0}), 0);
 	cr_assert_eq(srig_do(&s, sf, staged_write, 20000, 5000, data), -EIO);
-	cr_assert(there(false));
+	cr_assert(srig_file_there(&s, ID));
 	cr_assert_eq(fault_init("", &(struct errtext){0}), 0);
 	is_model();
 	reopen();

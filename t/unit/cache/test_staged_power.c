@@ -157,35 +157,16 @@ static void after_loss(unsigned i)
 	pthread_mutex_unlock(&disk.lock);
 }
 
-struct pread_io {
-	struct staged_io io;
-	bool done;
-	int err;
-};
-
-static void pread_done(struct staged_io *io, int err)
-{
-	struct pread_io *pr = container_of(io, struct pread_io, io);
-
-	pr->done = true;
-	pr->err = err;
-}
-
-static bool pread_is_done(void *arg)
-{
-	return ((struct pread_io *)arg)->done;
-}
-
 static void look(struct staged *sf)
 {
 	static unsigned char mem[MOST];
-	struct pread_io pr = {.io = {.sf = sf, .len = MOST, .done = pread_done}};
+	struct staged_io io;
+	int err;
 
 	cr_assert_eq(staged_size(sf), p.safe.size);
-	staged_pread(&pr.io, mem);
-	cr_assert(rig_until(&p.heir.g, pread_is_done, &pr));
-	cr_assert_eq(pr.err, 0, "error %d, %s", pr.err, p.rewriting ? "rewriting" : "safe");
-	cr_assert_eq(pr.io.got, p.safe.size);
+	err = srig_pread(&p.heir, sf, mem, MOST, &io);
+	cr_assert_eq(err, 0, "error %d, %s", err, p.rewriting ? "rewriting" : "safe");
+	cr_assert_eq(io.got, p.safe.size);
 	for (uint64_t i = 0; i < p.safe.size; i++)
 		cr_assert(mem[i] == p.safe.data[i] || (p.rewriting && p.touched[i]),
 		    "byte %llu is %u, not %u", (unsigned long long)i, mem[i], p.safe.data[i]);

@@ -36,16 +36,9 @@ static struct fake_store *store(void)
 static void flip(off_t at)
 {
 	char path[160];
-	unsigned char c;
-	int fd;
 
 	(void)snprintf(path, sizeof(path), "%s/staged/%llx", t.g.dir, (unsigned long long)f.id);
-	fd = open(path, O_RDWR | O_CLOEXEC);
-	cr_assert_geq(fd, 0);
-	cr_assert_eq(pread(fd, &c, 1, at), 1);
-	c ^= 1;
-	cr_assert_eq(pwrite(fd, &c, 1, at), 1);
-	close(fd);
+	rig_flip(path, at);
 }
 
 Test(upload_sums, every_body_has_its_sum)
