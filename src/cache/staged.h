@@ -209,20 +209,23 @@ int staged_park(struct staged **sf);
 /* Deletes, in the pool, the files of a durable id that is not in memory. */
 void staging_discard(struct staging *st, uint64_t id);
 /* Ids of durable files in the directory that nobody has in memory and that are older than
- * `age_ns`; found in the pool, leaf contract.  ids: malloc'ed, the caller frees it. */
+ * `age_ns`; found in the pool, leaf contract.  ids: malloc'ed, the caller frees it.  A page
+ * at a time, which may be empty: with `more` the next call goes on behind it, and what is
+ * wanted no longer is aborted.  (An id may be in two pages.) */
 struct staging_scan {
 	uint64_t age_ns; /* in */
 	void (*done)(struct staging_scan *sc, int err);
 	void *user;
 	uint64_t *ids; /* out */
 	size_t n;
+	bool more;
 	/* private: zeroed before its first use */
 	struct scan_job *job;
 	struct loop *loop;
 	struct deferred run;
 };
 void staging_scan(struct staging *st, struct staging_scan *sc);
-/* Its done is not called; ids are freed when the pool is through. */
+/* Its done is not called, or between two pages: no other will come.  No-op if it has ended. */
 void staging_scan_abort(struct staging_scan *sc);
 /* Bytes of unpersisted content that is not in memory: with those in memory they may take
  * up to worker.page.store.pinned.file.capacity.limit.ratio of worker.page.store.size; a

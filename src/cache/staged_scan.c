@@ -14,6 +14,10 @@
 #include "base/units.h"
 #include "cache/staged_priv.h"
 
+/* As many names as one job reads, so that neither memory nor the loop's work on them grows
+ * with the directory. */
+#define SCAN_PAGE 1000u
+
 /* Stands for itself: who asked may leave while the pool is at it. */
 struct scan_job {
 	LIST_ENTRY(scan_job) link;
@@ -21,6 +25,8 @@ struct scan_job {
 	struct staging *st;
 	const struct epoch *epoch;
 	struct pool_job job;
+	bool running; /* in the pool; else it is between two pages */
+	DIR *at;      /* the pool's while it runs; NULL: at the end */
 	uint64_t age_ns, now_ns;
 	uint64_t *ids;
 	size_t n, cap;
@@ -29,6 +35,8 @@ struct scan_job {
 
 static void scan_free(struct scan_job *sj)
 {
+	if (sj->at != NULL)
+		closedir(sj->at);
 	free(sj->ids);
 	free(sj);
 }
@@ -74,28 +82,40 @@ static bool old(const struct scan_job *sj, int dir, const char *name)
 	return at <= sj->now_ns && sj->now_ns - at >= sj->age_ns;
 }
 
+static void scan_end(struct scan_job *sj)
+{
+	closedir(sj->at);
+	sj->at = NULL;
+}
+
+static int scan_begin(struct scan_job *sj)
+{
+	sj->at = opendir(sj->dir);
+	return sj->at != NULL || errno == ENOENT ? 0 : -errno;
+}
+
 static void scan_work(struct pool_job *job)
 {
 	struct scan_job *sj = container_of(job, struct scan_job, job);
-	DIR *dir = opendir(sj->dir);
-	struct dirent *de;
+	struct dirent *de = NULL;
+	unsigned names = 0;
 	uint64_t id;
 
-	job->result = 0;
-	if (dir == NULL) {
-		job->result = errno == ENOENT ? 0 : -errno;
+	job->result = sj->at == NULL ? scan_begin(sj) : 0;
+	if (sj->at == NULL)
 		return;
-	}
-	for (errno = 0; (de = readdir(dir)) != NULL && job->result == 0; errno = 0) {
+	for (errno = 0; job->result == 0 && names < SCAN_PAGE && (de = readdir(sj->at)) != NULL;
+	     errno = 0, names++) {
 		id = id_of(de->d_name);
 		if (!epoch_mine(sj->epoch))
 			job->result = -ESTALE;
-		else if (id != 0 && old(sj, dirfd(dir), de->d_name))
+		else if (id != 0 && old(sj, dirfd(sj->at), de->d_name))
 			job->result = ids_add(&sj->ids, &sj->n, &sj->cap, id);
 	}
-	if (de == NULL && errno != 0 && job->result == 0)
+	if (job->result == 0 && names < SCAN_PAGE && errno != 0)
 		job->result = -errno;
-	closedir(dir);
+	if (job->result != 0 || names < SCAN_PAGE)
+		scan_end(sj);
 }
 
 static int by_id(const void *a, const void *b)
@@ -138,26 +158,36 @@ static int sift(struct scan_job *sj)
 	return err;
 }
 
+/* The page is the user's; the job stays if there are more. */
+static void give_page(struct scan_job *sj, struct staging_scan *sc)
+{
+	sc->ids = sj->ids;
+	sc->n = sj->n;
+	sc->more = sj->at != NULL;
+	sj->ids = NULL;
+	sj->n = sj->cap = 0;
+}
+
 static void scan_done(struct pool_job *job)
 {
 	struct scan_job *sj = container_of(job, struct scan_job, job);
 	struct staging_scan *sc = sj->sc;
 	int err = job->result;
 
+	sj->running = false;
 	if (sc == NULL) {
 		scan_free(sj);
 		return;
 	}
-	LIST_REMOVE(sj, link);
 	if (err == 0)
 		err = sift(sj);
-	sc->job = NULL;
-	if (err == 0) {
-		sc->ids = sj->ids;
-		sc->n = sj->n;
-		sj->ids = NULL;
+	if (err == 0)
+		give_page(sj, sc);
+	if (!sc->more) {
+		LIST_REMOVE(sj, link);
+		sc->job = NULL;
+		scan_free(sj);
 	}
-	scan_free(sj);
 	sc->done(sc, err);
 }
 
@@ -168,30 +198,39 @@ static void scan_nothing(struct deferred *d)
 	sc->done(sc, -ENOMEM);
 }
 
-void staging_scan(struct staging *st, struct staging_scan *sc)
+static struct scan_job *scan_new(struct staging *st, struct staging_scan *sc)
 {
-	struct scan_job *sj;
-	size_t len;
+	size_t len = strlen(st->dir) + 1;
+	struct scan_job *sj = calloc(1, sizeof(*sj) + len);
 
-	CHECK_OBJ(st, STAGING_MAGIC);
-	len = strlen(st->dir) + 1;
-	sc->ids = NULL;
-	sc->n = 0;
-	sc->loop = st->env.loop;
-	memset(&sc->run, 0, sizeof(sc->run));
-	sc->job = sj = calloc(1, sizeof(*sj) + len);
-	if (sj == NULL) {
-		loop_defer(sc->loop, &sc->run, scan_nothing);
-		return;
-	}
+	if (sj == NULL)
+		return NULL;
 	memcpy(sj->dir, st->dir, len);
 	sj->sc = sc;
 	sj->st = st;
 	sj->epoch = st->env.epoch;
 	sj->age_ns = sc->age_ns;
-	sj->now_ns = loop_wall(st->env.loop);
 	LIST_INSERT_HEAD(&st->scans, sj, link);
-	pool_submit(st->env.pool, NULL, &sj->job, scan_work, scan_done);
+	return sj;
+}
+
+void staging_scan(struct staging *st, struct staging_scan *sc)
+{
+	CHECK_OBJ(st, STAGING_MAGIC);
+	sc->ids = NULL;
+	sc->n = 0;
+	sc->more = false;
+	sc->loop = st->env.loop;
+	memset(&sc->run, 0, sizeof(sc->run));
+	if (sc->job == NULL)
+		sc->job = scan_new(st, sc);
+	if (sc->job == NULL) {
+		loop_defer(sc->loop, &sc->run, scan_nothing);
+		return;
+	}
+	sc->job->now_ns = loop_wall(st->env.loop);
+	sc->job->running = true;
+	pool_submit(st->env.pool, NULL, &sc->job->job, scan_work, scan_done);
 }
 
 static void scan_leave(struct scan_job *sj)
@@ -199,7 +238,7 @@ static void scan_leave(struct scan_job *sj)
 	LIST_REMOVE(sj, link);
 	sj->sc->job = NULL;
 	sj->sc = NULL;
-	if (pool_recall(&sj->job))
+	if (!sj->running || pool_recall(&sj->job))
 		scan_free(sj);
 }
 

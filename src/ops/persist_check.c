@@ -4,8 +4,8 @@
  *
  *	sweep	the whole queue: who has waited longest, who would wait for ever since the
  *		wall clock was set back, and what lies outside of the mounted part
- *	scan	staged files that are old and that nobody has in memory: those without a
- *		record that needs them go
+ *	scan	staged files that are old and that nobody has in memory, a page at a time:
+ *		those without a record that needs them go
  *	mark	write sessions that were never made safe, that nobody has open and that got
  *		no data for long go too
  */
@@ -172,6 +172,7 @@ static enum task_next scan(struct task *t)
 	ck->scan.age_ns = fs->env.cfg->persist_orphan_timeout;
 	ck->scan.done = scanned_cb;
 	ck->scan.user = ck;
+	ck->at = 0;
 	staging_scan(fs->staging, &ck->scan);
 	return task_wait(t, CK_SCANNED, leave_scan);
 }
@@ -200,8 +201,11 @@ static enum task_next look(struct task *t)
 
 	if (task_err(t) != 0)
 		return task_end(t);
-	if (ck->at == ck->scan.n)
-		return task_goto(t, CK_MARK);
+	if (ck->at == ck->scan.n) {
+		free(ck->scan.ids);
+		ck->scan.ids = NULL;
+		return task_goto(t, ck->scan.more ? CK_SCAN : CK_MARK);
+	}
 	ck->get.id = ck->scan.ids[ck->at];
 	ck->get.req.user = ck;
 	meta_content_get(ck->p->fs->meta, &ck->get, meta_done);
@@ -301,6 +305,7 @@ static void fini(struct task *t)
 
 	meta_queue_free(&ck->queue);
 	meta_content_free(&ck->get);
+	staging_scan_abort(&ck->scan);
 	free(ck->scan.ids);
 	p->check = NULL;
 	FREE_OBJ(ck);
@@ -313,7 +318,7 @@ static const struct task_step steps[] = {
     [CK_SWEPT] = {"swept", swept, TO(CK_SWEEP) | TO(CK_SCAN)},
     [CK_SCAN] = {"scan", scan, TO(CK_SCANNED) | TO(CK_MARK)},
     [CK_SCANNED] = {"scanned", scanned, TO(CK_LOOK) | TO(CK_MARK)},
-    [CK_LOOK] = {"look", look, TO(CK_LOOKED) | TO(CK_MARK)},
+    [CK_LOOK] = {"look", look, TO(CK_LOOKED) | TO(CK_SCAN) | TO(CK_MARK)},
     [CK_LOOKED] = {"looked", looked, TO(CK_LOOK)},
     [CK_MARK] = {"mark", mark, 0},
 };

@@ -394,91 +394,6 @@ Test(staged_durable, pinned_room_ends_and_comes_back)
 	cr_assert_eq(status().durable, 0);
 }
 
-/* --- Which there are */
-
-struct scan {
-	struct staging_scan sc;
-	bool done;
-	int err;
-};
-
-static void scan_done(struct staging_scan *sc, int err)
-{
-	struct scan *x = container_of(sc, struct scan, sc);
-
-	x->done = true;
-	x->err = err;
-}
-
-static bool scan_is_done(void *arg)
-{
-	return ((struct scan *)arg)->done;
-}
-
-static size_t scan(uint64_t age, uint64_t *first)
-{
-	struct scan x = {.sc = {.age_ns = age, .done = scan_done}};
-	size_t n;
-
-	staging_scan(s.st, &x.sc);
-	cr_assert(!x.done);
-	cr_assert(rig_until(&s.g, scan_is_done, &x));
-	cr_assert_eq(x.err, 0);
-	n = x.sc.n;
-	*first = n > 0 ? x.sc.ids[0] : 0;
-	free(x.sc.ids);
-	return n;
-}
-
-static void settle_clock(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_REALTIME, &now);
-	s.g.clock.wall_ns = ((uint64_t)now.tv_sec + 100) * NS_PER_S;
-}
-
-Test(staged_durable, a_scan_finds_what_nobody_has)
-{
-	struct staged *plain = srig_create(&s, 7, NULL);
-	uint64_t id;
-
-	settle_clock();
-	cr_assert_eq(scan(0, &id), 0);
-	cr_assert_eq(srig_do(&s, plain, staged_write, 0, 100, data), 0);
-	cr_assert_eq(write_at(0, 100), 0);
-	cr_assert_eq(scan(0, &id), 0, "it is in memory");
-	staged_close(&sf);
-	cr_assert_eq(scan(0, &id), 0, "it has rows");
-	sf = srig_open(&s, ID, NULL);
-	cr_assert_eq(staged_park(&sf), 0);
-	cr_assert_eq(scan(1000 * NS_PER_S, &id), 0, "it is young");
-	cr_assert_eq(scan(50 * NS_PER_S, &id), 1);
-	cr_assert_eq(id, ID);
-	staging_sweep(s.st, NULL, 0);
-	rig_settle(&s.g);
-	cr_assert(srig_file_there(&s, ID) && srig_sums_there(&s, ID), "swept away");
-	staging_discard(s.st, ID);
-	rig_settle(&s.g);
-	cr_assert(!srig_file_there(&s, ID) && !srig_sums_there(&s, ID));
-	cr_assert_eq(scan(0, &id), 0);
-	staged_close(&plain);
-}
-
-Test(staged_durable, a_scan_may_be_left)
-{
-	struct scan x = {.sc = {.done = scan_done}};
-
-	cr_assert_eq(write_at(0, 100), 0);
-	staging_scan(s.st, &x.sc);
-	staging_scan_abort(&x.sc);
-	staging_scan(s.st, &x.sc);
-	rig_settle(&s.g);
-	cr_assert(x.done);
-	free(x.sc.ids);
-	staging_scan_abort(&x.sc);
-}
-
 /* --- Faults */
 
 Test(staged_durable, what_a_sync_lost_stays_lost)
@@ -567,13 +482,11 @@ Test(staged_durable, a_full_disk_leaves_sums_that_agree)
 Test(staged_durable, every_allocation_may_fail)
 {
 	struct staged_durable d;
-	struct scan x;
 	unsigned n;
 	int err;
 
 	cr_assert_eq(write_at(0, 10000), 0);
 	d = synced();
-	settle_clock();
 	for (n = 1;; n++) {
 		if (sf != NULL)
 			cr_assert_eq(staged_park(&sf), 0);
@@ -601,17 +514,6 @@ Test(staged_durable, every_allocation_may_fail)
 			break;
 	}
 	cr_assert_eq(staged_park(&sf), 0);
-	for (n = 1;; n++) {
-		x = (struct scan){.sc = {.done = scan_done}};
-		nth_arm(n);
-		staging_scan(s.st, &x.sc);
-		cr_assert(rig_until(&s.g, scan_is_done, &x));
-		nth_disarm();
-		cr_assert(x.err == 0 ? x.sc.n == 1 : x.err == -ENOMEM && x.sc.ids == NULL);
-		free(x.sc.ids);
-		if (!nth_fired())
-			break;
-	}
 	for (n = 1;; n++) {
 		nth_arm(n);
 		staging_discard(s.st, ID);

@@ -642,6 +642,23 @@ Test(persist, orphans_go_and_nothing_else)
 	cr_assert_eq(puts_done(), 0);
 }
 
+/* More than one job of the scan reads. */
+Test(persist, many_orphans_go)
+{
+	enum { MANY = 2500 };
+
+	r.cfg->persist_check_period = HOUR;
+	r.cfg->persist_orphan_timeout = HOUR;
+	for (unsigned i = 0; i < MANY; i++)
+		make_staged(id_of(i), 2 * HOUR);
+	persist_resume(r.fs);
+	test_clock_advance(&r.clock, HOUR + NS_PER_S);
+	for (unsigned i = 0; i < MANY; i++)
+		while (there(id_of(i)))
+			serve();
+	until_quiet();
+}
+
 /* The wall clock was ahead by years when the last try failed. */
 Test(persist, a_try_lost_in_the_future_is_found)
 {
