@@ -21,6 +21,8 @@
 /* The search for the oldest alone: not more often, and a tenth of the time at most. */
 #define SURVEY_NS (10 * NS_PER_S)
 #define SURVEY_REST 10u
+/* The period may be set to less while it runs. */
+#define PERIOD_LOOK (10 * NS_PER_S)
 
 struct persist_check {
 	struct task task;
@@ -344,13 +346,25 @@ void persist_check_start(struct persist *p, bool survey)
 	task_start(&ck->task, p->fs->env.loop, &kind);
 }
 
+static void period_arm(struct persist *p)
+{
+	uint64_t period = p->fs->env.cfg->persist_check_period,
+		 gone = loop_now(p->fs->env.loop) - p->checked_ns;
+
+	timer_arm(&p->period, MIN(period - MIN(period, gone), PERIOD_LOOK));
+}
+
 static void period_fired(struct timer *t)
 {
 	struct persist *p = container_of(t, struct persist, period);
+	uint64_t now = loop_now(p->fs->env.loop);
 
-	persist_check_start(p, false);
-	persist_kick(p->fs);
-	timer_arm(t, p->fs->env.cfg->persist_check_period);
+	if (now - p->checked_ns >= p->fs->env.cfg->persist_check_period) {
+		p->checked_ns = now;
+		persist_check_start(p, false);
+		persist_kick(p->fs);
+	}
+	period_arm(p);
 }
 
 void persist_check_init(struct persist *p)
@@ -360,7 +374,8 @@ void persist_check_init(struct persist *p)
 
 void persist_check_resume(struct persist *p)
 {
-	timer_arm(&p->period, p->fs->env.cfg->persist_check_period);
+	p->checked_ns = loop_now(p->fs->env.loop);
+	period_arm(p);
 	/* Where there is an outside. */
 	if (p->fs->root[0] != '\0')
 		persist_check_start(p, true);

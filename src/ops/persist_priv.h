@@ -94,6 +94,7 @@ struct persist {
 	uint64_t behind_ns, written_ns; /* monotonic: the first of them, the last */
 	/* --- persist_check.c */
 	struct timer period;
+	uint64_t checked_ns; /* monotonic: the last check's time */
 	struct persist_check *check;
 	uint64_t oldest_ns, oldest_id; /* of those that were seen and wait; 0: none */
 	uint64_t surveyed_ns, survey_took_ns; /* monotonic: the last search for the oldest */

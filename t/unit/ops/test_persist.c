@@ -642,6 +642,20 @@ Test(persist, orphans_go_and_nothing_else)
 	cr_assert_eq(puts_done(), 0);
 }
 
+Test(persist, a_shorter_period_counts_at_once)
+{
+	r.cfg->persist_check_period = 24 * HOUR;
+	r.cfg->persist_orphan_timeout = HOUR;
+	make_staged(id_of(1), 2 * HOUR);
+	persist_resume(r.fs);
+	until_waiting_for_the_clock();
+	r.cfg->persist_check_period = HOUR / 60;
+	test_clock_advance(&r.clock, HOUR / 60);
+	while (there(id_of(1)))
+		serve();
+	until_quiet();
+}
+
 /* More than one job of the scan reads. */
 Test(persist, many_orphans_go)
 {
