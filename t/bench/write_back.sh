@@ -1,9 +1,8 @@
 #!/bin/bash
 # SPDX-License-Identifier: BSD-2-Clause
 # The write cache: small and large files written under WRITE_BACK beside the disk itself and
-# WRITE_THROUGH, how fast they reach the storage beside 8 curl, and what many files that
-# wait cost.  FILES=n small files a turn, ROUNDS=n turns, MB=n of a large file, N=n files
-# that wait (1,000,000 take half an hour).
+# WRITE_THROUGH, and how fast they reach the storage beside 8 curl.  FILES=n small files a
+# turn, ROUNDS=n turns, MB=n of a large file.
 . "${BATONFS_SRC:-.}/t/bench/bench.sh"
 # shellcheck source=t/lib/s3put.sh
 . "$BATONFS_SRC/t/lib/s3put.sh"
@@ -11,8 +10,6 @@
 FILES=${FILES:-300}
 ROUNDS=${ROUNDS:-3}
 MB=${MB:-256}
-N=${N:-20000}
-STEP=$((N / 4))
 OBJECTS=8 # of the curl and of the mount, MB / 8 each
 
 "$BATONFS_SRC/t/lib/rgw.sh" start "$T/rgw" || die "radosgw did not start"
@@ -131,38 +128,5 @@ done
 verdict "$(ratio "$T/put.curl" "$T/put.mount" 1)" ">=" 0.7 \
 	"storing in the background: of the rate of $OBJECTS curl"
 
-# --- many that wait
-rss() {
-	awk '$1 == "RssAnon:" { print $2 }' "/proc/$(daemon_pid)/status"
-}
-took() { # COMMAND...: milliseconds
-	local began
-	began=$(now)
-	"$@" >/dev/null
-	calc "($(now) - $began) / 1e6"
-}
-first_row() {
-	batonfs -m "$M" async-persist list | head -n 2
-}
-mkdir -p "$M/many"/{1,2,3,4}
-# Open, so that they stay known; the storage could not be asked.
-exec 11<"$M/many/1" 12<"$M/many/2" 13<"$M/many/3" 14<"$M/many/4"
-kill -STOP "$RGW"
-say "$(printf '%8d files wait: RssAnon %7d KiB, status %6.1f ms, first rows %6.1f ms' 0 "$(rss)" \
-	"$(took batonfs -m "$M" status)" "$(took first_row)")"
-for part in 1 2 3 4; do
-	small "$M/many/$part" "$STEP" >/dev/null
-	# What the kernel remembers of names is not of the files that wait.
-	echo 2 >/proc/sys/vm/drop_caches
-	say "$(printf '%8d files wait: RssAnon %7d KiB, status %6.1f ms, first rows %6.1f ms' \
-		$((STEP * part)) "$(rss)" "$(took batonfs -m "$M" status)" "$(took first_row)")"
-done
-listed=$(batonfs -m "$M" --timeout 0 async-persist list | wc -l)
-[ "$listed" -ge $((STEP * 4)) ] || die "$listed rows, not $N"
-verdict "$(took batonfs -m "$M" status)" "<=" 100 "status with $((STEP * 4)) files that wait: ms"
-verdict "$(took first_row)" "<=" 200 "async-persist list, its first rows: ms"
-exec 11<&- 12<&- 13<&- 14<&-
-batonfs -m "$M" umount --force >/dev/null
-kill -CONT "$RGW"
-wait_until 60 "the keeper ends" not kill -0 "$keeper"
+stop
 finish
