@@ -351,6 +351,8 @@ void fstore_ended(struct fdb_run *t, int err)
 	leave(st, t);
 	st->heard = loop_now(st->env->loop);
 	t->err = err;
+	if (t->doubt && t->writes)
+		st->sweep = true; /* for all that is known it has thrown a directory away */
 	if (t->et.s[0] != '\0' && err != -EEXIST && st->is == STORE_IS_OPEN)
 		meta_note(st->be.meta, t->et.s);
 	if (t->done != NULL)

@@ -18,7 +18,7 @@ struct line {
 	bool maybe;	/* whether done is up to chance */
 	long count;	/* how often more; -1: always */
 	long skip;	/* how many pass before */
-	unsigned percent;
+	unsigned parts;	/* of 10,000 */
 	pid_t pid;	/* 0: any */
 	char node[NODE_MAX]; /* "": any */
 	char text[64];
@@ -84,7 +84,7 @@ static bool parse_option(struct line *l, const char *word)
 	else if (strncmp(word, "skip=", 5) == 0)
 		l->skip = strtol(word + 5, NULL, 10);
 	else if (strncmp(word, "percent=", 8) == 0)
-		l->percent = (unsigned)strtoul(word + 8, NULL, 10);
+		l->parts = (unsigned)(strtod(word + 8, NULL) * 100 + 0.5);
 	else if (strncmp(word, "pid=", 4) == 0)
 		l->pid = (pid_t)strtol(word + 4, NULL, 10);
 	else if (strncmp(word, "node=", 5) == 0)
@@ -102,7 +102,7 @@ static struct line *parse(char *text)
 	bool good = name != NULL && act != NULL && parse_act(l, act);
 
 	l->count = -1;
-	l->percent = 100;
+	l->parts = 10000;
 	for (size_t i = 0; good && i < sizeof(names) / sizeof(names[0]); i++) {
 		if (strcmp(name, names[i].name) == 0)
 			l->kinds = names[i].kinds;
@@ -197,7 +197,7 @@ struct fault faults_meet(
 			l->skip--;
 			continue;
 		}
-		if ((unsigned)(random() % 100) >= l->percent)
+		if ((unsigned)(random() % 10000) >= l->parts)
 			continue;
 		if (l->count > 0)
 			l->count--;

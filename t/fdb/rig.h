@@ -4,16 +4,14 @@
 
 /*
  * What the tests of the stand-in stand on: a client library opened at run time, its
- * network thread, a database, and a corner of it for each test alone.  That is the
- * stand-in with a server of the test's own; or, with BATONFS_TEST_FDB_CLUSTER_FILE set,
- * the library BATONFS_TEST_FDB_LIBRARY (libfdb_c.so) on that cluster.
+ * network thread, a database (standin.h says which), and a corner of it for each test alone.
  */
 
 #include <stdbool.h>
 #include <stddef.h>
-#include <sys/types.h>
 
 #include "abi.h"
+#include "standin.h"
 
 #define MEMBER(name, result, args) result(*name) args;
 struct fdb {
@@ -23,24 +21,15 @@ struct fdb {
 
 extern struct fdb fdb;
 extern FDBDatabase *db;
-extern char rig_dir[]; /* the server's */
-extern pid_t rig_server;
 
 void rig_start(void);  /* both of these, and the corner is empty */
 void rig_place(void);  /* a cluster, and the name of the corner; no library yet */
 void rig_client(void); /* the library, its network thread, db */
 void rig_stop(void);
-bool rig_real(void); /* a real cluster: no faults, no clock */
 void rig_open(const char *cluster_file, FDBDatabase **out);
 void rig_library(void); /* opens the library alone, without a network */
 void rig_network(void);
 void rig_network_end(void);
-void rig_serve(void); /* starts the server of rig_dir */
-void rig_kill(void);
-void rig_write(const char *name, const char *text); /* a file of rig_dir, at once */
-unsigned rig_fired(const char *line); /* how often, a line's beginning in "fired" */
-void rig_wait_fired(const char *line, unsigned n);
-extern const char *rig_cluster_file;
 
 /* A key of this test's: good for the next 64 calls on this thread. */
 struct key {

@@ -13,7 +13,7 @@
 
 static void start(void)
 {
-	if (rig_real())
+	if (standin_real())
 		cr_skip_test("a real cluster does not fail on demand");
 	rig_start();
 }
@@ -24,7 +24,7 @@ Test(standin_faults, errors_on_demand)
 {
 	FDBTransaction *tr = begin();
 
-	rig_write("faults", "grv 1037 count=1\nget 1007 count=1\nrange 1009 count=1\n"
+	standin_write("faults", "grv 1037 count=1\nget 1007 count=1\nrange 1009 count=1\n"
 			    "commit 1020 count=1\ncommit 1038 count=1\n");
 	cr_assert_eq(ended(ask(tr, "a", false)), 1037);
 	cr_assert_eq(commit(tr), 1037, "a read that failed fails the commit");
@@ -43,7 +43,7 @@ Test(standin_faults, errors_on_demand)
 	cr_assert_eq(on_error(tr, 1038), 0);
 	set(tr, "a", "1");
 	cr_assert_eq(commit(tr), 0);
-	cr_assert_eq(rig_fired("commit 1020"), 1);
+	cr_assert_eq(standin_fired("commit 1020"), 1);
 	end(&tr);
 }
 
@@ -51,13 +51,13 @@ Test(standin_faults, an_unknown_result_is_either)
 {
 	FDBTransaction *tr = begin();
 
-	rig_write("faults", "commit 1021 done count=1\ncommit 1021 undone count=1\n");
+	standin_write("faults", "commit 1021 done count=1\ncommit 1021 undone count=1\n");
 	set(tr, "a", "1");
 	cr_assert_eq(commit(tr), 1021);
 	cr_assert_eq(on_error(tr, 1021), 0);
 	set(tr, "b", "1");
 	cr_assert_eq(commit(tr), 1021);
-	rig_write("faults", "");
+	standin_write("faults", "");
 	cr_assert_str_eq(now("a"), "1");
 	cr_assert_null(now("b"));
 	end(&tr);
@@ -70,14 +70,14 @@ Test(standin_faults, an_unreachable_cluster_leaves_futures_open)
 	int error;
 
 	put("a", "1");
-	rig_write("faults", "any hold\n");
+	standin_write("faults", "any hold\n");
 	f = ask(tr, "a", false);
-	rig_wait_fired("any hold", 1);
+	standin_wait_fired("any hold", 1);
 	cr_assert_not(fdb.fdb_future_is_ready(f));
 	option(other, FDB_TR_TIMEOUT, 20);
 	g = ask(other, "a", false);
 	cr_assert_eq(ended(g), 1031);
-	rig_write("faults", "");
+	standin_write("faults", "");
 	cr_assert_str_eq(got(f, &error), "1");
 	end(&tr);
 	end(&other);
@@ -90,9 +90,9 @@ Test(standin_faults, five_seconds)
 	put("a", "1");
 	get(tr, "a", false);
 	get(writer, "b", false);
-	rig_write("clock", "stopped 4900");
+	standin_write("clock", "stopped 4900");
 	cr_assert_str_eq(get(tr, "a", false), "1");
-	rig_write("clock", "stopped 5100");
+	standin_write("clock", "stopped 5100");
 	cr_assert_eq(ended(ask(tr, "c", false)), 1007);
 	set(writer, "a", "2");
 	cr_assert_eq(commit(writer), 1007);
@@ -121,11 +121,11 @@ Test(standin_faults, a_new_server_has_the_old_data)
 	watch = fdb.fdb_transaction_watch(tr, K("a"));
 	cr_assert_eq(commit(tr), 0);
 	get(old, "a", false);
-	rig_kill();
+	standin_kill();
 	f = ask(old, "b", false);
 	end(&tr);
 	tr = begin();
-	rig_serve();
+	standin_serve();
 	cr_assert_str_eq(got(ask(tr, "a", false), &error), "1");
 	cr_assert_eq(ended(f), 1007, "the old read versions are over");
 	put("a", "2");
@@ -138,7 +138,7 @@ Test(standin_faults, a_commit_on_a_broken_connection_is_unknown)
 {
 	FDBTransaction *tr = begin();
 
-	rig_write("faults", "commit drop done count=1\ncommit drop count=1\n");
+	standin_write("faults", "commit drop done count=1\ncommit drop count=1\n");
 	set(tr, "a", "1");
 	cr_assert_eq(commit(tr), 1021);
 	cr_assert_eq(on_error(tr, 1021), 0);
@@ -154,21 +154,21 @@ Test(standin_faults, a_commit_held_up_may_happen_after_its_end)
 	FDBTransaction *tr = begin();
 	FDBFuture *f;
 
-	rig_write("faults", "commit hold\n");
+	standin_write("faults", "commit hold\n");
 	set(tr, "a", "1");
 	f = fdb.fdb_transaction_commit(tr);
-	rig_wait_fired("commit hold", 1);
+	standin_wait_fired("commit hold", 1);
 	fdb.fdb_transaction_cancel(tr);
 	cr_assert_eq(ended(f), 1025);
 	end(&tr);
-	rig_write("faults", "");
+	standin_write("faults", "");
 	while (now("a") == NULL)
 		;
 }
 
 static void start_place(void)
 {
-	if (rig_real())
+	if (standin_real())
 		cr_skip_test("so many clients of a real cluster are its own tests' matter");
 	rig_place();
 }
@@ -242,14 +242,14 @@ Test(standin_processes, one_of_them_cut_off)
 	rig_client();
 	wait_count(10);
 	snprintf(text, sizeof(text), "any hold pid=%d\n", (int)pid);
-	rig_write("faults", text);
-	rig_wait_fired("any hold", 1);
+	standin_write("faults", text);
+	standin_wait_fired("any hold", 1);
 	wait_count(20);
 	snprintf(text, sizeof(text), "any hold %d", (int)free_one);
-	rig_write("faults", "any hold node=b\n");
-	rig_wait_fired(text, 1);
+	standin_write("faults", "any hold node=b\n");
+	standin_wait_fired(text, 1);
 	wait_count(20);
-	rig_write("faults", "");
+	standin_write("faults", "");
 	wait_count(20);
 	kill(pid, SIGKILL);
 	kill(free_one, SIGKILL);

@@ -214,7 +214,7 @@ Test(standin_futures, watches_are_limited)
 	FDBFuture *one, *two;
 	int64_t max = 1;
 
-	rig_open(rig_cluster_file, &small);
+	rig_open(standin_cluster_file(), &small);
 	cr_assert_eq(fdb.fdb_database_set_option(small, FDB_DB_MAX_WATCHES, (uint8_t *)&max, 8), 0);
 	cr_assert_eq(fdb.fdb_database_create_transaction(small, &tr), 0);
 	one = fdb.fdb_transaction_watch(tr, K("a"));

@@ -455,8 +455,8 @@ static void race(int count)
 	}
 	for (int i = 0; i < THREADS; i++)
 		pthread_join(clients[i].thread, NULL);
-	if (!rig_real())
-		rig_write("faults", "");
+	if (!standin_real())
+		standin_write("faults", "");
 	check(clients, count);
 	for (int i = 0; i < THREADS; i++)
 		free(clients[i].txns);
@@ -476,9 +476,9 @@ Test(standin_random, transactions_are_serializable)
 
 Test(standin_random, and_with_faults_too)
 {
-	if (rig_real())
+	if (standin_real())
 		cr_skip_test("a real cluster does not fail on demand");
-	rig_write("faults", "commit 1021 maybe percent=8\ncommit 1020 percent=3\n"
+	standin_write("faults", "commit 1021 maybe percent=8\ncommit 1020 percent=3\n"
 			    "commit drop maybe percent=1\nread 1007 percent=1\n"
 			    "grv 1037 percent=2\nany slow:3 percent=30\n");
 	race(rounds(150));

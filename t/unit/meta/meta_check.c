@@ -275,11 +275,23 @@ struct meta_check meta_check(const char *dir)
 
 /* --- From FoundationDB */
 
-static FDBFuture *await(const struct fdb_api *api, FDBFuture *f)
+static fdb_error_t await(const struct fdb_api *api, FDBFuture *f)
 {
 	cr_assert_eq(api->future_block_until_ready(f), 0);
-	cr_assert_eq(api->future_get_error(f), 0, "%s", api->get_error(api->future_get_error(f)));
-	return f;
+	return api->future_get_error(f);
+}
+
+fdb_error_t meta_check_ended(const struct fdb_api *api, FDBTransaction *tr, FDBFuture *f)
+{
+	fdb_error_t code = await(api, f);
+
+	api->future_destroy(f);
+	if (code != 0) {
+		f = api->transaction_on_error(tr, code);
+		cr_assert_eq(await(api, f), 0, "%s", api->get_error(code));
+		api->future_destroy(f);
+	}
+	return code;
 }
 
 static void load_counter(struct check *c, unsigned no, const unsigned char *p)
@@ -333,9 +345,12 @@ struct meta_check meta_check_cluster(struct fdb *fdb, const char *prefix)
 		FDBFuture *f;
 		int n;
 
-		f = await(api,
-		    api->transaction_get_range(tr, from, len, 0, 1, end, skip, 0, 1, 0, 0,
-			FDB_STREAMING_MODE_WANT_ALL, 1, 1, 0));
+		f = api->transaction_get_range(tr, from, len, 0, 1, end, skip, 0, 1, 0, 0,
+		    FDB_STREAMING_MODE_WANT_ALL, 1, 1, 0);
+		if (await(api, f) != 0) {
+			(void)meta_check_ended(api, tr, f);
+			continue;
+		}
 		cr_assert_eq(api->future_get_keyvalue_array(f, &kv, &n, &more), 0);
 		for (int i = 0; i < n; i++)
 			load_key(&c, &kv[i], skip);

@@ -10,6 +10,7 @@
 #include <stdint.h>
 
 #include "meta/meta.h"
+#include "reactor/fdb_api.h"
 
 struct meta_check {
 	uint64_t rows, content, queued, blobs, garbage;
@@ -21,5 +22,8 @@ struct meta_check meta_check(const char *dir);
 /* One below a prefix of a cluster. */
 struct fdb;
 struct meta_check meta_check_cluster(struct fdb *fdb, const char *prefix);
+/* Waits, outside of any loop, for the future, which goes: 0, or an error after which the
+ * transaction may begin anew.  Any other has failed the test. */
+fdb_error_t meta_check_ended(const struct fdb_api *api, FDBTransaction *tr, FDBFuture *f);
 
 #endif

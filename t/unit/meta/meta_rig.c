@@ -162,15 +162,13 @@ static void meta_rig_clear(struct meta_rig *g)
 	FDBTransaction *tr = fdb_transaction(g->fdb);
 	uint8_t from[128], end[128];
 	int n = snprintf((char *)from, sizeof(from), "%s", g->dir + 1) + 1;
-	FDBFuture *f;
 
 	memcpy(end, from, (size_t)n);
 	end[n - 1] = 1;
 	cr_assert_not_null(tr);
-	api->transaction_clear_range(tr, from, n, end, n);
-	f = api->transaction_commit(tr);
-	cr_assert_eq(api->future_block_until_ready(f), 0);
-	api->future_destroy(f);
+	do
+		api->transaction_clear_range(tr, from, n, end, n);
+	while (meta_check_ended(api, tr, api->transaction_commit(tr)) != 0);
 	api->transaction_destroy(tr);
 }
 

@@ -491,12 +491,15 @@ static void round_of(unsigned step, unsigned together)
 {
 	static struct step s[TOGETHER_MAX];
 	static struct model begun;
+	bool repeats = getenv("BATONFS_TEST_FDB_REPEATS") != NULL;
 
 	begun = now;
 	for (unsigned i = 0; i < together; i++) {
-		s[i].n = 1 + roll(CHANGES_MAX);
-		for (unsigned j = 0; j < s[i].n; j++)
-			s[i].ch[j] = roll_change(&s[i], j, (step + i) * 10 + j);
+		do {
+			s[i].n = 1 + roll(CHANGES_MAX);
+			for (unsigned j = 0; j < s[i].n; j++)
+				s[i].ch[j] = roll_change(&s[i], j, (step + i) * 10 + j);
+		} while (repeats && !repeatable(&s[i]));
 		if (g.fdb != NULL && puts_known(&begun, &s[i], s))
 			meta_rig_settle(&g);
 		s[i].want = model_txn(s[i].ch, s[i].n);
