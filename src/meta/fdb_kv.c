@@ -211,6 +211,10 @@ int fkv_get(struct fdb_run *t, const struct fkey *k, struct fval *val)
 	err = fdb_wait(fstore_fdb(t->st), &e->wait,
 	    fstore_api(t->st)->transaction_get(t->tr, w.b, w.len, !t->writes), value_came);
 	e->pending = err == 0;
+	if (err != 0) { /* or it would be taken for one that is not there */
+		HASH_DEL(t->known, e);
+		free(e);
+	}
 	return asked(t, err);
 }
 

@@ -136,6 +136,7 @@ struct fdb_run {
 	TAILQ_HEAD(, frange) ranges;
 	unsigned pending;
 	int code;   /* of the first read that failed */
+	int last;   /* why it had to begin anew, the last time */
 	bool nomem; /* a read's result had no room */
 	int64_t version; /* read version; 0: not asked for */
 	struct fdb_wait version_wait;

@@ -71,6 +71,7 @@ static void finish(struct fdb_run *t, int err)
 /* What is left when FoundationDB says that trying again is of no use. */
 static int fdb_errno(struct fdb_run *t, fdb_error_t code)
 {
+	const char *way_out = "";
 	int err = -EIO;
 
 	switch (code) {
@@ -86,11 +87,15 @@ static int fdb_errno(struct fdb_run *t, fdb_error_t code)
 	case FDB_ERR_TRANSACTION_CANCELLED:
 	case FDB_ERR_OPERATION_CANCELLED:
 		return t->doubt ? -EIO : -ECANCELED;
+	case FDB_ERR_NO_CLUSTER_FILE_FOUND:
+	case FDB_ERR_CONNECTION_STRING_INVALID:
+		way_out = ": meta.fdb.cluster.file names no cluster";
+		break;
 	default:
 		break;
 	}
-	return errtext_set(&t->et, err, "metadata store %s: %s (%d)", fstore_name(t->st),
-	    fdb_words(fstore_fdb(t->st), code), code);
+	return errtext_set(&t->et, err, "metadata store %s: %s (%d)%s", fstore_name(t->st),
+	    fdb_words(fstore_fdb(t->st), code), code, way_out);
 }
 
 /* Nobody waits for it, so it need not be tried again. */
@@ -119,6 +124,7 @@ static void again(struct fdb_run *t, fdb_error_t code)
 {
 	fkv_forget(t);
 	fstore_unread(t);
+	t->last = code;
 	t->phase = RUN_PAUSING;
 	if (given_up(t))
 		finish(t, t->doubt ? -EIO : -ECANCELED);
@@ -175,7 +181,7 @@ static void pass(struct deferred *d)
 
 	CHECK_OBJ(t, FDB_RUN_MAGIC);
 	assert(t->pending == 0);
-	if (t->stop)
+	if (given_up(t)) /* it would come long after whoever wanted it was told of a failure */
 		err = t->doubt ? -EIO : -ECANCELED;
 	else if (t->nomem)
 		err = -ENOMEM;
@@ -196,7 +202,7 @@ static void pass(struct deferred *d)
 	if (t->pending > 0 && err != -ENOMEM && session != -ENOMEM)
 		return;
 	assert(t->pending > 0 || (err != -EAGAIN && session != -EAGAIN));
-	if (session != 0)
+	if (session != 0 && err != -ENOMEM)
 		err = session;
 	if (err != 0 || !t->writes)
 		finish(t, err);

@@ -56,7 +56,9 @@ struct fdb_store {
 	unsigned nactive;
 	bool closing, fenced;
 	bool sweep, sweeping;
+	bool unswept;
 	bool refreshing, stale; /* stale: nobody waits for it, but it is to be read again */
+	bool uncounted;		/* that has failed: when the next call has ended */
 	unsigned char prefix[STORE_PREFIX_MAX + 1];
 	char name[STORE_PREFIX_MAX + 8];
 	char open_words[256];
@@ -140,8 +142,9 @@ void fstore_committed(struct fdb_run *t, int64_t version)
 	void *p = st->log;
 
 	COUNT(st->env->loop, META_COMMITS, 1);
-	if (t->garbage)
+	if (t->garbage || st->unswept)
 		st->sweep = true;
+	st->unswept = false;
 	if (version > st->base)
 		add_counters(st->counters, t->delta);
 	if (!st->refreshing)
@@ -196,6 +199,7 @@ static void refreshed(struct fdb_run *t, int err)
 				add_counters(st->counters, st->log[i].delta);
 		}
 	}
+	st->uncounted = err != 0;
 	st->nlog = 0;
 	st->refreshing = false;
 	end_all(&st->covered);
@@ -296,8 +300,8 @@ static bool begin_own(struct fdb_store *st, int (*fn)(struct fdb_run *t),
 
 static void swept(struct fdb_run *t, int err)
 {
-	(void)err; /* what could not be swept is tried again with the next that is thrown away */
 	t->st->sweeping = false;
+	t->st->unswept = err != 0; /* tried again with the next transaction */
 }
 
 static void pump(struct deferred *d)
@@ -321,6 +325,7 @@ static void pump(struct deferred *d)
 		TAILQ_CONCAT(&st->covered, &st->parked, link);
 		st->nlog = 0;
 		st->refreshing = begin_own(st, refresh, refreshed);
+		st->uncounted = !st->refreshing;
 		if (!st->refreshing)
 			end_all(&st->covered);
 	}
@@ -357,6 +362,7 @@ void fstore_ended(struct fdb_run *t, int err)
 		meta_note(st->be.meta, t->et.s);
 	if (t->done != NULL)
 		t->done(t, err);
+	st->stale = st->stale || (t->c != NULL && st->uncounted);
 	if (t->c != NULL && t->doubt && !st->closing) {
 		t->phase = RUN_PARKED; /* until it is known what it has done to the tally */
 		TAILQ_INSERT_TAIL(&st->parked, t, link);
@@ -537,8 +543,14 @@ static void open_fired(struct timer *tm)
 	struct fdb_store *st = container_of(tm, struct fdb_store, open_timer);
 	struct fdb_run *t = TAILQ_FIRST(&st->active);
 
-	(void)snprintf(st->open_words, sizeof(st->open_words),
-	    "metadata store %s: the cluster does not answer (meta.fdb.cluster.file)", st->name);
+	if (t != NULL && t->last != 0)
+		(void)snprintf(st->open_words, sizeof(st->open_words),
+		    "metadata store %s: the cluster refuses it: %s (%d)", st->name,
+		    fdb_words(st->fdb, t->last), t->last);
+	else
+		(void)snprintf(st->open_words, sizeof(st->open_words),
+		    "metadata store %s: the cluster does not answer (meta.fdb.cluster.file)",
+		    st->name);
 	if (t != NULL)
 		frun_stop(t, true);
 }

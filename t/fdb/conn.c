@@ -26,7 +26,7 @@ static const struct defaults usual = { 0, -1, 1000, SIZE_LIMIT, 1 };
 /* The directory that a cluster file names, or NULL and the error of the API. */
 static char *read_cluster_file(const char *path, int *error)
 {
-	char text[4096] = "";
+	char text[4096] = "", *dir;
 	FILE *in;
 
 	if (path == NULL || path[0] == '\0')
@@ -43,7 +43,9 @@ static char *read_cluster_file(const char *path, int *error)
 	if (strncmp(text, PREFIX, strlen(PREFIX)) != 0)
 		return NULL;
 	*error = 0;
-	return strdup(text + strlen(PREFIX));
+	dir = mem_get(strlen(text));
+	strcpy(dir, text + strlen(PREFIX));
+	return dir;
 }
 
 /* As in the real library a wrong cluster file shows in the transactions, not here. */
