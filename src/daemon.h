@@ -149,6 +149,7 @@ struct daemon {
 	void *stores_closed_arg;
 	uint64_t watchdog_ns;
 	struct pool_job unmount_job;
+	struct timer unmount_tell; /* meanwhile, to who waits for our end */
 	bool kept;	   /* a keeper (or systemd) holds the descriptors */
 	bool handed_over;  /* a successor serves: exit without unmounting */
 	bool end_asked, end_unmount; /* by a signal, while a hand-over runs: after it */
@@ -223,6 +224,8 @@ bool daemon_mount_gone(const struct daemon *d);
 void daemon_keep_waiter(struct daemon *d, int fd);
 /* Tells all of these that we still live, and wait for `what` (no quotes in it). */
 void daemon_tell_waiters(struct daemon *d, const char *what);
+/* While umount(2) runs. */
+#define DAEMON_WAITS_FOR_KERNEL "the kernel, which forgets the names that it knows"
 /* The mount is gone: the sockets stay until daemon_fini() has freed everything else. */
 void daemon_keep_gate(struct daemon *d);
 /* The end of daemon_fini(). */

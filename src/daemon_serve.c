@@ -247,10 +247,19 @@ static void daemon_unmount_work(struct pool_job *job)
 	}
 }
 
+static void daemon_unmount_tell(struct timer *t)
+{
+	struct daemon *d = container_of(t, struct daemon, unmount_tell);
+
+	daemon_tell_waiters(d, DAEMON_WAITS_FOR_KERNEL);
+	timer_arm(t, DAEMON_TELL_EVERY);
+}
+
 static void daemon_unmount_done(struct pool_job *job)
 {
 	struct daemon *d = container_of(job, struct daemon, unmount_job);
 
+	timer_cancel(&d->unmount_tell);
 	if (job->result != 0 && job->result != -EINVAL && job->result != -ENOENT)
 		log_error("umount %s: %s", d->args.mountpoint, strerror(-job->result));
 	loop_stop(d->loop, d->exit_code);
@@ -266,11 +275,13 @@ void daemon_exit(struct daemon *d, bool unmount, int code)
 	d->exit_code = code;
 	d->leaves_mount = !unmount && (d->handed_over || (d->kept && d->serving));
 	/* Until it is unmounted the mount is served: umount(2) may need us. */
-	if (unmount)
-		pool_submit(d->pool, NULL, &d->unmount_job, daemon_unmount_work,
-		    daemon_unmount_done);
-	else
+	if (!unmount) {
 		loop_stop(d->loop, code);
+		return;
+	}
+	timer_init(&d->unmount_tell, d->loop, daemon_unmount_tell);
+	timer_arm(&d->unmount_tell, DAEMON_TELL_EVERY);
+	pool_submit(d->pool, NULL, &d->unmount_job, daemon_unmount_work, daemon_unmount_done);
 }
 
 static void daemon_wake(struct timer *t)

@@ -102,9 +102,22 @@ enum cli_exit cli_upgrade(struct cli *c)
 	return ex;
 }
 
+/* umount(2) takes its time: said once. */
+static int say_unmounting(struct cli *c, void *arg, const struct json *row)
+{
+	const char *what = json_get_text(row, "message", "");
+	bool *said = arg;
+
+	if (!*said && what[0] != '\0')
+		cli_error(c, "unmounting: waiting for %s", what);
+	*said = true;
+	return CLI_OK;
+}
+
 enum cli_exit cli_umount(struct cli *c)
 {
 	struct cli_call call;
+	bool said = false;
 	enum cli_exit ex = CLI_OK;
 	struct json *v;
 
@@ -116,6 +129,8 @@ enum cli_exit cli_umount(struct cli *c)
 		return ex;
 	json_add_bool(call.args, "force", (c->seen & CLI_FORCE) != 0);
 	call.until_end = true;
+	call.progress = say_unmounting;
+	call.arg = &said;
 	ex = cli_call_run(c, &call, &v);
 	if (ex == CLI_OK && c->json)
 		ex = cli_print_json(c, v);

@@ -1,21 +1,26 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * umount: the mount point is detached in the pool, since umount(2) may ask the file
- * system and so must not run on the loop that answers it.  The daemon ends when the
- * kernel says that the mount is gone.  It is refused while there are files that are not in
- * the storage.
+ * system and so must not run on the loop that answers it.  That takes as long as the kernel
+ * needs to forget each name that it knows, so the client hears every second that it goes on.
+ * The daemon ends when the kernel says that the mount is gone.  It is refused while there
+ * are files that are not in the storage.
  */
 #include <errno.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "base/obj.h"
+#include "base/units.h"
 #include "ctl/ctl_persist.h"
 #include "ctl/ctl_priv.h"
 #include "daemon.h"
 
+#define UMOUNT_TELL_EVERY NS_PER_S
+
 struct umount {
 	struct pool_job job;
+	struct timer tell;
 	struct ctl_left left;
 	struct deferred run; /* the client has gone */
 	struct ctl_cmd *cmd;
@@ -48,10 +53,28 @@ static void umount_work(struct pool_job *job)
 	job->result = fuse_chan_unmount(um->mountpoint, false);
 }
 
+static void umount_tell(struct timer *t)
+{
+	struct umount *um = container_of(t, struct umount, tell);
+	struct json_out *o;
+
+	if (!ctl_blocked(um->cmd)) {
+		o = ctl_progress_begin(um->cmd);
+		if (o != NULL) {
+			json_open_object(o);
+			json_add_text(o, "message", DAEMON_WAITS_FOR_KERNEL);
+			json_close_object(o);
+		}
+		ctl_progress_send(um->cmd, &o);
+	}
+	timer_arm(t, UMOUNT_TELL_EVERY);
+}
+
 static void umount_done(struct pool_job *job)
 {
 	struct umount *um = container_of(job, struct umount, job);
 
+	timer_cancel(&um->tell);
 	if (job->result == 0)
 		umount_say(um->cmd, um->mountpoint, daemon_mount_gone(um->cmd->d));
 	else if (job->result == -EBUSY && um->cmd->d->args.fuse_fd >= 0 && geteuid() != 0)
@@ -100,6 +123,7 @@ static void umount_seen(struct ctl_left *left, int err)
 		return;
 	}
 	um->cmd->cancel = NULL;
+	timer_arm(&um->tell, UMOUNT_TELL_EVERY);
 	pool_submit(um->cmd->d->pool, NULL, &um->job, umount_work, umount_done);
 }
 
@@ -133,6 +157,7 @@ void ctl_umount(struct ctl_cmd *cmd)
 	}
 	um->cmd = cmd;
 	um->mountpoint = d->args.mountpoint;
+	timer_init(&um->tell, d->loop, umount_tell);
 	cmd->priv = um;
 	cmd->cancel = umount_cancel;
 	ctl_left_start(d, &um->left, umount_seen);

@@ -7,6 +7,7 @@
 #include <criterion/criterion.h>
 #include <errno.h>
 #include <poll.h>
+#include <sched.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -79,6 +80,8 @@ int fuse_chan_unmount(const char *mountpoint, bool lazy)
 	cr_assert_str_eq(mountpoint, "/mnt/test");
 	cr_assert_not(lazy);
 	fake.umounts++;
+	while (atomic_load(&fake.umount_hangs))
+		sched_yield();
 	return fake.umount_err;
 }
 

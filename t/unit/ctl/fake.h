@@ -9,6 +9,7 @@
 #ifndef T_UNIT_CTL_FAKE_H
 #define T_UNIT_CTL_FAKE_H
 
+#include <stdatomic.h>
 #include <stdbool.h>
 
 #include "ctl/ctl.h"
@@ -36,6 +37,7 @@ struct fake {
 	int exits; /* calls of daemon_exit() */
 	bool exit_unmounts;
 	int umount_err, umounts;
+	atomic_bool umount_hangs; /* until it is false */
 	bool mounted_elsewhere;
 	unsigned waiters; /* calls of daemon_keep_waiter() */
 

@@ -456,6 +456,33 @@ Test(ctl_commands, umount)
 	cr_assert(fake.exit_unmounts);
 }
 
+/* The kernel has many names to forget. */
+Test(ctl_commands, an_umount_that_takes_long_says_so)
+{
+	fake_connect(NULL);
+	atomic_store(&fake.umount_hangs, true);
+	fake_say("{\"command\":\"umount\"}\n");
+	fake_line_has(1, "{\"progress\":{\"message\":\"the kernel");
+	fake_line_has(2, "{\"progress\"");
+	atomic_store(&fake.umount_hangs, false);
+	fake_line(3, "{\"result\":{\"mountpoint\":\"/mnt/test\"}}");
+}
+
+/* And who asked does not wait for it. */
+Test(ctl_commands, the_client_goes_in_a_long_umount)
+{
+	fake_connect(NULL);
+	atomic_store(&fake.umount_hangs, true);
+	fake_say("{\"command\":\"umount\"}\n");
+	fake_line_has(1, "progress");
+	close(fake.client);
+	fake.client = -1;
+	fake_settle();
+	atomic_store(&fake.umount_hangs, false);
+	while (pool_outstanding(fake.d.pool) > 0)
+		loop_turn(fake.d.loop, true);
+}
+
 Test(ctl_commands, we_end_while_unmounting)
 {
 	fake_connect(NULL);
