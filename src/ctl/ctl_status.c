@@ -74,7 +74,7 @@ static void put_metadata(struct json_out *o, const struct daemon *d)
 
 	json_key(o, "metadata");
 	json_open_object(o);
-	json_add_text(o, "backend", d->meta != NULL ? "embedded" : "none");
+	json_add_text(o, "backend", d->meta != NULL ? d->cfg->meta_backend : "none");
 	if (d->meta != NULL) {
 		memset(&ms, 0, sizeof(ms));
 		meta_status(d->meta, &ms);

@@ -139,6 +139,9 @@ Test(ctl_persist, status)
 			 "\"transient\":3,\"persisted\":0,\"oldest_seconds\":60,"
 			 "\"outside\":0,\"pinned_bytes\":1000,\"pinned_limit_bytes\":3000,"
 			 "\"last_error\":\"/x: Input/output error\"}");
+	cr_assert_eq(config_set(fake.d.cfg, "meta.backend", "fdb", &(struct errtext){0}), 0);
+	fake_say("{\"command\":\"status\"}\n");
+	fake_line_has(2, "\"metadata\":{\"backend\":\"fdb\"");
 	fake.d.staging = NULL;
 	fake.d.meta = NULL;
 }
