@@ -345,7 +345,15 @@ int node_expire(struct fs *fs, uint64_t id)
 	if (err != 0)
 		return err;
 	n.fetched_ns = 0;
-	return node_store(fs, &n);
+	err = node_store(fs, &n);
+	node_tell_kernel(fs, id);
+	return err;
+}
+
+void node_tell_kernel(struct fs *fs, uint64_t id)
+{
+	if (fs->chan != NULL)
+		fuse_chan_expire(fs->chan, id);
 }
 
 int node_add_open(struct fs *fs, uint64_t id, int by)

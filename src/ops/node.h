@@ -83,6 +83,9 @@ uint64_t node_list_ino(struct fs *fs, uint64_t parent, const char *name, const c
 
 /* May it be answered from the row? */
 bool node_fresh(const struct fs *fs, const struct node *n);
+/* The kernel believes its attributes no longer, and asks: for a change that it has not asked
+ * for itself. */
+void node_tell_kernel(struct fs *fs, uint64_t id);
 /* How long the kernel may keep the row's attributes: seconds. */
 double node_ttl(const struct fs *fs, const struct node *n);
 void node_stat(const struct fs *fs, const struct node *n, struct stat *st);

@@ -216,8 +216,10 @@ static enum task_next act_dropped(struct task *t)
 		s = session_of(a->fs, n.id);
 	if (s != NULL && s->content.id == c->id)
 		return end(a, session_drop(s));
-	if (node && session_version_content(n.version) == c->id)
+	if (node && session_version_content(n.version) == c->id) {
 		err = node_drop_name(a->fs, n.id);
+		node_tell_kernel(a->fs, n.id);
+	}
 	staging_discard(a->fs->staging, c->id);
 	return end(a, err);
 }

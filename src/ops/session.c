@@ -474,9 +474,14 @@ int session_orphan(struct session *s)
  * node. */
 int session_drop(struct session *s)
 {
-	int err = node_drop_name(s->fs, s->node);
+	struct fs *fs = s->fs;
+	uint64_t node = s->node;
+	int err = node_drop_name(fs, node);
 
-	return err == 0 ? session_orphan(s) : err;
+	if (err == 0)
+		err = session_orphan(s); /* and may be gone */
+	node_tell_kernel(fs, node);
+	return err;
 }
 
 void session_handle_gone(struct fs *fs, uint64_t node)

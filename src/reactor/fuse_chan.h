@@ -94,6 +94,10 @@ void fuse_chan_unhold(struct fuse_chan *ch);
 /* Sends held replies now (the database was committed). */
 void fuse_chan_flush(struct fuse_chan *ch);
 
+/* The kernel asks again for the attributes of a node that it knows, whatever it was told of
+ * how long they hold.  Waits for nothing; what it keeps of the content stays. */
+void fuse_chan_expire(struct fuse_chan *ch, uint64_t node);
+
 /* FUSE_NOTIFY_RESEND: the kernel sends unanswered requests again.  -EOPNOTSUPP on
  * kernels before 6.9. */
 int fuse_chan_resend(struct fuse_chan *ch);
