@@ -125,6 +125,7 @@ void staging_status(const struct staging *st, struct staging_status *out)
 	out->durable = st->pinned;
 	out->parked = st->parked;
 	out->mismatches = st->mismatches;
+	out->aside = st->aside;
 }
 
 void staged_error(struct staging *st, const struct staged *sf, const char *what, int err)

@@ -64,8 +64,8 @@ void staging_free(struct staging **st); /* no staged file may be in memory */
 /* NULL: detached; then only staged_close() may be called of what touches rows. */
 void staging_set_db(struct staging *st, struct statedb *db);
 /* Removes, in the pool, files that have no row (a mount that ended, a crash between
- * the two); durable ones never.  Once, after staging_set_db(); keep[] are numbers that
- * somebody else accounts for. */
+ * the two); durable ones never, and those of staged_keep() are set aside.  Once, after
+ * staging_set_db(); keep[] are numbers that somebody else accounts for. */
 void staging_sweep(struct staging *st, const uint64_t *keep, size_t nkeep);
 
 struct staging_status {
@@ -77,6 +77,8 @@ struct staging_status {
 				  * persisted): what a write adds is here at once */
 	uint64_t parked;	 /* and of those that are not */
 	uint64_t mismatches;	 /* checksums that did not match */
+	unsigned aside;		 /* files of earlier mounts that were set aside, when this
+				  * daemon began */
 };
 void staging_status(const struct staging *st, struct staging_status *out);
 
@@ -95,6 +97,12 @@ int staged_delete(struct staged **sf);
  * written can be read without the storage, and evicted.  (Of others nobody has the sums of
  * what was written, and of small parts of a file there is no use.)  b: may be NULL. */
 int staged_give(struct staged **sf, struct blob *b);
+/* The storage did not take it, and it is kept until somebody says what becomes of it.  Once
+ * its rows are gone, with the mount or by power loss, it lies for him in STAGED_ASIDE below
+ * the directory, beside a text that begins with `head` and tells what is in it.  Not of a
+ * durable one, which has its record.  In the pool; what fails is logged. */
+#define STAGED_ASIDE "kept"
+void staged_keep(struct staged *sf, const char *head);
 /* Does anything run on it? */
 bool staged_busy(const struct staged *sf);
 

@@ -107,8 +107,10 @@ static void gone_work(struct pool_job *job)
 	if (!epoch_mine(g->epoch))
 		return;
 	remove_one(g->path);
-	if (!g->durable)
+	if (!g->durable) {
+		keep_forget(g->path);
 		return;
+	}
 	of_sums(g, true);
 	remove_one(g->path);
 }
@@ -187,6 +189,7 @@ struct sweep {
 	char *dir;
 	uint64_t *keep;
 	size_t n, cap;
+	unsigned aside; /* there are so many */
 };
 
 static void sweep_free(struct sweep *sw)
@@ -281,7 +284,12 @@ static void move_stray(struct sweep *sw, int dir, const char *name)
 {
 	char to[32];
 
-	if (!is_stray(sw, name))
+	/* A note without its file is of one that went when the daemon died. */
+	if (keep_is_note(name, to, sizeof(to)) && faccessat(dir, to, F_OK, 0) != 0) {
+		(void)unlinkat(dir, name, 0);
+		return;
+	}
+	if (!is_stray(sw, name) || keep_aside(dir, name))
 		return;
 	snprintf(to, sizeof(to), "%s" SUFFIX, name);
 	if (renameat(dir, name, dir, to) != 0)
@@ -296,7 +304,15 @@ static void remove_gone(struct sweep *sw, int dir, const char *name)
 
 static void move_work(struct pool_job *job)
 {
-	each_name(container_of(job, struct sweep, job), move_stray);
+	struct sweep *sw = container_of(job, struct sweep, job);
+	int dir;
+
+	each_name(sw, move_stray);
+	dir = open(sw->dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (dir < 0)
+		return;
+	sw->aside = keep_count(dir);
+	close(dir);
 }
 
 static void remove_work(struct pool_job *job)
@@ -316,6 +332,12 @@ static void move_done(struct pool_job *job)
 
 	if (sw->st != NULL) {
 		sw->st->sweep = NULL;
+		sw->st->aside = sw->aside;
+		if (sw->aside > 0)
+			log_warn("%s/" STAGED_ASIDE ": %u files that an earlier mount could not "
+				 "store: the text beside each says which it is; what is not wanted "
+				 "can be deleted",
+			    sw->dir, sw->aside);
 		LIST_FOREACH(sf, &sw->st->files, link)
 		io_kick(sf);
 	}

@@ -8,7 +8,7 @@
  *	staged_fill.c	bytes of the base	staged_file.c	what the pool does
  *	staged_dir.c	files that go		staged_durable.c durable files
  *	staged_sums.c	their checksums		staged_scan.c	which there are
- *	staged_hold.c	small ones without a file
+ *	staged_hold.c	small ones without a file	staged_keep.c	notes of failed ones
  *
  * Requests of one file that touch the local file form a queue; the first is the one
  * that runs.  Only the end of that one changes the list of extents, so what runs in the
@@ -101,6 +101,7 @@ struct staging {
 	uint64_t pinned, reserved, parked;
 	uint64_t held; /* bytes in memory instead of in files */
 	uint64_t mismatches;
+	unsigned aside; /* files of earlier mounts, when this daemon began */
 	bool dirs_safe; /* the directory's own name is on the disk */
 	char error[256];
 };
@@ -305,6 +306,14 @@ int hold_row_delete(struct statedb *db, uint64_t id);
 /* --- staged_scan.c */
 struct scan_job;
 void scan_leave_all(struct staging *st);
+
+/* --- staged_keep.c.  In the pool. */
+void keep_forget(const char *path); /* the note of that file goes */
+/* Is it the name of a note?  Of which file, then. */
+bool keep_is_note(const char *name, char *of, size_t len);
+/* If there is a note of it the file is set aside with that; false: there is none. */
+bool keep_aside(int dir, const char *name);
+unsigned keep_count(int dir); /* how many there are by now */
 
 /* --- staged_dir.c */
 /* After this turn's commit: unlinks the file. */

@@ -94,6 +94,7 @@ static void print_writing(const struct json *v)
 	const struct json *w = json_get(v, "writing"), *meta = json_get(v, "metadata");
 	const char *error, *example, *backend = json_get_text(meta, "backend", "none");
 	uint64_t queue = json_get_u64(v, "persist_queue", 0), failed;
+	uint64_t aside = json_get_u64(w, "set_aside", 0);
 	char bytes[32], dirty[32], files[40];
 
 	if (strcmp(backend, "none") != 0) {
@@ -124,6 +125,10 @@ static void print_writing(const struct json *v)
 		row("Warning", "%s could not be uploaded%s%s: batonfs async-persist list",
 		    count(failed, "file", "files", files, sizeof(files)),
 		    example[0] != '\0' ? ", such as " : "", example);
+	if (aside > 0)
+		row("Warning", "%s of earlier mounts that could not be uploaded in %s/kept",
+		    count(aside, "file", "files", files, sizeof(files)),
+		    json_get_text(w, "dir", "?"));
 }
 
 static void print_persist(const struct json *v)

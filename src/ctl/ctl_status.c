@@ -122,6 +122,7 @@ static void put_writing(struct json_out *o, struct daemon *d)
 	json_add_text(o, "failed_example", left.failed > 0 ? left.first_failed : "");
 	json_add_text(o, "error", st.error);
 	put_deletions(o, d);
+	json_add_u64(o, "set_aside", st.aside);
 	json_close_object(o);
 }
 

@@ -94,7 +94,7 @@ static void umount_done(struct pool_job *job)
 static void umount_refuse(struct umount *um, int err)
 {
 	const struct ctl_unpersisted *n = &um->left.n;
-	const char *mp = um->mountpoint;
+	const char *mp = um->mountpoint, *dir = um->cmd->d->staging_dir;
 
 	loop_undefer(um->cmd->ctl->loop, &um->run);
 	if (err != 0)
@@ -105,12 +105,13 @@ static void umount_refuse(struct umount *um, int err)
 	else
 		ctl_fail(um->cmd, -EBUSY,
 		    "%s: %llu files are not in the storage yet, such as %s: --drain TIME waits for "
-		    "them, `batonfs async-persist list` shows them, --force %s",
+		    "them, `batonfs async-persist list` shows them, --force leaves %s%s%s",
 		    mp, (unsigned long long)n->files, um->left.names,
-		    n->lost == 0	  ? "leaves them to the next mount"
-		    : n->lost == n->files ? "gives them up"
-					  : "gives up those that no policy governs and leaves the "
-					    "others to the next mount");
+		    n->lost == n->files ? "what was written of them"
+		    : n->lost > 0	? "them to the next mount, and of those that no policy "
+					  "governs what was written"
+					: "them to the next mount",
+		    n->lost > 0 ? " in " : "", n->lost > 0 ? dir : "");
 	free(um);
 }
 

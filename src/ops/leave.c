@@ -61,10 +61,16 @@ static void report_one(struct session *s, void *arg)
 		return;
 	if (node_path(s->fs, s->node, path) != 0)
 		path[0] = '\0';
+	if (s->policy == META_POLICY_NO_CACHE)
+		session_leave(s);
 	log_error("/%s: the mount ends and what was written to it (%llu bytes) is not in the "
-		  "storage: %s: it is lost",
+		  "storage: %s: %s",
 	    path, (unsigned long long)staged_size(s->sf),
-	    s->error != 0 ? strerror(-s->error) : "write.drain.timeout has passed");
+	    s->error != 0 ? strerror(-s->error) : "write.drain.timeout has passed",
+	    s->policy == META_POLICY_NO_CACHE
+		? "it stays in write.staging.dir, where the next mount sets it aside (" STAGED_ASIDE
+		  ")"
+		: "it is lost");
 }
 
 void fs_report_lost(struct fs *fs)

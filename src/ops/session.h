@@ -228,6 +228,9 @@ struct session_keep {
 void session_keep(struct fs *fs, uint64_t node, struct session_keep *k,
     void (*done)(struct session_keep *k, int err));
 void session_keep_abort(struct session_keep *k);
+/* Without a policy: the storage has not taken what is here, and what is here stays when the
+ * mount ends, too (staged_keep()). */
+void session_leave(const struct session *s);
 /* A handle (of any kind) on the node was released: ends an ORPHAN that nobody needs. */
 void session_handle_gone(struct fs *fs, uint64_t node);
 

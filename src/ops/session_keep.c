@@ -2,7 +2,9 @@
 /* Reads and fills of staged files that can be left at any time, and the keeping of what
  * is open and about to lose its object. */
 #include <errno.h>
+#include <stdio.h>
 #include <string.h>
+#include <time.h>
 
 #include "ops/session.h"
 
@@ -169,6 +171,25 @@ void session_keep(struct fs *fs, uint64_t node, struct session_keep *k,
 	k->io->fill = true;
 	k->io->user = k;
 	session_io_start(k->io, keep_filled);
+}
+
+/* --- For whoever looks when the mount is gone */
+
+void session_leave(const struct session *s)
+{
+	char head[UFS_PATH_MAX + UFS_VERSION_MAX + 256], path[UFS_PATH_MAX + 1], when[40] = "";
+	struct node n;
+	struct tm tm;
+
+	if (node_load(s->fs, s->node, &n) != 0 || node_path(s->fs, s->node, path) != 0)
+		return;
+	if (localtime_r(&s->mtime.tv_sec, &tm) != NULL)
+		(void)strftime(when, sizeof(when), "%Y-%m-%d %H:%M:%S %z", &tm);
+	(void)snprintf(head, sizeof(head),
+	    "path: /%s\nwritten: %s\nnot stored: %s\nversion in the storage then: %s\n", path, when,
+	    s->error != 0 ? strerror(-s->error) : "no time was left for it",
+	    s->base ? n.version : "none, or it was to be replaced");
+	staged_keep(s->sf, head);
 }
 
 void session_keep_abort(struct session_keep *k)

@@ -35,6 +35,8 @@ void session_failed(struct session *s, int err)
 	    path, (unsigned long long)staged_size(s->sf), strerror(-err),
 	    err == -ESTALE || err == -EEXIST ? " (somebody else has changed it there)" : "", path,
 	    path);
+	s->error = err;
+	session_leave(s);
 }
 
 enum task_next up_finish(struct op_upload *u, int err)

@@ -48,7 +48,7 @@ jq -e '(keys_unsorted == ["version", "pid", "uptime_seconds", "mountpoint", "sub
 	and (.metadata | keys_unsorted == ["backend", "dir", "health", "error", "records", "used_bytes"])
 	and (.writing | keys_unsorted == ["dir", "files_open", "files_failed", "staged_files",
 		"staged_bytes", "dirty_bytes", "failed_example", "error", "deletions_pending",
-		"deletions_refused", "deletions_error"])
+		"deletions_refused", "deletions_error", "set_aside"])
 	and (.persist | keys_unsorted == ["waiting", "waiting_bytes", "running", "failed", "transient",
 		"persisted", "oldest_seconds", "outside", "pinned_bytes", "pinned_limit_bytes", "last_error"])
 	and (.cache | keys_unsorted == ["dir", "index_open", "capacity_bytes", "used_bytes",

@@ -146,7 +146,63 @@ room() {
 wait_until 60 "the room is free again" room
 expect "and others can write" cp "$T/big.30000000" "$M/fits"
 expect "whole" cmp "$T/big.30000000" "$M/fits"
+
+# --- the mount ends, and nobody has said what is to become of it
+aside() { # PATH: the file of an earlier mount that was written there
+	local text
+	text=$(grep -lx "path: $1" "$T/disk/staged/kept/"*.txt) && echo "${text%.txt}"
+}
+serve_again() {
+	serve -u /=s3://data -s s3.endpoint="$RGW_ENDPOINT" -s write.part.size=5MiB \
+		-s write.staging.dir="$T/disk/staged" -s keeper.restart.limit="100 in 1min" \
+		-o attr_timeout=0.1,entry_timeout=0.1
+}
+cp "$T/big.30000000" "$M/changed"
+impatient
+exec 5<>"$M/changed"
+expect "an upload fails" write_fails EIO "$M/left" "$T/small.5000" "$(rgw_pid)"
+python3 -c "import os; os.pwrite(5, b'x' * 10, 12000000)"
+exec 5>&-
+wait_until 60 "its last try ends" has_failed /left
+wait_until 60 "and that of a file that is changed in part" has_failed /changed
+expect_exit 1 "--force leaves what was written of them in $T/disk/staged" \
+	"umount says what --force does" batonfs -m "$M" umount
+batonfs -m "$M" umount --force
+wait_until 60 "the keeper ends" not kill -0 "$keeper"
+gateway_again() { # while nothing is mounted
+	"$BATONFS_SRC/t/lib/rgw.sh" gateway "$T/rgw" || die "the gateway did not start again"
+}
+gateway_again
+serve_again
+kept_count() {
+	[ "$(batonfs -m "$M" --json status | jq .writing.set_aside)" = "$1" ]
+}
+wait_until 60 "the next mount says how many there are" kept_count 2
+ok "the next mount says how many there are"
+expect "what was written was set aside" cmp "$T/small.5000" "$(aside /left)"
+expect "as complete" grep -qx "complete: yes" "$(aside /left).txt"
+expect "with the reason" grep -q "^not stored: [IC]" "$(aside /left).txt"
+expect "a change in part is not" grep -q "complete: no" "$(aside /changed).txt"
+expect "but tells where it is" test \
+	"$(dd if="$(aside /changed)" bs=1 skip=12000000 count=10 status=none)" = xxxxxxxxxx
+expect "the file itself is as it was" cmp "$T/big.30000000" "$M/changed"
+# The same with umount(8), which asks nobody; and after that a retry, which leaves nothing.
+impatient
+expect "an upload fails" write_fails EIO "$M/asked" "$T/small.5000" "$(rgw_pid)"
+wait_until 60 "its last try ends" has_failed /asked
+umount "$M"
+wait_until 60 "the keeper ends" not kill -0 "$keeper"
+gateway_again
+serve_again
+wait_until 60 "umount(8) loses nothing" kept_count 3
+expect "umount(8) loses nothing" cmp "$T/small.5000" "$(aside /asked)"
+impatient
+expect "an upload fails" write_fails EIO "$M/again" "$T/small.5000" "$(rgw_pid)"
+wait_until 60 "its last try ends" has_failed /again
+gateway start
+expect "a retry uploads it" batonfs -m "$M" async-persist retry /again
 stop
+rm -r "$T/disk/staged/kept"
 [ -z "$(find "$T/disk/staged" -type f)" ] || die "staged files were left: $(find "$T/disk/staged" -type f)"
 ok "no staged file is left"
 umount "$T/disk"

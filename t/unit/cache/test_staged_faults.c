@@ -160,6 +160,67 @@ Test(staged_faults, a_sweep_removes_what_nobody_knows)
 	cr_assert_eq(staged_delete(&fresh), 0);
 }
 
+static bool note_has(const char *name, const char *words)
+{
+	char path[600], text[2048];
+	size_t n = 0;
+	FILE *f;
+
+	snprintf(path, sizeof(path), "%s/%s", s.dir, name);
+	f = fopen(path, "re");
+	if (f != NULL) {
+		n = fread(text, 1, sizeof(text) - 1, f);
+		fclose(f);
+	}
+	text[n] = '\0';
+	return strstr(text, words) != NULL;
+}
+
+static unsigned aside(void)
+{
+	struct staging_status st;
+
+	staging_status(s.st, &st);
+	return st.aside;
+}
+
+/* What the storage did not take is no litter, whatever became of its rows. */
+Test(staged_faults, a_sweep_sets_aside_what_is_kept)
+{
+	struct staged *sf = srig_create(&s, 0xab, NULL), *none = srig_create(&s, 0xac, NULL);
+	char name[600];
+
+	cr_assert_eq(srig_do(&s, sf, staged_write, 0, 1000, data), 0);
+	cr_assert_eq(srig_do(&s, sf, staged_write, 5000, 1000, data), 0);
+	staged_keep(sf, "path: /one\n");
+	staged_keep(none, "path: /none\n");
+	rig_settle(&s.g);
+	cr_assert(note_has("ab.kept", "path: /one\nsize: 6000\nbytes 0 to 5999: here\n"
+				      "complete: yes\n"));
+	cr_assert(!named("ac.kept"), "there is nothing of it");
+	litter("cd");
+	litter("cd.kept");
+	litter("ee.kept");
+	staging_sweep(s.st, NULL, 0);
+	rig_settle(&s.g);
+	cr_assert(named("ab") && named("ab.kept"), "it has its rows");
+	cr_assert(!named("cd") && !named("cd.kept") && !named("ee.kept"));
+	cr_assert_eq(aside(), 1);
+	snprintf(name, sizeof(name), "ls '%s/" STAGED_ASIDE "' | grep -c -e '-cd$' -e '-cd.txt$' | grep -qx 2",
+	    s.dir);
+	cr_assert_eq(system(name), 0);
+	/* The next mount's file of that number is another one. */
+	litter("cd");
+	litter("cd.kept");
+	staging_sweep(s.st, NULL, 0);
+	rig_settle(&s.g);
+	cr_assert_eq(aside(), 2);
+	cr_assert_eq(staged_delete(&sf), 0);
+	cr_assert_eq(staged_delete(&none), 0);
+	rig_settle(&s.g);
+	cr_assert(!named("ab") && !named("ab.kept"));
+}
+
 Test(staged_faults, many_rows_are_deleted_a_few_at_a_time)
 {
 	struct staged *sf = srig_create(&s, 1, NULL), *stays = srig_create(&s, 2, NULL);

@@ -260,7 +260,8 @@ Test(ctl_persist, umount_names_what_is_left)
 	cr_assert_eq(fake.umounts, 0);
 	fake_sessions(fake.d.loop, 1);
 	fake_say("{\"command\":\"umount\"}\n");
-	fake_line_has(2, "gives up those that no policy governs");
+	fake_line_has(2, "--force leaves them to the next mount, and of those that no policy "
+			 "governs what was written in ");
 	/* TRANSIENT ones are never stored: they are not waited for. */
 	fake_sessions(fake.d.loop, 0);
 	for (unsigned i = 0; i < 9; i++)
