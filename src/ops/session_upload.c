@@ -240,7 +240,7 @@ static enum task_next up_was_sent(struct task *t)
 		return task_goto(t, UP_MADE);
 	}
 	if ((err == -ESTALE || err == -EEXIST) && u->doubt && !u->replacing)
-		return u->s->fresh ? up_replace(u) : task_goto(t, UP_ASK);
+		return u->s->fresh && !u->s->base ? up_replace(u) : task_goto(t, UP_ASK);
 	u->s->doubt = outcome_open(err) || (u->doubt && err != -ESTALE && err != -EEXIST);
 	return up_finish(u, err);
 }

@@ -27,18 +27,38 @@ enum task_next up_ask(struct task *t)
 	if (u->theirs == NULL || u->ours == NULL)
 		return up_finish(u, -ENOMEM);
 	u->stat.path = u->sub;
+	u->stat.file = staged_id(u->s->sf);
 	u->stat.req.user = u;
 	ufs_stat(u->ufs, &u->stat, up_ufs_cb);
 	return task_wait(t, UP_ASKED, up_leave_stat);
+}
+
+/* What an earlier upload of ours has made took the place of what lies beneath, and has the
+ * same bytes wherever there are none here: it is what lies beneath from now on. */
+static int take_earlier(struct op_upload *u)
+{
+	const struct ufs_attr *is = &u->stat.attr;
+	struct session *s = u->s;
+	int err;
+
+	if (u->result != 0 || !u->stat.mine || !s->base || strcmp(u->version, is->version) == 0)
+		return 0;
+	err = node_set_version(s->fs, s->node, is);
+	if (err == 0)
+		err = session_rebase(s);
+	if (err == 0)
+		memcpy(u->version, is->version, sizeof(u->version));
+	return err;
 }
 
 enum task_next up_was_asked(struct task *t)
 {
 	struct op_upload *u = up_of(t);
 
-	if (task_fail(t, u->result == -ENOENT ? 0 : u->result) != 0)
+	if (task_fail(t, u->result == -ENOENT ? 0 : u->result) != 0 ||
+	    task_fail(t, take_earlier(u)) != 0)
 		return up_finish(u, task_err(t));
-	if (u->result == -ENOENT || u->stat.attr.kind != UFS_FILE ||
+	if (u->s->fresh || u->result == -ENOENT || u->stat.attr.kind != UFS_FILE ||
 	    u->stat.attr.size != u->run.size)
 		return up_replace(u);
 	return task_goto(t, UP_COMPARE);

@@ -8,7 +8,7 @@
 #include <unistd.h>
 
 #include "base/options.h"
-#include "ufs/posix_priv.h"
+#include "ufs/posix_temp.h"
 
 #define POSIX_OF(u) container_of(u, struct posix, ufs)
 
@@ -22,9 +22,10 @@ static int stat_work(struct posix_job *pj, int root)
 	if (fd < 0)
 		return fd;
 	err = fstat(fd, &st) == 0 ? 0 : -errno;
-	(void)close(fd);
 	if (err == 0 && !posix_attr(&st, &pj->attr))
 		err = -ENOENT;
+	pj->mine = err == 0 && posix_mark_is(pj, fd, &st);
+	(void)close(fd);
 	return err;
 }
 
@@ -83,7 +84,10 @@ static int statfs_work(struct posix_job *pj, int root)
 
 static void stat_take(struct posix_call *pc, struct posix_job *pj)
 {
-	container_of(pc->call.rq, struct ufs_stat, req)->attr = pj->attr;
+	struct ufs_stat *rq = container_of(pc->call.rq, struct ufs_stat, req);
+
+	rq->attr = pj->attr;
+	rq->mine = pj->mine;
 }
 
 static void list_take(struct posix_call *pc, struct posix_job *pj)
@@ -141,8 +145,11 @@ static void posix_stat(struct ufs *u, struct ufs_stat *rq)
 	static const struct posix_kind kind = { .work = stat_work, .take = stat_take };
 	struct posix_job *pj = posix_begin(u, &rq->req, &kind, rq->path);
 
-	if (pj != NULL)
-		posix_submit(pj);
+	rq->mine = false;
+	if (pj == NULL)
+		return;
+	pj->file = rq->file;
+	posix_submit(pj);
 }
 
 static void posix_list(struct ufs *u, struct ufs_list *rq, const char *after)

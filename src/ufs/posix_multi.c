@@ -295,6 +295,8 @@ void posix_multi_end(struct ufs *u, struct ufs_multi_end *rq)
 	if (pj == NULL)
 		return;
 	posix_conditions(pj, rq->absent, rq->if_version, rq->set);
+	pj->file = rq->file;
+	pj->again = rq->again;
 	for (unsigned i = 0; i < rq->nparts; i++)
 		pj->size += rq->parts[i].len;
 	posix_submit(pj);

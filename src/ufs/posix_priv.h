@@ -119,6 +119,8 @@ struct posix_job {
 	uint64_t mount_id;
 	bool absent, if_version; /* conditions; the version is `version` */
 	struct ufs_set set;
+	uint64_t file; /* as ufs_put */
+	bool again, mine;
 	uint64_t at, size; /* how far it is, of how much */
 	/* part, copy, rename */
 	char *path2;

@@ -58,6 +58,8 @@ void posix_put(struct ufs *u, struct ufs_put *rq)
 	if (pj == NULL)
 		return;
 	posix_conditions(pj, rq->absent, rq->if_version, rq->set);
+	pj->file = rq->file;
+	pj->again = rq->again;
 	pj->size = rq->len;
 	pj->buf = malloc(MAX(1, MIN(rq->len, POSIX_CHUNK)));
 	if (pj->buf == NULL) {

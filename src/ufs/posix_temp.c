@@ -284,8 +284,19 @@ struct target {
 	struct stat st;
 };
 
+/* An earlier request of ours has made it: that is what is replaced, then. */
+static bool takes_earlier(struct posix_job *pj, const struct target *tg, const char *version)
+{
+	if (!pj->again || !posix_mark_at(pj, tg->name))
+		return false;
+	pj->absent = false;
+	pj->if_version = true;
+	memcpy(pj->version, version, strlen(version) + 1);
+	return true;
+}
+
 /* What is at the name now, and whether that allows what the job wants. */
-static int target_look(const struct posix_job *pj, struct target *tg)
+static int target_look(struct posix_job *pj, struct target *tg)
 {
 	struct ufs_attr attr;
 
@@ -294,14 +305,16 @@ static int target_look(const struct posix_job *pj, struct target *tg)
 		return -errno;
 	if (!tg->there)
 		return pj->if_version ? -ESTALE : 0;
-	if (pj->absent)
-		return -EEXIST;
 	if (S_ISDIR(tg->st.st_mode))
-		return -EISDIR;
+		return pj->absent ? -EEXIST : -EISDIR;
 	/* What no listing shows is not silently replaced. */
 	if (!posix_attr(&tg->st, &attr))
 		return -EEXIST;
-	return pj->if_version && strcmp(attr.version, pj->version) != 0 ? -ESTALE : 0;
+	if (!pj->absent && (!pj->if_version || strcmp(attr.version, pj->version) == 0))
+		return 0;
+	if (takes_earlier(pj, tg, attr.version))
+		return 0;
+	return pj->absent ? -EEXIST : -ESTALE;
 }
 
 static int link_fd(int fd, int dir, const char *name)
@@ -370,9 +383,11 @@ int posix_temp_place(struct posix_job *pj, const struct stat *like)
 	struct stat st;
 	int err = target_look(pj, &tg);
 
-	if (err == 0)
+	if (err == 0) {
+		posix_mark(pj);
 		err = attrs_give(pj->fd, &pj->set,
 		    like != NULL ? like : tg.there ? &tg.st : NULL);
+	}
 	if (err == 0 && fsync(pj->fd) != 0)
 		err = -errno;
 	/* The sync may have taken long: who gave up, or changed the target, is heard. */

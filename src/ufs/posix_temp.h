@@ -27,6 +27,13 @@ void posix_temp_drop(struct posix_job *pj);
  * pj->attr is of the file. */
 int posix_temp_place(struct posix_job *pj, const struct stat *like);
 
+/* --- posix_mark.c.  pj->fd is told to be of this mount's number pj->file, before it has its
+ * mode and time. */
+void posix_mark(const struct posix_job *pj);
+/* Is it of that number, and as it was put?  fd: O_PATH will do; or a name in pj->dir. */
+bool posix_mark_is(const struct posix_job *pj, int fd, const struct stat *st);
+bool posix_mark_at(const struct posix_job *pj, const char *name);
+
 /* Of a file that is deleted or renamed: the names that one which was to replace it may have
  * been left under. */
 void posix_temp_forget(const struct posix_job *pj, int dir, const char *name);

@@ -15,6 +15,7 @@ struct stat_call {
 	bool head_ended, probe_ended;
 	int head_err;
 	struct ufs_attr attr;
+	bool mine;
 };
 
 static void stat_abort(struct ufs_call *c)
@@ -32,8 +33,10 @@ static void stat_end(struct stat_call *st, int err)
 
 	s3_req_abort(&st->head);
 	s3_probe_abort(&st->probe);
-	if (err == 0)
+	if (err == 0) {
 		rq->attr = st->attr;
+		rq->mine = st->mine && st->attr.kind == UFS_FILE;
+	}
 	ufs_call_end(&st->call, err);
 }
 
@@ -63,7 +66,10 @@ static void probe_done(struct s3_probe *p, int err)
 static int head_complete(struct s3_req *r)
 {
 	struct stat_call *st = container_of(r, struct stat_call, head);
+	const struct ufs_stat *rq = container_of(st->call.rq, struct ufs_stat, req);
+	const char *mark = http_req_header(&r->hr, S3_MARK);
 
+	st->mine = mark != NULL && s3_mark_is_of(mark, r->s3->ufs.mount_id, rq->file);
 	return s3_head_attr(r, &st->attr);
 }
 
@@ -82,6 +88,7 @@ void s3_stat(struct ufs *u, struct ufs_stat *rq)
 	char key[S3_KEY_BUF], dir[S3_KEY_BUF];
 	struct stat_call *st;
 
+	rq->mine = false;
 	if (*rq->path == '\0') {
 		rq->attr.kind = UFS_DIR;
 		ufs_answer_later(&rq->req, 0);

@@ -98,6 +98,10 @@ struct ufs_stat {
 	struct ufs_req req;
 	const char *path;     /* in: must stay */
 	struct ufs_attr attr; /* out */
+	/* in: 0, or as ufs_put; then out: a request of that number has made what is there, as
+	 * far as the storage can tell.  Not through a tree. */
+	uint64_t file;
+	bool mine;
 };
 void ufs_stat(struct ufs *u, struct ufs_stat *rq, void (*done)(struct ufs_req *r, int err));
 
@@ -189,8 +193,8 @@ struct ufs_put {
 	struct ufs_sum sum;	   /* in */
 	/* in: 0, or the number that this mount has for what it writes there.  `again`: an
 	 * earlier put or upload of that number may have been made although it failed, and
-	 * then what it made may be replaced whatever the conditions say.  A storage that
-	 * cannot tell (file://) heeds neither. */
+	 * then what it made may be replaced whatever the conditions say.  file:// can tell
+	 * where files have extended attributes, and if `set` has a time. */
 	uint64_t file;
 	bool again;
 	/* out: version and size always; mtime, mode and owner only with UFS_CAN_SETATTR

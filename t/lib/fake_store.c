@@ -252,6 +252,7 @@ static int do_stat(struct fake_store *st, struct ufs_req *r)
 	if (ff == NULL)
 		return -ENOENT;
 	fake_store_attr(st, ff, &rq->attr);
+	rq->mine = ff->file != 0 && ff->file == rq->file && !st->unmarked;
 	return 0;
 }
 

@@ -45,6 +45,63 @@ Test(write_doubt, a_lost_answer_and_more_writes_by_the_next_daemon)
 	lost_answer(true);
 }
 
+/* One byte of each part but the last; c_patch2 changes the second again. */
+static int c_patch1(const struct tmp_mount *tm, void *arg)
+{
+	int fd = open(rig_at(tm, arg), O_RDWR);
+
+	if (fd < 0)
+		return errno;
+	if (pwrite(fd, "1", 1, 2) != 1)
+		return errno;
+	return close(fd) == 0 ? 0 : errno;
+}
+
+static int c_patch2(const struct tmp_mount *tm, void *arg)
+{
+	int fd = open(rig_at(tm, arg), O_RDWR);
+
+	if (fd < 0)
+		return errno;
+	if (pwrite(fd, "2", 1, 6 << 20) != 1)
+		return errno;
+	return close(fd) == 0 ? 0 : errno;
+}
+
+/* What has never been here was in an object that the lost upload has replaced. */
+static void lost_parts(bool restart)
+{
+	const size_t len = 14 << 20;
+	char *want = malloc(len);
+
+	wr_begin();
+	wr.cfg->write_part_size = 5 << 20;
+	wr.ufs.store.strict = true;
+	fake_add(&wr.ufs, "large", UFS_FILE, len, "l1");
+	cr_assert_eq(fake_store_bytes(&wr.ufs.store, "large", "l1", 0, want, len), 0);
+	want[2] = '1';
+	want[6 << 20] = '2';
+	fake_store_fail(&wr.ufs.store, FAKE_MULTI_END, 1, 2, -EIO, true);
+	cr_assert_eq(wr_run(c_patch1, "large"), EIO);
+	rig_until(&wr, wr_failed, NULL);
+	if (restart)
+		rig_restart(&wr);
+	cr_assert_eq(wr_run(c_patch2, "large"), 0);
+	rig_until(&wr, rig_no_session, NULL);
+	cr_assert(wr_holds("large", want, len));
+	free(want);
+}
+
+Test(write_doubt, a_lost_upload_in_parts_and_more_writes)
+{
+	lost_parts(false);
+}
+
+Test(write_doubt, a_lost_upload_in_parts_and_more_writes_by_the_next_daemon)
+{
+	lost_parts(true);
+}
+
 Test(write_doubt, a_lost_answer_and_another_writer)
 {
 	wr_begin();

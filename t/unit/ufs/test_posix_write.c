@@ -123,6 +123,64 @@ Test(posix_write, put_on_conditions)
 	cr_assert_eq(pw_temps(""), 0);
 }
 
+static int put_file(const char *body, bool absent, const char *version, uint64_t file, bool again)
+{
+	const struct ufs_set set = { .what = UFS_SET_MTIME, .mtime = { .tv_sec = 1000000 } };
+	struct ufs_put rq = { .req = { .user = &pw },
+		.path = "k",
+		.body = body,
+		.len = strlen(body),
+		.absent = absent,
+		.if_version = version,
+		.file = file,
+		.again = again,
+		.set = &set };
+
+	ufs_put(pw.ufs, &rq, ufs_fix_done);
+	ufs_fix_wait(&pw);
+	return pw.err;
+}
+
+static bool is_mine(uint64_t file)
+{
+	struct ufs_stat rq = { .req = { .user = &pw }, .path = "k", .file = file };
+
+	ufs_stat(pw.ufs, &rq, ufs_fix_done);
+	ufs_fix_wait(&pw);
+	cr_assert_eq(pw.err, 0);
+	return rq.mine;
+}
+
+/* What an earlier put of the same file has made is replaced, if it is asked for. */
+Test(posix_write, made_by_an_earlier_put)
+{
+	ufs_set_mount_id(pw.ufs, 0);
+	cr_assert_eq(put_file("one", true, NULL, 7, true), 0);
+	cr_assert_eq(put_file("two", true, NULL, 7, true), -EEXIST, "it has no number");
+	pw_sh("rm k", "");
+	ufs_set_mount_id(pw.ufs, 5);
+	cr_assert_eq(put_file("one", true, NULL, 7, false), 0);
+	cr_assert(is_mine(7) && !is_mine(8) && !is_mine(0));
+	cr_assert_eq(put_file("two", true, NULL, 7, false), -EEXIST);
+	cr_assert_eq(put_file("two", true, NULL, 8, true), -EEXIST);
+	cr_assert_eq(put_file("two", true, NULL, 0, true), -EEXIST);
+	cr_assert_eq(put_file("three", true, NULL, 7, true), 0);
+	pw_holds("k", "three", 5);
+	cr_assert_eq(put_file("four", false, "1-2-3.4-5.6", 7, false), -ESTALE);
+	cr_assert_eq(put_file("four", false, "1-2-3.4-5.6", 8, true), -ESTALE);
+	cr_assert_eq(put_file("four", false, "1-2-3.4-5.6", 7, true), 0);
+	pw_holds("k", "four", 4);
+	/* Written to by somebody else, in place: it is his. */
+	pw_sh("printf x >>k", "");
+	cr_assert(!is_mine(7));
+	cr_assert_eq(put_file("five", true, NULL, 7, true), -EEXIST);
+	pw_holds("k", "fourx", 5);
+	ufs_set_mount_id(pw.ufs, 6);
+	pw_sh("rm k", "");
+	cr_assert_eq(put_file("six", false, "1-2-3.4-5.6", 7, true), -ESTALE);
+	cr_assert_eq(pw_temps(""), 0);
+}
+
 /* Only one of many makers of a name wins, also among processes. */
 Test(posix_write, absent_holds_between_clients)
 {
