@@ -197,3 +197,40 @@ flat "a sparse file of 100 GiB, read at places" python3 "$T/sparse.py" "$M/spars
 batonfs -m "$M" upgrade >/dev/null || die "upgrade"
 flat "and once more after an upgrade" python3 "$T/sparse.py" "$M/sparse" "$S/sparse"
 stop
+
+# --- fs rm -R of many files: it goes on where it was stopped, and through a kill and an
+# upgrade of the daemon
+mkdir -p "$T/full/many"
+(cd "$T/full/many" && python3 -c '
+import os
+for d in range(100):
+    os.mkdir(f"d{d}")
+    for i in range(1000):
+        os.close(os.open(f"d{d}/f{i}", os.O_CREAT | os.O_WRONLY))')
+serve -u "/=file://$T/full" -s keeper.restart.limit="100 in 1min"
+left() {
+	find "$T/full/many" -type f -printf x | wc -c
+}
+fewer_than() {
+	[ "$(left)" -lt "$1" ]
+}
+batonfs -m "$M" fs rm -R /many >"$T/rm.out" &
+rm=$!
+wait_until 300 "some are removed" fewer_than 90000
+kill -9 $rm
+wait $rm || true
+n=$(left)
+[ "$n" -gt 0 ] || die "it ended before it was killed"
+ok "fs rm -R of 100,000 files is killed with $n left"
+batonfs -m "$M" --json fs rm -R /many >"$T/rm.json" 2>"$T/rm.err" &
+rm=$!
+wait_until 300 "more are removed" fewer_than $((n * 2 / 3))
+pid=$(daemon_pid)
+kill -9 "$pid"
+wait_until 300 "and more" fewer_than $((n / 3))
+batonfs -m "$M" upgrade >/dev/null || die "upgrade"
+wait $rm || die "fs rm: $(cat "$T/rm.json" "$T/rm.err")"
+jq -e '.failed == 0 and .complete and .files >= 1' "$T/rm.json" >/dev/null || die "fs rm: $(cat "$T/rm.json")"
+ok "another one removes the rest, through a kill and an upgrade: $(cat "$T/rm.json")"
+expect "nothing is left" not test -e "$T/full/many"
+stop

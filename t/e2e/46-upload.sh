@@ -75,6 +75,31 @@ sends 13 35 "made longer" truncate -s $((48 * MIB)) "$M/file"
 expect "is there" same
 expect "nothing is left at the storage" test "$(unfinished)" = 0
 
+# --- fsync, which has to store all of it
+exec 5<>"$M/file" 6<>"$T/source"
+synced() { # OFFSET LENGTH: so much is written there, through a descriptor that stays open
+	python3 -c "import os; [os.pwrite(f, b'x' * $2, $1) for f in (5, 6)]; os.fsync(5)"
+}
+asked() { # how often the storage was asked for something by COMMAND...
+	local before
+	before=$(counter ufs.requests)
+	"$@" || die "$*"
+	echo $(($(counter ufs.requests) - before))
+}
+sends 5 40 "fsync after a byte" synced $((7 * MIB)) 1
+expect "is there" same
+n=$(asked synced $((7 * MIB)) 1)
+echo "fsync of a byte in $((48 / 5 + 1)) parts: $n requests"
+[ "$(asked python3 -c 'import os; os.fsync(5); os.fsync(5)')" = 0 ] || die "fsync of nothing new"
+ok "fsync of nothing new asks for nothing"
+for i in 0 1 2; do
+	sends 9 40 "fsync of a MiB appended" synced $((48 * MIB + i * MIB)) $MIB
+done
+[ "$(asked eval 'exec 5>&- 6>&-')" = 0 ] || die "close after fsync"
+ok "and neither does close after that"
+expect "is there" same
+expect "nothing is left at the storage" test "$(unfinished)" = 0
+
 # --- while it is written
 exec 5>"$M/ahead"
 head -c $((40 * MIB)) "$T/source" >&5

@@ -182,6 +182,26 @@ def _(d, o):
     fails(errno.ENXIO, os.lseek, fd, (10 << 20) + 3, os.SEEK_DATA)
     os.close(fd)
     assert get(f"{d}/h") == bytes(10 << 20) + b"end"
+    # In the storage they are zeros: sent, and told as data.
+    n = 40 << 20
+    fd = os.open(f"{d}/large", os.O_CREAT | os.O_RDWR, 0o644)
+    os.ftruncate(fd, n)
+    os.pwrite(fd, b"island", 21 << 20)
+    assert os.lseek(fd, 0, os.SEEK_DATA) <= 21 << 20 and os.lseek(fd, 22 << 20, os.SEEK_HOLE) < n
+    assert os.fstat(fd).st_blocks == n // 512
+    os.fsync(fd)
+    assert os.pread(fd, 8, (21 << 20) - 1) == b"\0island\0" and os.fstat(fd).st_blocks == n // 512
+    os.close(fd)
+
+    def closed():
+        fd = os.open(f"{d}/large", os.O_RDONLY)
+        try:
+            return os.lseek(fd, 5, os.SEEK_DATA) == 5 and os.lseek(fd, 5, os.SEEK_HOLE) == n
+        finally:
+            os.close(fd)
+    eventually("the storage has it", closed)
+    assert os.stat(f"{d}/large").st_blocks == n // 512
+    assert get(f"{d}/large") == bytes(21 << 20) + b"island" + bytes(n - (21 << 20) - 6)
 
 
 @row("fallocate: allocate, keep size, punch hole, zero range")
