@@ -464,24 +464,6 @@ int fuse_chan_resend(struct fuse_chan *ch)
 	return errno == EINVAL ? -EOPNOTSUPP : -errno;
 }
 
-/* Not by the library: what it sends waits for the database, and this does no harm early. */
-void fuse_chan_expire(struct fuse_chan *ch, uint64_t node)
-{
-	/* A negative offset: the attributes alone, so that no lock of a page is waited for. */
-	struct fuse_notify_inval_inode_out out = {.ino = node, .off = -1};
-	struct fuse_out_header head = {
-	    .len = sizeof(head) + sizeof(out), .error = FUSE_NOTIFY_INVAL_INODE};
-	struct iovec iov[] = {{.iov_base = &head, .iov_len = sizeof(head)},
-	    {.iov_base = &out, .iov_len = sizeof(out)}};
-
-	CHECK_OBJ(ch, FUSE_CHAN_MAGIC);
-	if (ch->init_state != INIT_DONE || !epoch_mine(ch->env.epoch))
-		return;
-	if (writev(ch->fd, iov, (int)ARRAY_LEN(iov)) < 0 && errno != ENOENT && errno != ENODEV)
-		log_warn("FUSE: attributes of node %llu are not taken back: %s",
-		    (unsigned long long)node, strerror(errno));
-}
-
 unsigned fuse_chan_resends(const struct fuse_chan *ch)
 {
 	return ch->resends;
@@ -663,6 +645,11 @@ void fuse_chan_set_statedb(struct fuse_chan *ch, struct statedb *db)
 int fuse_chan_fd(const struct fuse_chan *ch)
 {
 	return ch->fd;
+}
+
+bool fuse_chan_mine(const struct fuse_chan *ch)
+{
+	return ch->init_state == INIT_DONE && epoch_mine(ch->env.epoch);
 }
 
 const struct fuse_chan_init *fuse_chan_init_record(const struct fuse_chan *ch)

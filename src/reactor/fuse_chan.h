@@ -79,6 +79,8 @@ int fuse_chan_adopt(struct fuse_chan *ch, int fd, const struct fuse_chan_init *i
 
 void fuse_chan_set_statedb(struct fuse_chan *ch, struct statedb *db); /* NULL: none */
 int fuse_chan_fd(const struct fuse_chan *ch);
+/* Has the kernel agreed to talk to us, and is it still for us to do? */
+bool fuse_chan_mine(const struct fuse_chan *ch);
 const struct fuse_chan_init *fuse_chan_init_record(const struct fuse_chan *ch);
 /* Raises the kernel's readahead window of the mount (INIT caps it at 128 KiB).
  * Finds the device in /proc/self/mountinfo: a stat would wait for ourselves.
