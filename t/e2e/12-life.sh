@@ -51,7 +51,7 @@ pattern loop buffered "$M/a.3000000" >"$T/r.out" 2>&1 &
 reader=$!
 before=$(daemon_pid)
 kill -TERM "$before"
-wait_until 60 "another daemon serves" sh -c "p=\$(batonfs -m '$M' --json status | jq -r .pid) && [ \$p != $before ]"
+wait_until 60 "another daemon serves" other_serves "$before"
 kill -TERM $reader
 wait $reader || die "the reader: $(cat "$T/r.out")"
 ok "SIGTERM under a keeper leaves the mount to the next daemon"
@@ -87,7 +87,7 @@ serve -u "$URI"
 wait_until 60 "the first keeper is gone" not kill -0 "$first"
 after=$(daemon_pid)
 kill -9 "$after"
-wait_until 60 "the second keeper restarts" sh -c "p=\$(batonfs -m '$M' --json status | jq -r .pid) && [ \$p != $after ]"
+wait_until 60 "the second keeper restarts" other_serves "$after"
 kill -TERM $reader
 wait $reader || die "the reader: $(cat "$T/r.out")"
 ok "a second start takes over, and its keeper restarts it"

@@ -107,9 +107,6 @@ expect_exit 2 "is attached there already" "one path twice" \
 expect_exit 2 "is not a namespace path" "a path with .." batonfsd -f -u "/../x=file://$T/a" "$M"
 
 # --- Mount options.
-conn() { # the mount's directory below /sys/fs/fuse/connections
-	echo "/sys/fs/fuse/connections/$(awk -v m="$M" '$5 == m { split($3, d, ":"); print d[2] }' /proc/self/mountinfo)"
-}
 options() {
 	awk -v m="$M" '$2 == m { print $4 }' /proc/self/mounts
 }
@@ -120,9 +117,8 @@ case ,$(options), in
 *) die "options: $(options)" ;;
 esac
 expect_exit 1 "Read-only" "ro" touch "$M/new"
-mount -t fusectl none /sys/fs/fuse/connections 2>/dev/null || true
-if [ -e "$(conn)/max_background" ]; then
-	same "max_background reaches the kernel" 17 "$(cat "$(conn)/max_background")"
+if [ -e "$(connection)/max_background" ]; then
+	same "max_background reaches the kernel" 17 "$(cat "$(connection)/max_background")"
 fi
 same "a name and its attributes" 2 "$(stat -c %s "$M/train/x/a")"
 expect_exit 1 "No such file" "a name that is not there" stat "$M/train/later"

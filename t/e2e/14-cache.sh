@@ -20,10 +20,6 @@ b() {
 	batonfs -m "$M" "$@"
 }
 
-counter() {
-	b --json status | jq ".counters[\"$1\"]"
-}
-
 is() { # COUNTER OP NUMBER
 	test "$(counter "$1")" "$2" "$3"
 }

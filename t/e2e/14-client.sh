@@ -106,7 +106,7 @@ expect_exit 0 "batonfs conf list" "help of a family of commands" batonfs conf -h
 cp "$T/conf" "$T/conf.before"
 before=$(daemon_pid)
 kill -9 "$before"
-wait_until 60 "another daemon serves" sh -c "p=\$(batonfs -m '$M' --json status | jq -r .pid) && [ \$p != $before ]"
+wait_until 60 "another daemon serves" other_serves "$before"
 expect "conf set outlives a crash" test "$(batonfs -m "$M" conf get ufs.timeout)" = 13s
 expect "and does not change the file" cmp "$T/conf" "$T/conf.before"
 expect "upgrade with another setting" batonfs -m "$M" upgrade -- -s memory.limit=20MiB
@@ -131,8 +131,7 @@ batonfs -m "$M" umount --force --json >"$T/umount"
 cd "$T"
 [ "$(jq -r '.mountpoint + (keys | length | tostring)' "$T/umount")" = "${M}1" ] || die "umount --json: $(cat "$T/umount")"
 ok "umount --force --json"
-wait_until 60 "the keeper ends" not kill -0 "$keeper"
-wait "$keeper" || die "the keeper ended with $?"
+keeper_ends
 
 # --- a kernel that cannot send requests again: known before the crash
 BATONFS_FAULT=daemon.kernel.old=errno:1 serve -u "$URI"

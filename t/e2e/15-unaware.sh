@@ -170,7 +170,7 @@ step upgrade
 ok "descriptor, mapping, iterator and working directory live through an upgrade"
 before=$(daemon_pid)
 kill -9 "$before"
-wait_until 60 "another daemon serves" sh -c "p=\$(batonfs -m '$M' --json status | jq -r .pid) && [ \$p != $before ]"
+wait_until 60 "another daemon serves" other_serves "$before"
 step crash
 exec 7>&-
 wait $py || die "Python: $(tail -n 5 "$T/py.out")"

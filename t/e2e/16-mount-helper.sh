@@ -52,7 +52,7 @@ before=$(daemon_pid)
 expect_exit 32 "busy" "a second mount is refused" mount -t batonfs "$SRC" "$M"
 expect "and does not replace the daemon" test "$(daemon_pid)" = "$before"
 kill -9 "$before"
-wait_until 60 "restarted" sh -c "p=\$(batonfs -m '$M' --json status | jq -r .pid) && [ \$p != $before ]"
+wait_until 60 "restarted" other_serves "$before"
 expect "a crash is survived, with the options" test "$(batonfs -m "$M" conf get ufs.timeout)" = 11s
 umount "$M"
 wait_until 60 "everything is gone" gone

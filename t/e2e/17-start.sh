@@ -9,18 +9,6 @@ mkdir "$T/src"
 echo hello >"$T/src/hello"
 URI="/=file://$T/src"
 
-other_than() { # another daemon than pid $1 serves
-	local p
-	p=$(daemon_pid) && [ -n "$p" ] && [ "$p" != "$1" ]
-}
-
-crash() { # the daemon, and wait for the next one
-	local p
-	p=$(daemon_pid)
-	kill -9 "$p"
-	wait_until 60 "restarted" other_than "$p"
-}
-
 # --- a relative -c and mount point, by a successor that begins elsewhere
 mkdir "$T/one" "$T/two"
 echo "readahead.max = 3MiB" >"$T/one/c.conf"
@@ -33,7 +21,7 @@ batonfs -m "$M" upgrade >/dev/null
 expect "and after an upgrade" test "$(batonfs -m "$M" conf get readahead.max)" = 3MiB
 before=$(daemon_pid)
 (cd "$T/two" && batonfsd --takeover=require --config=c.conf -u "$URI" ../mnt)
-expect "a second start took over" other_than "$before"
+expect "a second start took over" other_serves "$before"
 expect "with its own file" test "$(batonfs -m "$M" conf get readahead.max)" = 4MiB
 crash
 expect "which its restart reads too" test "$(batonfs -m "$M" conf get readahead.max)" = 4MiB

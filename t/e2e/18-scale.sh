@@ -98,7 +98,7 @@ lister() { # across an upgrade, and a kill
 	batonfs -m "$M" upgrade >/dev/null || die "upgrade"
 	pid=$(daemon_pid)
 	kill -9 "$pid"
-	wait_until 120 "another daemon serves" sh -c "p=\$(batonfs -m '$M' --json status | jq -r .pid) && [ \$p != $pid ]"
+	wait_until 120 "another daemon serves" other_serves "$pid"
 }
 large_dir() { # WHAT DIR
 	local python

@@ -14,16 +14,9 @@ serve -u "/=file://$S" -s worker.page.store.dir="$T/cache" -s worker.page.store.
 	-s keeper.restart.limit="1000 in 1min" -o attr_timeout=0.2,entry_timeout=0.2
 readers_start buffered direct mmap reopen list
 
-new_daemon() { # another pid than $1 serves
-	local p
-	p=$(daemon_pid) && [ -n "$p" ] && [ "$p" != "$1" ]
-}
-
 n=0
 while [ $n -lt "$ROUNDS" ]; do
-	before=$(daemon_pid)
-	kill -9 "$before"
-	wait_until 60 "a new daemon serves" new_daemon "$before"
+	crash
 	readers_alive
 	n=$((n + 1))
 done
@@ -38,7 +31,6 @@ before=$(daemon_pid)
 batonfs -m "$M" upgrade
 after=$(daemon_pid)
 [ "$before" != "$after" ] || die "not upgraded"
-kill -9 "$after"
-wait_until 60 "a daemon serves after upgrade and kill" new_daemon "$after"
+crash
 expect "files are right after upgrade and kill" pattern check "$M/d/a.30000000" "$M/d/b.3000001"
 stop

@@ -178,8 +178,7 @@ client=$!
 wait_until 60 "the upgrade has begun" test -e "$T/fault.taken" -a ! -e "$T/fault"
 kill -9 $client
 wait $client 2>/dev/null || true
-other_serves() { p=$(daemon_pid) && [ -n "$p" ] && [ "$p" != "$before" ]; }
-wait_until 60 "another daemon serves" other_serves
+wait_until 60 "another daemon serves" other_serves "$before"
 ok "an upgrade is finished though its client was killed"
 
 # The daemon is told to end while it hands over: the successor gets the mount.
@@ -199,7 +198,7 @@ kill -TERM "$before"
 wait_until 60 "the daemon has heard the signal" grep -q "SIGTERM: ending after the takeover" "$LOG"
 kill -CONT "$frozen"
 wait $client || die "the upgrade failed: $(cat "$T/upgrade.out")"
-wait_until 60 "another daemon serves" other_serves
+wait_until 60 "another daemon serves" other_serves "$before"
 served "SIGTERM during a hand-over"
 ok "SIGTERM during a hand-over loses nothing"
 
@@ -208,9 +207,7 @@ mkdir "$T/bin2"
 sed "s|^exec .*|exec -a \"\$0\" \"$BATONFS_BUILD/batonfsd\" \"\$@\"|" "$T/bin/batonfsd" >"$T/bin2/batonfsd2"
 chmod +x "$T/bin2/batonfsd2"
 expect "upgrade to another program" batonfs -m "$M" upgrade --binary "$T/bin2/batonfsd2"
-before=$(daemon_pid)
-kill -9 "$before"
-wait_until 60 "another daemon serves" other_serves
+crash
 tr '\0' ' ' <"/proc/$(daemon_pid)/cmdline" | grep -q "^$T/bin2/batonfsd2 " || die "the old program was started after a crash"
 ok "after a crash the keeper starts the program of the last upgrade"
 upgrade || die "back: $(cat "$T/upgrade.out")"
@@ -223,10 +220,8 @@ wait_until 60 "the daemon notices that its keeper is gone" unkept
 served "without a keeper"
 before=$(daemon_pid)
 keep "${SETTINGS[@]}"
-wait_until 60 "the new keeper's daemon serves" other_serves
-before=$(daemon_pid)
-kill -9 "$before"
-wait_until 60 "the new keeper restarts" other_serves
+wait_until 60 "the new keeper's daemon serves" other_serves "$before"
+crash
 served "with a new keeper"
 ok "a daemon whose keeper died is taken over by one with a new keeper"
 
@@ -277,9 +272,7 @@ done
 served "kill -9 in a pid namespace"
 readers_stop
 ok "two keepers, both pid 1 of their namespaces"
-batonfs -m "$M" umount
-wait_until 60 "the keeper ends" not kill -0 "$keeper"
-wait "$keeper" || die "the keeper ended with $?"
+stop
 
 # Switched off: a second daemon is refused, nothing is kept, a restart unmounts.
 keep "${SETTINGS[@]}"

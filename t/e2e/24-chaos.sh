@@ -4,19 +4,17 @@
 # too small for it, and the storage stops answering now and then.  SECONDS_LONG=n for
 # a longer run, SEED=n for the same sequence of decisions.
 . "${BATONFS_SRC:-.}/t/e2e/lib.sh"
+# shellcheck source=t/e2e/bucket.sh
+. "$BATONFS_SRC/t/e2e/bucket.sh"
 
 SECONDS_LONG=${SECONDS_LONG:-20}
 RANDOM=${SEED:=$$}
 echo "SEED=$SEED"
-"$BATONFS_SRC/t/lib/rgw.sh" start "$T/rgw" || die "radosgw did not start"
-# shellcheck source=/dev/null
-. "$T/rgw/env"
-export AWS_ACCESS_KEY_ID AWS_SECRET_ACCESS_KEY RGW_ENDPOINT
+bucket_begin
 mkdir -p "$T/src/d"
 pattern gen "$T/src/d/a.100000000" "$T/src/d/b.40000000" "$T/src/d/c.60000001" "$T/src/d/e.4097"
-"$BATONFS_SRC/t/lib/s3put.sh" bucket data
-"$BATONFS_SRC/t/lib/s3put.sh" many data "$T/src"
-rgw=$(awk '$1 == "rgw" { print $2 }' "$T/rgw/pids")
+s3_many data "$T/src"
+rgw=$(gateway_pid)
 
 serve -u /=s3://data -s s3.endpoint="$RGW_ENDPOINT" -s worker.page.store.dir="$T/cache" \
 	-s worker.page.store.size=64MiB -s memory.limit=64MiB \

@@ -11,6 +11,10 @@
 #	OTHER_LIBFUSE=DIR	every other upgrade is to a daemon that uses the libfuse3.so.3 there
 #	SEED=n		the same sequence of decisions
 . "${BATONFS_SRC:-.}/t/e2e/lib.sh"
+# shellcheck source=t/e2e/bucket.sh
+. "$BATONFS_SRC/t/e2e/bucket.sh"
+# shellcheck source=t/e2e/workers.sh
+. "$BATONFS_SRC/t/e2e/workers.sh"
 
 ROUNDS=${ROUNDS:-7}
 KILLS=${KILLS:-5}
@@ -38,26 +42,15 @@ WRAPPER
 	BINARIES=("$T/bin/batonfsd" "$T/bin/batonfsd.other")
 fi
 
-start_one() { # NAME COMMAND...
-	local name=$1
-	shift
-	"$@" >"$T/out/$name" 2>&1 &
-	workers="$workers $name:$!"
-}
-
 load_start() { # DIR on the mount
 	local i
 	# shellcheck disable=SC2086
 	readers_start buffered direct mmap reopen list
-	workers=""
-	for i in 1 2; do
-		MUTATOR_LIST=$T/list.$i start_one "writer.$i" python3 "$BATONFS_SRC/t/e2e/mutator.py" \
-			"$1/w$i" $((RANDOM * 100 + i))
-	done
+	mutators_start "$1" 2
 	for i in rename create; do
-		start_one $i python3 "$BUSY" $i "$1/$i"
+		worker_start $i python3 "$BUSY" $i "$1/$i"
 	done
-	start_one list python3 "$BUSY" list "$M/list"
+	worker_start list python3 "$BUSY" list "$M/list"
 	mkfifo "$T/words"
 	python3 "$BUSY" hold "$1/hold" <"$T/words" >"$T/out/hold" 2>&1 &
 	holder=$!
@@ -82,27 +75,16 @@ look() { # what is held is as it was
 }
 
 load_alive() {
-	local w
 	readers_alive
-	for w in $workers; do
-		kill -0 "${w#*:}" 2>/dev/null || die "${w%:*}: $(tail -n 20 "$T/out/${w%:*}")"
-	done
+	workers_alive "an application"
 }
 
 load_stop() {
-	local w bad=0
 	exec 7>&-
 	held ended
 	wait $holder || die "$(tail -n 5 "$T/out/hold")"
 	rm "$T/words"
-	for w in $workers; do
-		kill -TERM "${w#*:}" 2>/dev/null || true
-	done
-	for w in $workers; do
-		wait "${w#*:}" || bad=1
-		cat "$T/out/${w%:*}"
-	done
-	[ $bad = 0 ] || die "an application saw what it should not"
+	workers_stop
 	readers_stop
 }
 
@@ -120,17 +102,12 @@ uses_its_libfuse() { # the daemon that serves has the library that this turn is 
 	[ $other = $((turn % 2)) ]
 }
 
-new_daemon() { # PID: it is not that one any more
-	local now
-	now=$(daemon_pid) && [ -n "$now" ] && [ "$now" != "$1" ]
-}
-
 upgrades() {
 	local i before
 	for i in $(seq "$ROUNDS"); do
 		before=$(daemon_pid)
 		upgrade >"$T/up" 2>&1 || die "upgrade $i: $(cat "$T/up")"
-		new_daemon "$before" || die "upgrade $i: the same process serves on"
+		other_serves "$before" || die "upgrade $i: the same process serves on"
 		uses_its_libfuse || die "upgrade $i: the daemon has another libfuse than it should"
 		load_alive
 		[ $((i % 5)) != 0 ] || look
@@ -140,13 +117,11 @@ upgrades() {
 }
 
 kills() {
-	local i before
+	local i
 	for i in $(seq "$KILLS"); do
-		before=$(daemon_pid)
 		# The moment is what is random here; nothing is waited for.
 		sleep 0.$((RANDOM % 4))
-		kill -9 "$before"
-		wait_until 120 "a new daemon serves" new_daemon "$before"
+		crash
 		load_alive
 		[ $((i % 5)) != 0 ] || look
 	done
@@ -179,15 +154,7 @@ rounds() { # NAME
 	kills "$1"
 	[ -z "${SECONDS_LONG:-}" ] || at_random "$1" $((SECONDS_LONG / 2))
 	load_stop
-	checked "$M/work" "$1"
-}
-
-checked() { # DIR NAME
-	local i
-	for i in 1 2; do
-		python3 "$BATONFS_SRC/t/e2e/mutator.py" --check "$T/list.$i" "$1/w$i" >/dev/null || die "$2: writer $i"
-	done
-	ok "$2: the files are as they should be"
+	mutators_checked "$M/work" 2 "$1"
 }
 
 SETTINGS=(-s "keeper.restart.limit=1000 in 1min" -s memory.limit=64MiB -s worker.page.store.size=64MiB)
@@ -198,17 +165,13 @@ mkdir -p "$T/store/list" && mv "$S" "$T/store/read"
 serve -u "/=file://$T/store" "${SETTINGS[@]}" -s worker.page.store.dir="$T/cache"
 rounds "a directory"
 stop
-checked "$T/store/work" "the directory itself"
+mutators_checked "$T/store/work" 2 "the directory itself"
 [ -z "$(find "$T/store" -name '.batonfs*')" ] || die "temporary files were left: $(find "$T/store" -name '.batonfs*')"
 ok "no temporary file is left"
 rm -rf "$T/cache" "$T/store/work"
 
-"$BATONFS_SRC/t/lib/rgw.sh" start "$T/rgw" || die "radosgw did not start"
-# shellcheck source=/dev/null
-. "$T/rgw/env"
-export AWS_ACCESS_KEY_ID AWS_SECRET_ACCESS_KEY RGW_ENDPOINT
-"$BATONFS_SRC/t/lib/s3put.sh" bucket data
-"$BATONFS_SRC/t/lib/s3put.sh" many data "$T/store"
+bucket_begin
+s3_many data "$T/store"
 serve -u /=s3://data -s s3.endpoint="$RGW_ENDPOINT" "${SETTINGS[@]}" -s worker.page.store.dir="$T/cache"
 rounds "a bucket"
 stop

@@ -7,6 +7,8 @@
 #	ROUNDS=25	100 upgrades and 100 kills: so many of both with each of the four
 #	SEED=n		the same sequence of decisions
 . "${BATONFS_SRC:-.}/t/e2e/lib.sh"
+# shellcheck source=t/e2e/bucket.sh
+. "$BATONFS_SRC/t/e2e/bucket.sh"
 
 ROUNDS=${ROUNDS:-1}
 RANDOM=${SEED:=$$}
@@ -16,21 +18,13 @@ POINTS=(ufs.read=kill@2 recover.adopted=kill ufs.list=kill release=kill@2 ufs.st
 	daemon.begin=kill ufs.read=kill@9)
 HANDOVER=(new.hello new.state new.ready new.commit new.done old.ready old.commit)
 
-"$BATONFS_SRC/t/lib/rgw.sh" start "$T/rgw" || die "radosgw did not start"
-# shellcheck source=/dev/null
-. "$T/rgw/env"
-export AWS_ACCESS_KEY_ID AWS_SECRET_ACCESS_KEY RGW_ENDPOINT
+bucket_begin
 mkdir -p "$T/src/d"
 pattern gen "$T/src/d/a.60000000" "$T/src/d/b.30000001" "$T/src/d/c.3000000" "$T/src/d/e.4097"
 FILES="$M/d/a.60000000 $M/d/b.30000001 $M/d/c.3000000 $M/d/e.4097"
-"$BATONFS_SRC/t/lib/s3put.sh" bucket data
-"$BATONFS_SRC/t/lib/s3put.sh" many data "$T/src"
+s3_many data "$T/src"
 
 faults_taken_once
-
-gateway() { # its pid
-	awk '$1 == "rgw" { print $2 }' "$T/rgw/pids"
-}
 
 eight_start() {
 	local i mode
@@ -44,14 +38,8 @@ eight_start() {
 	done
 }
 
-new_daemon() { # PID: it is not that one any more
-	local now
-	now=$(timeout 60 batonfs -m "$M" --json status 2>/dev/null | jq -r .pid) && [ -n "$now" ] &&
-		[ "$now" != "$1" ]
-}
-
 served() {
-	wait_until 120 "a daemon serves" new_daemon 0
+	wait_until 120 "a daemon serves" daemon_pid
 	readers_alive
 }
 
@@ -61,7 +49,7 @@ upgrades() {
 		before=$(daemon_pid)
 		timeout 200 batonfs -m "$M" upgrade --binary "$T/bin/batonfsd" >"$T/up" 2>&1 ||
 			die "upgrade $i: $(cat "$T/up")"
-		new_daemon "$before" || die "upgrade $i: the same process serves on"
+		other_serves "$before" || die "upgrade $i: the same process serves on"
 		readers_alive
 	done
 	ok "$1: $ROUNDS upgrades"
@@ -72,7 +60,7 @@ kill_one() { # the one that serves; it may have met its fault just now
 	served
 	pid=$(daemon_pid) || return 0
 	kill -9 "$pid" 2>/dev/null || true
-	wait_until 120 "another daemon serves" new_daemon "$pid"
+	wait_until 120 "another daemon serves" other_serves "$pid"
 }
 
 kills() {
@@ -106,7 +94,7 @@ kills() {
 
 slow() { # answers for a fifth of the time
 	local p
-	p=$(gateway)
+	p=$(gateway_pid)
 	while :; do
 		kill -STOP "$p"
 		sleep 0.4
@@ -134,18 +122,18 @@ upgrades "the storage is slow"
 kills "the storage is slow"
 kill $slow
 wait $slow 2>/dev/null || true
-kill -CONT "$(gateway)"
+kill -CONT "$(gateway_pid)"
 
-kill -STOP "$(gateway)"
+kill -STOP "$(gateway_pid)"
 upgrades "the storage hangs"
 kills "the storage hangs"
-kill -CONT "$(gateway)"
+kill -CONT "$(gateway_pid)"
 expect "and answers again" pattern check "$M/d/c.3000000"
 
-kill -9 "$(gateway)"
+kill -9 "$(gateway_pid)"
 upgrades "the storage is not there"
 kills "the storage is not there"
-"$BATONFS_SRC/t/lib/rgw.sh" gateway "$T/rgw" || die "the gateway did not start again"
+gateway_start
 expect "and is there again" pattern check "$M/d/c.3000000" "$M/d/b.30000001"
 readers_stop
 ok "no reader saw an error or a wrong byte"

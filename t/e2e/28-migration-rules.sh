@@ -4,14 +4,15 @@
 # still: reads by fuse.migration.slow.read.timeout and slow.read.action, also while the
 # window is held open at a named point; changes by mutation.wire.timeout and
 # ongoing.request.grace_period.  ROUNDS=n for more.
-. "${BATONFS_SRC:-.}/t/e2e/lib.sh"
+. "${BATONFS_SRC:-.}/t/e2e/window.sh"
+# shellcheck source=t/e2e/bucket.sh
+. "$BATONFS_SRC/t/e2e/bucket.sh"
 
 ROUNDS=${ROUNDS:-1}
 S=$T/src
 mkdir -p "$S/d" "$T/slow"
 pattern gen "$S/warm.300001"
 FILES="$M/warm.300001"
-faults_taken_once
 
 # The storage is a mount of its own, which can be stopped.
 batonfsd -f --takeover=never -u "/=file://$S" -s fuse.non.disruptive.migration.enabled=false \
@@ -32,9 +33,8 @@ status() { # FILTER
 	batonfs -m "$M" --json status | jq -e "$1" >/dev/null
 }
 
-upgrade() { # [settings]
-	timeout 100 batonfs -m "$M" upgrade --binary "$T/bin/batonfsd" -- "$@" >"$T/upgrade.out" 2>&1 ||
-		die "upgrade: $(cat "$T/upgrade.out")"
+upgraded() {
+	upgrade "" || die "upgrade: $(cat "$T/upgrade.out")"
 }
 
 ended() { # the daemon before has no request any more
@@ -44,29 +44,11 @@ ended() { # the daemon before has no request any more
 # The daemon that the next upgrade replaces: with these settings, and a window that stays
 # open if FAULT says so.
 prepare() { # FAULT or "" SETTINGS
-	local fault=$1
-	shift
-	rm -f "$T/fault" "$T/go" "$T/go.here"
-	[ -z "$fault" ] || fault "$fault"
+	rm -f "$T/go" "$T/go.here"
 	: >"$LOG"
-	upgrade "$@"
+	upgrade "$@" || die "upgrade: $(cat "$T/upgrade.out")"
 	old=$(daemon_pid)
 	wait_until 60 "the daemon before has ended" ended
-}
-
-window_begin() { # FAULT of the new daemon, or ""
-	rm -f "$T/fault"
-	[ -z "$1" ] || fault "$1"
-	timeout 100 batonfs -m "$M" upgrade --binary "$T/bin/batonfsd" >"$T/upgrade.out" 2>&1 &
-	upgrading=$!
-	wait_until 60 "the window is open" test -e "$T/go.here"
-}
-
-window_close() { # exit code of the upgrade
-	local got=0
-	touch "$T/go"
-	wait $upgrading || got=$?
-	[ $got = "$1" ] || die "the upgrade ended with $got: $(cat "$T/upgrade.out")"
 }
 
 running() { # N: so many requests run in the daemon
@@ -120,13 +102,12 @@ SLOW=fuse.migration.slow.read.timeout
 ACTION=fuse.migration.slow.read.action
 WIRE=fuse.migration.mutation.wire.timeout
 GRACE=fuse.migration.ongoing.request.grace_period
-WINDOW=takeover.old.window=until:$T/go@1
 
 for _ in $(seq "$ROUNDS"); do
 	# --- Reads
 	prepare "" -s $SLOW=10min
 	stuck
-	upgrade
+	upgraded
 	still_stuck "10min"
 	kill -CONT $storage
 	stuck_ends 0
@@ -138,7 +119,7 @@ for _ in $(seq "$ROUNDS"); do
 
 	prepare "" -s $SLOW=0s
 	stuck
-	upgrade
+	upgraded
 	wait_until 60 "the old daemon has answered all" ended
 	still_stuck "0s"
 	status '.last_takeover.moved.requests_held + .last_takeover.moved.requests_resumed >= 1' ||
@@ -198,10 +179,10 @@ wait $storage || true
 rm -r "$T/cache"
 
 # --- Changes, on a bucket whose gateway can be stopped.
-# Calls, each in a thread of its own, of which the kernel knows the names; says what errno
-# each got, 0 for success.
+# Calls of which the kernel knows the names.
 cat >"$T/call.py" <<'PY'
-import errno, os, sys, threading
+import os, sys
+import callers
 d, names = sys.argv[1], sys.argv[2:]
 # A directory each: the kernel lets one change of a directory begin at a time.
 p = {n: f"{d}/{n}/it" for n in names}
@@ -211,12 +192,8 @@ if "close" in names:
     os.write(fd["close"], b"more")
 # Listing a directory lets the kernel ask for its attributes again.
 for n in names:
-    for f in (os.path.dirname(p[n]), p[n], p[n] + ".new"):
-        try:
-            os.stat(f)
-        except FileNotFoundError:
-            pass
-CALLS = {
+    callers.hold(os.path.dirname(p[n]), p[n])
+calls = {
     "unlink": lambda: os.unlink(p["unlink"]),
     "rename": lambda: os.rename(p["rename"], p["rename"] + ".new"),
     "mkdir": lambda: os.mkdir(p["mkdir"] + ".new"),
@@ -226,21 +203,7 @@ CALLS = {
     "readdir": lambda: os.listdir(fd["readdir"]),
     "close": lambda: os.close(fd["close"]),
 }
-def call(name):
-    try:
-        CALLS[name]()
-        code = "0"
-    except OSError as e:
-        code = errno.errorcode[e.errno]
-    os.write(1, f"{name} {code}\n".encode())
-os.write(1, b"ready\n")
-sys.stdin.readline()
-threads = [threading.Thread(target=call, args=(n,)) for n in names]
-for t in threads:
-    t.start()
-for t in threads:
-    t.join()
-os._exit(0)
+callers.run({n: calls[n] for n in names})
 PY
 
 state() { # DIR
@@ -255,34 +218,7 @@ callers() { # DIR NAME...: they are ready to call; $before is how it is
 		if [ "$c" = rmdir ]; then mkdir "$M/$dir/$c/it"; else echo text >"$M/$dir/$c/it"; fi
 	done
 	before=$(state "$dir")
-	rm -f "$T/go.$dir"
-	mkfifo "$T/go.$dir"
-	python3 "$T/call.py" "$M/$dir" "$@" <"$T/go.$dir" >"$T/out.$dir" 2>&1 &
-	eval "pid_$dir=$!"
-	# Whoever opens first waits for the other.
-	exec 9>"$T/go.$dir"
-	eval "exec $((10 + ${#dir}))>&9 9>&-"
-	wait_until 60 "the callers are ready" grep -q . "$T/out.$dir"
-	[ "$(cat "$T/out.$dir")" = ready ] || die "the callers: $(cat "$T/out.$dir")"
-}
-
-call() { # DIR
-	eval "echo >&$((10 + ${#1})); exec $((10 + ${#1}))>&-"
-}
-
-requests() { # to the storage
-	batonfs -m "$M" --json status | jq '.counters["ufs.requests"]'
-}
-
-ended_all() { # DIR N
-	[ "$(grep -c ' ' "$T/out.$1")" = "$2" ]
-}
-
-all_got() { # DIR ERRNO N
-	local pid=pid_$1
-	wait_until 60 "all calls end" ended_all "$1" "$3"
-	wait "${!pid}" || die "the callers: $(cat "$T/out.$1")"
-	[ "$(grep -c " $2\$" "$T/out.$1")" = "$3" ] || die "not all got $2: $(cat "$T/out.$1")"
+	callers_start "$dir" "$M/$dir" "$@"
 }
 
 done_once() { # all that had begun was, and nothing else
@@ -293,36 +229,38 @@ text
 more" ] || die "not done: $(state begun)"
 }
 
-"$BATONFS_SRC/t/lib/rgw.sh" start "$T/rgw" || die "radosgw did not start"
-# shellcheck source=/dev/null
-. "$T/rgw/env"
-export AWS_ACCESS_KEY_ID AWS_SECRET_ACCESS_KEY RGW_ENDPOINT
-"$BATONFS_SRC/t/lib/s3put.sh" bucket data
-gateway=$(awk '$1 == "rgw" { print $2 }' "$T/rgw/pids")
+bucket_begin
+gateway=$(gateway_pid)
 ALL="rename mkdir rmdir truncate readdir close"
+LATE="unlink rmdir chmod truncate readdir"
 start -u /=s3://data -s s3.endpoint="$RGW_ENDPOINT"
 for _ in $(seq "$ROUNDS"); do
 	prepare "" -s $WIRE=10min -s $GRACE=10min -s fuse.migration.mutation.hold=0s -s log.level=debug
 	# shellcheck disable=SC2086
 	callers begun $ALL
-	callers late unlink rmdir chmod truncate readdir
+	# shellcheck disable=SC2086
+	callers late $LATE
 	kill -STOP "$gateway"
-	asked=$(requests)
-	call begun
+	asked=$(counter ufs.requests)
+	callers_call begun
 	wait_until 60 "all have begun" running 6
 	# What nobody has asked the storage yet is not waited for: two of them are no changes.
 	wait_until 60 "the storage is asked" status ".counters[\"ufs.requests\"] >= $((asked + 6))"
 	: >"$LOG"
-	timeout 100 batonfs -m "$M" upgrade --binary "$T/bin/batonfsd" >"$T/upgrade.out" 2>&1 &
+	upgrade "" &
 	upgrading=$!
 	wait_until 60 "the window is open" grep -q "the window begins" "$LOG"
-	call late
-	all_got late EAGAIN 5
+	callers_call late
+	# shellcheck disable=SC2086
+	all_got late EAGAIN $LATE
+	callers_end late
 	ok "0s: a new change fails with EAGAIN while those that have begun are waited for"
-	not grep ' ' "$T/out.begun" || die "calls have ended: $(cat "$T/out.begun")"
+	none_called begun
 	kill -CONT "$gateway"
 	window_close 0
-	all_got begun 0 6
+	# shellcheck disable=SC2086
+	all_got begun 0 $ALL
+	callers_end begun
 	done_once
 	[ "$(state late)" = "$before" ] || die "something was changed: $(state late)"
 	ok "what had begun is done, once, and nothing else is"
@@ -332,13 +270,15 @@ for _ in $(seq "$ROUNDS"); do
 	# shellcheck disable=SC2086
 	callers begun $ALL
 	kill -STOP "$gateway"
-	call begun
+	callers_call begun
 	wait_until 60 "all have begun" running 6
-	upgrade
-	not grep ' ' "$T/out.begun" || die "calls have ended: $(cat "$T/out.begun")"
+	upgraded
+	none_called begun
 	status '.last_takeover.moved.requests_held >= 6' || die "they were not handed over"
 	kill -CONT "$gateway"
-	all_got begun 0 6
+	# shellcheck disable=SC2086
+	all_got begun 0 $ALL
+	callers_end begun
 	done_once
 	ok "what has begun and does not end in the grace period is done by the new daemon, once"
 	rm -r "$M/begun"

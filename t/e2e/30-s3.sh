@@ -4,15 +4,10 @@
 # that is not there, a gateway that hangs or dies in mid-read and comes back, and
 # upgrade and kill while all of that.
 . "${BATONFS_SRC:-.}/t/e2e/lib.sh"
+# shellcheck source=t/e2e/bucket.sh
+. "$BATONFS_SRC/t/e2e/bucket.sh"
 
-"$BATONFS_SRC/t/lib/rgw.sh" start "$T/rgw" || die "radosgw did not start"
-# shellcheck source=/dev/null
-. "$T/rgw/env"
-export AWS_ACCESS_KEY_ID AWS_SECRET_ACCESS_KEY RGW_ENDPOINT
-s3() {
-	"$BATONFS_SRC/t/lib/s3put.sh" "$@"
-}
-
+bucket_begin
 S=$T/src
 mkdir -p "$S/train/deep/er" "$S/many"
 pattern gen "$S/train/big.40000000" "$S/train/part.8388608" "$S/train/small.4097" "$S/train/zero.0"
@@ -22,20 +17,19 @@ done
 long=$(printf 'n%.0s' $(seq 255))
 echo long >"$S/train/deep/er/$long"
 for i in $(seq 1500); do echo "$i" >"$S/many/file-$i"; done
-s3 bucket data
-s3 many data "$S"
+s3_many data "$S"
 # A name that is a prefix of another, a directory marker, keys that no path can name.
 echo one >"$T/one"
-s3 put data "order/a" "$T/one"
-s3 put data "order/a-b" "$T/one"
-s3 put data "order/a.c" "$T/one"
-s3 put data "order/dir/x" "$T/one"
-s3 put data "order/dir-" "$T/one"
+s3_put data "order/a" "$T/one"
+s3_put data "order/a-b" "$T/one"
+s3_put data "order/a.c" "$T/one"
+s3_put data "order/dir/x" "$T/one"
+s3_put data "order/dir-" "$T/one"
 : >"$T/nothing"
-s3 put data "marker/" "$T/nothing"
-s3 put data "odd//double" "$T/one"
-s3 put data "both" "$T/one"
-s3 put data "both/inner" "$T/one"
+s3_put data "marker/" "$T/nothing"
+s3_put data "odd//double" "$T/one"
+s3_put data "both" "$T/one"
+s3_put data "both/inner" "$T/one"
 
 ARGS="-s s3.endpoint=$RGW_ENDPOINT -s ufs.timeout=2min -o attr_timeout=0.5,entry_timeout=0.5"
 
@@ -65,7 +59,7 @@ expect "a marker is an empty directory" test -d "$M/marker" -a -z "$(ls "$M/mark
 expect "the directory wins over the object of its name" test "$(cat "$M/both/inner")" = one
 [ -z "$(ls "$M/odd")" ] || die "odd: $(ls "$M/odd")"
 ok "keys that no path can name are hidden"
-[ "$(batonfs -m "$M" --json status | jq '.counters["ufs.hidden"]')" -gt 0 ] || die "and not counted"
+[ "$(counter ufs.hidden)" -gt 0 ] || die "and not counted"
 ok "and counted"
 expect "fs ls over the control socket" batonfs -m "$M" fs ls /train
 [ "$(batonfs -m "$M" --json fs ls -R /many | jq '.entries | length')" = 1500 ] || die "fs ls -R"
@@ -75,13 +69,13 @@ ok "fs stat"
 
 # An object replaced in storage.
 pattern gen "$S/v.500000"
-s3 put data v.500000 "$S/v.500000"
+s3_put data v.500000 "$S/v.500000"
 mkfifo "$T/go"
 pattern hold "$M/v.500000" <"$T/go" >"$T/hold" 2>&1 &
 hold=$!
 exec 5>"$T/go"
 wait_until 60 "the holder has opened" grep -q ready "$T/hold"
-s3 put data v.500000 "$T/one"
+s3_put data v.500000 "$T/one"
 wait_until 60 "the new version is seen" grep -qx one "$M/v.500000"
 exec 5>&-
 wait "$hold" || die "the open descriptor: $(cat "$T/hold")"
@@ -100,12 +94,12 @@ done
 ok "upgrades while reading the bucket"
 before=$(daemon_pid)
 kill -9 "$before"
-wait_until 60 "a new daemon serves" sh -c "p=\$(batonfs -m '$M' --json status | jq -r .pid) && [ \$p != $before ]"
+wait_until 60 "a new daemon serves" other_serves "$before"
 readers_alive
 ok "kill -9 while reading the bucket"
 
 # The gateway hangs for less than ufs.timeout: readers wait, and an upgrade works.
-rgw=$(awk '$1 == "rgw" { print $2 }' "$T/rgw/pids")
+rgw=$(gateway_pid)
 kill -STOP "$rgw"
 expect "upgrade while the storage hangs" timeout 60 batonfs -m "$M" upgrade
 kill -CONT "$rgw"
@@ -117,8 +111,8 @@ ok "storage that hangs in mid-read and comes back"
 kill -9 "$rgw"
 cat "$M/train/part.8388608" >"$T/during" &
 during=$!
-"$BATONFS_SRC/t/lib/rgw.sh" gateway "$T/rgw" || die "the gateway did not start again"
-rgw=$(awk '$1 == "rgw" { print $2 }' "$T/rgw/pids")
+gateway_start
+rgw=$(gateway_pid)
 wait $during || die "a read begun while the gateway was dead failed"
 expect "a read begun while the gateway was dead is right" cmp "$T/during" "$S/train/part.8388608"
 expect "and so are the files" pattern check "$M/train/big.40000000" "$M/train/small.4097"
@@ -135,4 +129,3 @@ kill -CONT "$rgw"
 wait_until 60 "the mount is well again" cat "$M/many/file-77"
 ok "and well again when the storage is back"
 stop
-"$BATONFS_SRC/t/lib/rgw.sh" stop "$T/rgw"

@@ -3,24 +3,18 @@
 # The ways to a bucket of a real radosgw: the bucket in the host name, TLS with a private
 # authority, credentials that an endpoint hands out.
 . "${BATONFS_SRC:-.}/t/e2e/lib.sh"
+# shellcheck source=t/e2e/bucket.sh
+. "$BATONFS_SRC/t/e2e/bucket.sh"
 
 openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout "$T/key.pem" \
 	-out "$T/ca.pem" -days 2 -subj /CN=test -addext subjectAltName=IP:127.0.0.1,DNS:s3.localhost,DNS:*.s3.localhost \
 	2>/dev/null || die "no certificate"
 cat "$T/ca.pem" "$T/key.pem" >"$T/server.pem"
-RGW_TLS=$T/server.pem "$BATONFS_SRC/t/lib/rgw.sh" start "$T/rgw" || die "radosgw did not start"
-# shellcheck source=/dev/null
-. "$T/rgw/env"
-export AWS_ACCESS_KEY_ID AWS_SECRET_ACCESS_KEY RGW_ENDPOINT
-s3() {
-	"$BATONFS_SRC/t/lib/s3put.sh" "$@"
-}
-
+RGW_TLS=$T/server.pem bucket_begin
 mkdir -p "$T/src/sub"
 pattern gen "$T/src/data.3000000"
 echo odd >"$T/src/sub/a b+c%20ü"
-s3 bucket data
-s3 many data "$T/src"
+s3_many data "$T/src"
 same() { # DESCRIPTION
 	[ "$(sums "$M")" = "$(sums "$T/src")" ] || die "$1: the trees differ: $(ls -lR "$M")"
 	ok "$1"
@@ -68,4 +62,3 @@ expect_exit 3 "SignatureDoesNotMatch" "credentials that the storage refuses" bat
 export AWS_CONTAINER_CREDENTIALS_FULL_URI=http://127.0.0.1:9/none
 expect_exit 3 "the container's credential endpoint" "an endpoint that is not there" batonfsd --check \
 	-u /=s3://data -s s3.endpoint="$RGW_ENDPOINT" -s ufs.timeout=1s
-"$BATONFS_SRC/t/lib/rgw.sh" stop "$T/rgw"

@@ -3,16 +3,14 @@
 # Objects that a real radosgw encrypts with the customer's key (SSE-C): written, changed,
 # renamed and read with it, and not without.
 . "${BATONFS_SRC:-.}/t/e2e/lib.sh"
+# shellcheck source=t/e2e/bucket.sh
+. "$BATONFS_SRC/t/e2e/bucket.sh"
 
 openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout "$T/key.pem" \
 	-out "$T/ca.pem" -days 2 -subj /CN=test -addext subjectAltName=IP:127.0.0.1 \
 	2>/dev/null || die "no certificate"
 cat "$T/ca.pem" "$T/key.pem" >"$T/server.pem"
-RGW_TLS=$T/server.pem "$BATONFS_SRC/t/lib/rgw.sh" start "$T/rgw" || die "radosgw did not start"
-# shellcheck source=/dev/null
-. "$T/rgw/env"
-export AWS_ACCESS_KEY_ID AWS_SECRET_ACCESS_KEY RGW_ENDPOINT
-"$BATONFS_SRC/t/lib/s3put.sh" bucket data
+RGW_TLS=$T/server.pem bucket_begin
 head -c 32 /dev/urandom >"$T/raw"
 base64 "$T/raw" >"$T/text"
 head -c 32 /dev/urandom >"$T/other"
@@ -61,4 +59,3 @@ expect_exit 2 "No such file" "a key that is not there" \
 	batonfsd --check "${S3[@]}" -s s3.sse.customer.key.file="$T/nope"
 expect_exit 2 "only one can be" "two ways at a time" \
 	batonfsd --check "${S3[@]}" -s s3.sse.customer.key.file="$T/raw" -s s3.server.side.encryption=AES256
-"$BATONFS_SRC/t/lib/rgw.sh" stop "$T/rgw"

@@ -55,21 +55,12 @@ right() { # every byte as it should be
 	done
 }
 
-other_than() { # another daemon than pid $1 serves
-	local p
-	p=$(daemon_pid) && [ -n "$p" ] && [ "$p" != "$1" ]
-}
-
 # In the state as it is: every byte right, an upgrade, a crash.
 survives() { # DESCRIPTION
-	local pid
-
 	expect "$1: all is read as it is" right
 	expect_exit 0 "" "$1: an upgrade" b upgrade
 	expect "$1: all is read after it" right
-	pid=$(daemon_pid)
-	kill -9 "$pid"
-	wait_until 60 "$1: a daemon after the crash" other_than "$pid"
+	crash
 	expect "$1: all is read after a crash" right
 	readers_alive
 }

@@ -30,10 +30,6 @@ cache() { # MEMBER
 	b --json status | jq -r ".cache.$1"
 }
 
-counter() { # NAME
-	b --json status | jq -r ".counters[\"$1\"]"
-}
-
 more_than() { # COUNTER VALUE
 	[ "$(counter "$1")" -gt "$2" ]
 }
@@ -62,11 +58,6 @@ right() { # every byte as it should be
 
 stored() { # so many bytes are on the disk
 	[ "$(cache used_bytes)" -ge "$1" ]
-}
-
-other_than() { # another daemon than pid $1 serves
-	local p
-	p=$(daemon_pid) && [ -n "$p" ] && [ "$p" != "$1" ]
 }
 
 touch "$answers"
@@ -101,7 +92,7 @@ expect_exit 0 "file-1" "files are listed with what is cached of them" b fs ls /
 
 pid=$(daemon_pid)
 kill -9 "$pid"
-wait_until 60 "a daemon after the crash" other_than "$pid"
+wait_until 60 "a daemon after the crash" other_serves "$pid"
 patience 500ms
 expect "all is read after a crash" right
 wait_until 60 "its disk is slow as well" becomes slow

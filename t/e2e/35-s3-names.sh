@@ -4,6 +4,8 @@
 # a bucket, compared by checksum; and the other way: written through the mount, read by the
 # other client.  OBJECTS=2000 for more, then one of 300 MB is among them.  SEED=n.
 . "${BATONFS_SRC:-.}/t/e2e/lib.sh"
+# shellcheck source=t/e2e/bucket.sh
+. "$BATONFS_SRC/t/e2e/bucket.sh"
 
 OBJECTS=${OBJECTS:-200}
 echo "SEED=${SEED:=$$}"
@@ -49,13 +51,7 @@ while made < n:
 P
 python3 "$T/tree.py" "$S" "$OBJECTS" "$SEED"
 
-"$BATONFS_SRC/t/lib/rgw.sh" start "$T/rgw" || die "radosgw did not start"
-# shellcheck source=/dev/null
-. "$T/rgw/env"
-export AWS_ACCESS_KEY_ID AWS_SECRET_ACCESS_KEY RGW_ENDPOINT
-# shellcheck source=t/lib/s3put.sh
-. "$BATONFS_SRC/t/lib/s3put.sh"
-s3_bucket data
+bucket_begin
 s3_many data "$S" || die "the other client"
 
 SETTINGS=(-u /=s3://data -s s3.endpoint="$RGW_ENDPOINT" -s memory.limit=32MiB)

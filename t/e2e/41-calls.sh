@@ -3,6 +3,8 @@
 # Every row of the table "what a call gets", on a directory and on a real radosgw, with
 # a second mount of the same storage beside; then what must hold after a remount.
 . "${BATONFS_SRC:-.}/t/e2e/lib.sh"
+# shellcheck source=t/e2e/bucket.sh
+. "$BATONFS_SRC/t/e2e/bucket.sh"
 
 M2=$T/mnt2
 OPTS="-s ufs.timeout=20s -o attr_timeout=0.1,entry_timeout=0.1,allow_other"
@@ -60,11 +62,7 @@ stop
 stop_other
 
 # --- a bucket
-"$BATONFS_SRC/t/lib/rgw.sh" start "$T/rgw" || die "radosgw did not start"
-# shellcheck source=/dev/null
-. "$T/rgw/env"
-export AWS_ACCESS_KEY_ID AWS_SECRET_ACCESS_KEY RGW_ENDPOINT
-"$BATONFS_SRC/t/lib/s3put.sh" bucket data
+bucket_begin
 # shellcheck disable=SC2086
 {
 	serve -u /=s3://data -s s3.endpoint="$RGW_ENDPOINT" $OPTS
@@ -93,13 +91,10 @@ exec 5<&-
 expect_exit 1 "No such file or directory" "fs rm of what is not there" batonfs -m "$M" fs rm -R /tree
 
 # A thousand children behind one redirection cost one upload.
-uploads() {
-	batonfs -m "$M" --json status | jq '.counters["upload.puts"]'
-}
-before=$(uploads)
+before=$(counter upload.puts)
 sh -c 'for i in $(seq 1000); do /bin/echo $i; done' >"$M/children"
 [ "$(cat "$M/children")" = "$(seq 1000)" ] || die "what the children wrote"
-[ $(($(uploads) - before)) -le 1 ] || die "$(($(uploads) - before)) uploads for 1000 children"
+[ $(($(counter upload.puts) - before)) -le 1 ] || die "$(($(counter upload.puts) - before)) uploads for 1000 children"
 ok "a thousand children that inherit a redirection cost one upload"
 stop
 

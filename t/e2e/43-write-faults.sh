@@ -4,12 +4,10 @@
 # step of an upload and of a rename, a staging disk that is full, a bucket without room.
 # Every error reaches the caller, nothing half-written is seen, nothing is lost.
 . "${BATONFS_SRC:-.}/t/e2e/lib.sh"
+# shellcheck source=t/e2e/bucket.sh
+. "$BATONFS_SRC/t/e2e/bucket.sh"
 
-"$BATONFS_SRC/t/lib/rgw.sh" start "$T/rgw" || die "radosgw did not start"
-# shellcheck source=/dev/null
-. "$T/rgw/env"
-export AWS_ACCESS_KEY_ID AWS_SECRET_ACCESS_KEY RGW_ENDPOINT
-"$BATONFS_SRC/t/lib/s3put.sh" bucket data
+bucket_begin
 mkdir "$T/disk"
 mount -t tmpfs -o size=64m,mode=700 batonfs-test "$T/disk"
 pattern gen "$T/big.30000000" "$T/small.5000"
@@ -19,13 +17,11 @@ serve -u /=s3://data -s s3.endpoint="$RGW_ENDPOINT" \
 
 gateway() { # stop|start: nothing listens, or again
 	if [ "$1" = start ]; then
-		"$BATONFS_SRC/t/lib/rgw.sh" gateway "$T/rgw" || die "the gateway did not start again"
+		gateway_start
 		batonfs -m "$M" conf set ufs.timeout 1min >/dev/null
 	else
 		impatient
-		rgw=$(awk '$1 == "rgw" { print $2 }' "$T/rgw/pids")
-		kill -9 "$rgw"
-		wait_until 60 "the gateway is gone" not kill -0 "$rgw"
+		gateway_kill
 	fi
 }
 
@@ -62,7 +58,7 @@ has_failed() { # PATH
 }
 
 in_bucket() { # NAME: by another client
-	[ "$("$BATONFS_SRC/t/lib/s3put.sh" status data "$1")" = 200 ]
+	[ "$(s3_status data "$1")" = 200 ]
 }
 
 # --- another mount with the same staging directory: what it does not know it would sweep
@@ -82,12 +78,9 @@ expect "and what was being written is whole" cmp "$T/small.5000" "$M/open"
 rm "$M/open"
 
 # --- the storage is gone
-rgw_pid() {
-	awk '$1 == "rgw" { print $2 }' "$T/rgw/pids"
-}
 for f in big.30000000 small.5000; do
 	impatient
-	expect "close of $f says that it is not stored" write_fails EIO "$M/$f" "$T/$f" "$(rgw_pid)"
+	expect "close of $f says that it is not stored" write_fails EIO "$M/$f" "$T/$f" "$(gateway_pid)"
 	wait_until 60 "its last try ends" has_failed "/$f"
 	ok "async-persist shows it as FAILED"
 	expect_exit 1 "not in the storage" "umount is refused meanwhile" batonfs -m "$M" umount
@@ -108,14 +101,14 @@ done
 
 # --- dropped instead
 impatient
-expect "a failed file" write_fails EIO "$M/gone" "$T/small.5000" "$(rgw_pid)"
+expect "a failed file" write_fails EIO "$M/gone" "$T/small.5000" "$(gateway_pid)"
 wait_until 60 "its last try ends" has_failed /gone
 gateway start
 expect "is dropped on request" batonfs -m "$M" async-persist drop /gone
 wait_until 60 "its name is gone" not test -e "$M/gone"
 echo one >"$M/kept"
 impatient
-expect "a failed change of a file" write_fails EIO "$M/kept" "$T/small.5000" "$(rgw_pid)"
+expect "a failed change of a file" write_fails EIO "$M/kept" "$T/small.5000" "$(gateway_pid)"
 wait_until 60 "its last try ends" has_failed /kept
 gateway start
 expect "is dropped" batonfs -m "$M" async-persist drop /kept

@@ -4,6 +4,8 @@
 # fio with verification, stress-ng; on a bucket and on a directory.  TOOLS_LONG=1 also
 # clones and builds this project on the mount.
 . "${BATONFS_SRC:-.}/t/e2e/lib.sh"
+# shellcheck source=t/e2e/bucket.sh
+. "$BATONFS_SRC/t/e2e/bucket.sh"
 
 W=$T/work
 mkdir "$W"
@@ -71,11 +73,7 @@ stop
 [ -z "$(ls -A "$T/store")" ] || die "left in the storage: $(find "$T/store")"
 ok "the directory is empty again"
 
-"$BATONFS_SRC/t/lib/rgw.sh" start "$T/rgw" || die "radosgw did not start"
-# shellcheck source=/dev/null
-. "$T/rgw/env"
-export AWS_ACCESS_KEY_ID AWS_SECRET_ACCESS_KEY RGW_ENDPOINT
-"$BATONFS_SRC/t/lib/s3put.sh" bucket data
+bucket_begin
 serve -u /=s3://data -s s3.endpoint="$RGW_ENDPOINT" -s worker.page.store.dir="$T/cache2"
 tools bucket
 [ -z "${TOOLS_LONG:-}" ] || build_project

@@ -4,8 +4,10 @@
 # writers that know what each call must answer: each change happens exactly once.
 # ROUNDS=n for more.
 . "${BATONFS_SRC:-.}/t/e2e/lib.sh"
-# shellcheck source=t/lib/s3put.sh
-. "$BATONFS_SRC/t/lib/s3put.sh"
+# shellcheck source=t/e2e/bucket.sh
+. "$BATONFS_SRC/t/e2e/bucket.sh"
+# shellcheck source=t/e2e/workers.sh
+. "$BATONFS_SRC/t/e2e/workers.sh"
 
 ROUNDS=${ROUNDS:-1}
 POINTS="mkdir.noted mkdir.made create.made open.made write.done truncate.done release upload.begun upload.sent
@@ -23,39 +25,18 @@ dies_at() { # POINT
 }
 
 points() { # NAME POINTS...
-	local name=$1 point i w writers="" bad=0
+	local name=$1 point i
 	shift
 	mkdir "$M/$name"
-	for i in 1 2 3; do
-		MUTATOR_LIST=$T/list.$i python3 "$BATONFS_SRC/t/e2e/mutator.py" "$M/$name/w$i" \
-			"$((RANDOM * 100 + i))" >"$T/writer.$i" 2>&1 &
-		writers="$writers $i:$!"
-	done
+	mutators_start "$M/$name" 3
 	for i in $(seq "$ROUNDS"); do
 		for point in "$@"; do
 			dies_at "$point"
-			for w in $writers; do
-				kill -0 "${w#*:}" 2>/dev/null ||
-					die "$point: writer ${w%:*}: $(cat "$T/writer.${w%:*}")"
-			done
+			workers_alive "$point"
 			ok "killed at $point under writers on $name"
 		done
 	done
-	for w in $writers; do
-		kill -TERM "${w#*:}" 2>/dev/null || true
-	done
-	for w in $writers; do
-		wait "${w#*:}" || bad=1
-		[ $bad = 0 ] || die "writer ${w%:*}: $(cat "$T/writer.${w%:*}")"
-	done
-}
-
-checked() { # DIR WHERE
-	local i
-	for i in 1 2 3; do
-		python3 "$BATONFS_SRC/t/e2e/mutator.py" --check "$T/list.$i" "$1/w$i" || die "writer $i"
-	done
-	ok "the writers' files, and no others, are in $2"
+	workers_stop
 }
 
 # An upload in parts that a daemon has just begun when it dies: the storage has it, and its
@@ -125,39 +106,30 @@ temporary_files() {
 	find "$T/store" -name '.batonfs*'
 }
 
-unfinished_uploads() {
-	s3_curl "$RGW_ENDPOINT/data?uploads=" | grep -o '<UploadId>[^<]*'
-}
-
 serve -u /="file://$T/store" -s worker.page.store.dir="$T/cache" -s "keeper.restart.limit=1000 in 1min"
 # shellcheck disable=SC2086
 points directory $POINTS create.reserved
-checked "$M/directory" "the mount"
+mutators_checked "$M/directory" 3 "the mount"
 begun temporary_files
 linked
 named
 stop
-checked "$T/store/directory" "the storage"
+mutators_checked "$T/store/directory" 3 "the storage"
 [ -z "$(temporary_files)" ] || die "temporary files were left: $(temporary_files)"
 ok "no temporary file is left"
 [ -z "$(find "$T/cache/staged" -type f 2>/dev/null)" ] || die "staged files were left"
 ok "no staged file is left"
 
-"$BATONFS_SRC/t/lib/rgw.sh" start "$T/rgw" || die "radosgw did not start"
-# shellcheck source=/dev/null
-. "$T/rgw/env"
-export AWS_ACCESS_KEY_ID AWS_SECRET_ACCESS_KEY RGW_ENDPOINT
-s3_bucket data
+bucket_begin
 serve -u /=s3://data -s s3.endpoint="$RGW_ENDPOINT" -s "keeper.restart.limit=1000 in 1min"
 # shellcheck disable=SC2086
 points bucket $POINTS create.reserved upload.recorded unlinked.noted unlinked.send unlinked.sent unlinked.recorded \
 	unlinked.gone
-checked "$M/bucket" "the mount"
+mutators_checked "$M/bucket" 3 "the mount"
 wait_until 60 "no upload is left in the bucket" none unfinished_uploads
 ok "no upload is left in the bucket"
 begun unfinished_uploads
 stop
 serve -u /=s3://data -s s3.endpoint="$RGW_ENDPOINT"
-checked "$M/bucket" "the bucket, after a remount"
+mutators_checked "$M/bucket" 3 "the bucket, after a remount"
 stop
-"$BATONFS_SRC/t/lib/rgw.sh" stop "$T/rgw"

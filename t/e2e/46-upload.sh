@@ -4,15 +4,11 @@
 # again, nothing left behind at the storage, and a daemon that dies on the way is followed
 # by one that goes on with the parts that are there.
 . "${BATONFS_SRC:-.}/t/e2e/lib.sh"
-# shellcheck source=t/lib/s3put.sh
-. "$BATONFS_SRC/t/lib/s3put.sh"
+# shellcheck source=t/e2e/bucket.sh
+. "$BATONFS_SRC/t/e2e/bucket.sh"
 
 MIB=1048576
-"$BATONFS_SRC/t/lib/rgw.sh" start "$T/rgw" || die "radosgw did not start"
-# shellcheck source=/dev/null
-. "$T/rgw/env"
-export AWS_ACCESS_KEY_ID AWS_SECRET_ACCESS_KEY RGW_ENDPOINT
-s3_bucket data
+bucket_begin
 head -c $((60 * MIB)) /dev/urandom >"$T/source"
 
 faults_taken_once
@@ -24,12 +20,8 @@ begin() {
 		-s keeper.restart.limit="100 in 1min"
 }
 
-counter() { # NAME
-	batonfs -m "$M" --json status | jq ".counters[\"$1\"]"
-}
-
 unfinished() { # how many uploads the storage has that were not ended
-	s3_curl "$RGW_ENDPOINT/data?uploads=" | grep -o '<UploadId>' | wc -l
+	unfinished_uploads | wc -l
 }
 
 same() { # the mount, another client and the local file
@@ -112,10 +104,7 @@ ok "parts are sent before the file is closed"
 expect "as an unfinished upload" test "$(unfinished)" = 1
 rm "$M/ahead"
 exec 5>&-
-gone() {
-	[ "$(unfinished)" = 0 ]
-}
-wait_until 60 "which ends when the file is deleted" gone
+wait_until 60 "which ends when the file is deleted" none_unfinished
 ok "which ends when the file is deleted"
 
 # --- over an upgrade
@@ -145,7 +134,7 @@ for at in upload.multi.begun upload.part.sent@1 upload.part.sent@7 ufs.multi.end
 	wait_until 60 "a new daemon serves" daemon_pid
 	[ "$(daemon_pid)" != "$pid" ] || die "$at: the daemon was not killed"
 	expect "$at: whole" cmp "$T/source" <(s3_curl "$RGW_ENDPOINT/data/file.${at/@/-}")
-	wait_until 60 "$at: nothing is left at the storage" gone
+	wait_until 60 "$at: nothing is left at the storage" none_unfinished
 	ok "$at: nothing is left at the storage"
 	stop
 done

@@ -3,17 +3,15 @@
 # Renames and removals in a bucket, which knows neither directories nor renames: many
 # files, a daemon that is killed at each step or hands over in the middle, power loss.
 . "${BATONFS_SRC:-.}/t/e2e/lib.sh"
+# shellcheck source=t/e2e/bucket.sh
+. "$BATONFS_SRC/t/e2e/bucket.sh"
 
 FILES=${FILES:-100}
 
 faults_taken_once
 PATH=$T/bin:$PATH
 
-"$BATONFS_SRC/t/lib/rgw.sh" start "$T/rgw" || die "radosgw did not start"
-# shellcheck source=/dev/null
-. "$T/rgw/env"
-export AWS_ACCESS_KEY_ID AWS_SECRET_ACCESS_KEY RGW_ENDPOINT
-"$BATONFS_SRC/t/lib/s3put.sh" bucket data
+bucket_begin
 
 begin() {
 	serve -u /=s3://data -s s3.endpoint="$RGW_ENDPOINT" -s worker.page.store.dir="$T/cache" \
@@ -60,9 +58,9 @@ same_as "$before" "$M/more"
 expect "the old name is gone" not test -e "$M/many"
 storage_asked() { # what was remembered has run out
 	local before
-	before=$(batonfs -m "$M" --json status | jq '.counters["ufs.requests"]')
+	before=$(counter ufs.requests)
 	stat "$M/more/$FILES" >/dev/null
-	[ "$(batonfs -m "$M" --json status | jq '.counters["ufs.requests"]')" -gt "$before" ]
+	[ "$(counter ufs.requests)" -gt "$before" ]
 }
 wait_until 60 "the storage is asked again" storage_asked
 same_as "$before" "$M/more"
@@ -139,4 +137,3 @@ for point in rename.dir.copied rename.dir.switched; do
 	ok "finished after power loss at $point"
 done
 stop
-"$BATONFS_SRC/t/lib/rgw.sh" stop "$T/rgw"

@@ -4,27 +4,15 @@
 # is killed in the middle of one leaves nothing of it behind, and one that the storage has
 # lost is begun anew.
 . "${BATONFS_SRC:-.}/t/e2e/lib.sh"
-# shellcheck source=t/lib/s3put.sh
-. "$BATONFS_SRC/t/lib/s3put.sh"
+# shellcheck source=t/e2e/bucket.sh
+. "$BATONFS_SRC/t/e2e/bucket.sh"
 
 faults_taken_once
 PATH=$T/bin:$PATH
 # The first copy is said to be too large for one request.
 LARGE="ufs.copy=errno:7@1"
 
-"$BATONFS_SRC/t/lib/rgw.sh" start "$T/rgw" || die "radosgw did not start"
-# shellcheck source=/dev/null
-. "$T/rgw/env"
-export AWS_ACCESS_KEY_ID AWS_SECRET_ACCESS_KEY RGW_ENDPOINT
-s3_bucket data
-
-unfinished_uploads() {
-	s3_curl "$RGW_ENDPOINT/data?uploads=" | grep -o '<UploadId>[^<]*'
-}
-
-none_unfinished() {
-	[ -z "$(unfinished_uploads)" ]
-}
+bucket_begin
 
 same() { # NAME: which is the large file
 	[ "$(sha256sum <"$1")" = "$before" ] || die "$1 changed"
@@ -77,4 +65,3 @@ expect "the copy was begun anew by the same daemon" kill -0 "$(cat "$T/fault.pid
 wait_until 60 "no upload is left" none_unfinished
 ok "and left nothing"
 stop
-"$BATONFS_SRC/t/lib/rgw.sh" stop "$T/rgw"

@@ -27,17 +27,9 @@ serves() {
 }
 
 state_kept() { # the serving daemon's state is where a crash will look for it
-	local p
 	serves || return 1
-	p=$(daemon_pid)
-	kill -9 "$p"
-	wait_until 60 "a daemon after the crash" other_than "$p"
+	crash
 	serves
-}
-
-other_than() { # another daemon than pid $1 serves
-	local p
-	p=$(daemon_pid) && [ -n "$p" ] && [ "$p" != "$1" ]
 }
 
 # --- the client waits for the end of the daemon and of its keeper

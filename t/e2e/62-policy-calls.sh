@@ -4,6 +4,8 @@
 # on a real radosgw: while persisting is held back, after the files of that time have been
 # through a remount, and when they are persisted.
 . "${BATONFS_SRC:-.}/t/e2e/lib.sh"
+# shellcheck source=t/e2e/bucket.sh
+. "$BATONFS_SRC/t/e2e/bucket.sh"
 
 HOLD=persist.begun=errno:5
 OPTS="-s write.cache.enabled=true -s ufs.timeout=20s -o attr_timeout=0.1,entry_timeout=0.1"
@@ -37,12 +39,6 @@ all_policies() { # NAME FLAGS...
 	done
 }
 
-leave() { # also while files wait to be persisted
-	batonfs -m "$M" umount --force
-	wait_until 60 "the keeper ends" not kill -0 "$keeper"
-	wait "$keeper" || die "the keeper ended with $?"
-}
-
 content() { # what there is, but for what is never the same
 	(cd "$M" && find . -type f -print0 | sort -z | xargs -0 -r md5sum &&
 		find . -printf '%p %m %s\n' | sort)
@@ -55,7 +51,7 @@ both() {
 	rules
 	all_policies held --held
 	before=$(content)
-	leave
+	stop_forced # also while files wait to be persisted
 	serve "$@"
 	[ "$(content)" = "$before" ] || die "files changed: $(diff <(echo "$before") <(content))"
 	ok "what was not persisted is there after a remount"
@@ -75,20 +71,16 @@ rows persisted WRITE_BACK --settle "$DRAIN" --silly --storage "$T/store/WRITE_BA
 rows silly TRANSIENT --silly --storage "$T/store/TRANSIENT/silly"
 [ -z "$(find "$T/store/TRANSIENT" -type f)" ] || die "a TRANSIENT file in the storage"
 ok "nothing that is TRANSIENT is in the storage"
-leave
+stop_forced
 
 # --- a bucket
-"$BATONFS_SRC/t/lib/rgw.sh" start "$T/rgw" || die "radosgw did not start"
-# shellcheck source=/dev/null
-. "$T/rgw/env"
-export AWS_ACCESS_KEY_ID AWS_SECRET_ACCESS_KEY RGW_ENDPOINT
-"$BATONFS_SRC/t/lib/s3put.sh" bucket data
+bucket_begin
 S3="-u /=s3://data -s s3.endpoint=$RGW_ENDPOINT -s worker.page.store.dir=$T/cache.s3 -s meta.dir=$T/meta.s3"
 # shellcheck disable=SC2086
 both $S3 $OPTS
 rows persisted WRITE_THROUGH --silly
 rows persisted WRITE_BACK --settle "$DRAIN" --silly
-leave
+stop_forced
 
 # --- a storage that does not answer: what is not persisted needs none
 # shellcheck disable=SC2086
@@ -97,7 +89,7 @@ for policy in WRITE_BACK TRANSIENT; do
 	mkdir "$M/$policy/stopped"
 	python3 "$BATONFS_SRC/t/e2e/policy_calls.py" "$M/$policy/stopped" --prepare
 done
-rgw=$(awk '$1 == "rgw" { print $2 }' "$T/rgw/pids")
+rgw=$(gateway_pid)
 kill -STOP "$rgw"
 for policy in WRITE_BACK TRANSIENT; do
 	python3 "$BATONFS_SRC/t/e2e/policy_calls.py" "$M/$policy/stopped" --stopped ||
@@ -105,4 +97,4 @@ for policy in WRITE_BACK TRANSIENT; do
 	ok "files that are not persisted need no storage: $policy"
 done
 kill -CONT "$rgw"
-leave
+stop_forced

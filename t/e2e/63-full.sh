@@ -40,17 +40,9 @@ empty() { # DIRECTORY
 	rm -f "$1/one"
 }
 
-other_than() { # another daemon than pid $1 serves
-	local p
-	p=$(daemon_pid) && [ -n "$p" ] && [ "$p" != "$1" ]
-}
-
 goes_on() { # DESCRIPTION: upgrade and crash
-	local pid
 	batonfs -m "$M" upgrade >/dev/null || die "$1: upgrade"
-	pid=$(daemon_pid)
-	kill -9 "$pid"
-	wait_until 60 "$1: a daemon after the crash" other_than "$pid"
+	crash
 	readers_alive
 	ok "$1: an upgrade and a crash"
 }

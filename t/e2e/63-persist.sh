@@ -4,16 +4,12 @@
 # refuses, or has another client's object of the name; across kill -9, upgrades and an
 # unmount; each object once, with the right bytes, as another client sees it.
 . "${BATONFS_SRC:-.}/t/e2e/lib.sh"
-# shellcheck source=t/lib/s3put.sh
-. "$BATONFS_SRC/t/lib/s3put.sh"
+# shellcheck source=t/e2e/bucket.sh
+. "$BATONFS_SRC/t/e2e/bucket.sh"
 
 FILES=${FILES:-16} # of each round that has a kill or an upgrade in it
 
-"$BATONFS_SRC/t/lib/rgw.sh" start "$T/rgw" || die "radosgw did not start"
-# shellcheck source=/dev/null
-. "$T/rgw/env"
-export AWS_ACCESS_KEY_ID AWS_SECRET_ACCESS_KEY RGW_ENDPOINT
-s3_bucket data
+bucket_begin
 mkdir "$T/files" "$T/got"
 
 faults_taken_once
@@ -32,17 +28,6 @@ begin() { # [FLAGS]
 		-s meta.dir="$T/meta" -s write.part.size=5MiB \
 		-s worker.write.cache.async.persist.retry.max.interval=1s -s ufs.timeout=4s \
 		-s keeper.restart.limit="100 in 1min" -o attr_timeout=0.1,entry_timeout=0.1 "$@"
-}
-
-gateway() { # stop|start: nothing listens, or again
-	local rgw
-	if [ "$1" = start ]; then
-		"$BATONFS_SRC/t/lib/rgw.sh" gateway "$T/rgw" || die "the gateway did not start again"
-	else
-		rgw=$(awk '$1 == "rgw" { print $2 }' "$T/rgw/pids")
-		kill -9 "$rgw"
-		wait_until 60 "the gateway is gone" not kill -0 "$rgw"
-	fi
 }
 
 field() { # PATH FIELD: of async-persist stat
@@ -78,18 +63,6 @@ drained() {
 		die "drain: $(cat "$T/drain.out")"
 }
 
-killed() { # the daemon, and another one serves
-	local pid
-	pid=$(daemon_pid)
-	kill -9 "$pid"
-	wait_until 60 "a new daemon serves" other_serves "$pid"
-}
-
-other_serves() { # PID
-	local p
-	p=$(daemon_pid) && [ -n "$p" ] && [ "$p" != "$1" ]
-}
-
 # How often the gateway stored an object: "PUT /data/NAME" with the answer 200, or the end of
 # an upload in parts.
 stored() { # NAME
@@ -121,7 +94,7 @@ expect "a TRANSIENT file is not waited for" drained
 [ "$(status .persist.transient)" = 1 ] || die "status does not count it"
 ok "and not stored"
 expect "nor in the way of umount" batonfs -m "$M" umount
-wait_until 60 "the keeper ends" not kill -0 "$keeper"
+keeper_ends
 begin
 expect "it is there after a remount" cmp "$T/small.5000" "$M/transient/file"
 cp "$T/big.40000000" "$M/transient/large"
@@ -150,7 +123,7 @@ ok "what was stored is read from the page store, and nothing is fetched"
 
 # --- the storage is gone (a directory cannot be looked up then, a file that waits can)
 exec 5>"$M/small" 6>"$M/big"
-gateway stop
+gateway_kill
 cat "$T/small.5000" >&5
 cat "$T/big.40000000" >&6
 exec 5>&- 6>&-
@@ -186,10 +159,10 @@ expect_exit 1 "2 files are not in the storage" "drain gives up in time" \
 	batonfs -m "$M" async-persist drain --timeout 1s
 expect_exit 1 "2 files are not in the storage" "umount --drain too" \
 	batonfs -m "$M" umount --drain 1s
-killed
+crash
 expect "a new daemon has the small one" cmp "$T/small.5000" "$M/small"
 expect "and the large one" cmp "$T/big.40000000" "$M/big"
-gateway start
+gateway_start
 expect "what waits is stored when the storage is back" drained
 expect "the small one" in_bucket small "$T/small.5000"
 expect "the large one" in_bucket big "$T/big.40000000"
@@ -212,11 +185,11 @@ sys.exit("close said that all is well")
 END
 writer=$!
 wait_until 60 "the file is open" test -e "$T/opened"
-gateway stop
+gateway_kill
 touch "$T/go"
 wait $writer || die "close under WRITE_THROUGH"
 ok "close under WRITE_THROUGH says EIO"
-gateway start
+gateway_start
 expect "it is stored in the background" drained
 expect "as it was written" in_bucket through/file "$T/small.5000"
 
@@ -238,7 +211,7 @@ expect_exit 1 "such as /mine" "umount is refused" batonfs -m "$M" umount
 expect_exit 1 "another client has made an object of that name" "a retry says what is in the way" \
 	batonfs -m "$M" async-persist retry /mine
 expect "the other's object is still untouched" in_bucket mine "$T/theirs"
-killed
+crash
 # It may look once more at what was tried just before.
 wait_until 60 "a new daemon knows it" is /mine FAILED
 expect "a new daemon leaves the other's object alone" in_bucket mine "$T/theirs"
@@ -286,16 +259,16 @@ upgraded() {
 round upgrades upgraded
 wait_until 60 "the staged files go" none_staged
 ok "no staged file is left"
-round kills killed
+round kills crash
 for point in persist.begun persist.stored persist.recorded; do
 	fault "$point=kill@3"
-	killed
+	crash
 	round "$point" true
 done
 
 # --- a large file goes on where it was when the daemon died
 fault upload.part.sent=kill@4
-killed
+crash
 cp "$T/big.40000000" "$M/large"
 expect "a large file is stored over the death of the daemon" drained
 expect "as it was written" in_bucket large "$T/big.40000000"
@@ -307,12 +280,11 @@ ok "its upload was begun once"
 
 # --- left to the next mount
 exec 5>"$M/left"
-gateway stop
+gateway_kill
 cat "$T/small.5000" >&5
 exec 5>&-
-expect "umount --force leaves files" batonfs -m "$M" umount --force
-wait_until 60 "the keeper ends" not kill -0 "$keeper"
-gateway start
+expect "umount --force leaves files" stop_forced
+gateway_start
 # A daemon that dies between the record and the file leaves the file to this look.
 begin -s write.cache.async.file.check.period=1s -s write.cache.async.check.orphan.timeout=1s
 expect "which the next mount has" cmp "$T/small.5000" "$M/left"

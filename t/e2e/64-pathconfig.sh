@@ -31,7 +31,7 @@ edit() { # EDITOR, standard input is the editor's
 	EDITOR=$1 b pathconfig edit
 }
 
-crash() { # the daemon is killed; what it was asked last is done by the next
+killed() { # the daemon is killed; what it was asked last is done by the next
 	kill -9 "$(daemon_pid)"
 }
 
@@ -137,7 +137,7 @@ expect "all that was written is there" test "$(cat "$M/s3/sub/open" "$M/s3/open.
 
 # --- crash and upgrade
 before=$(version)
-crash
+killed
 again
 expect "after a crash" test "$(mode /s3/x) $(version)" = "WRITE_THROUGH $before"
 echo x >"$M/s3/after-crash"
@@ -145,7 +145,7 @@ expect "and for files" test "$(policy /s3/after-crash)" = WRITE_THROUGH
 batonfs -m "$M" upgrade >/dev/null
 expect "after an upgrade" test "$(mode /s3/x) $(version)" = "WRITE_THROUGH $before"
 one '/s3/sub/**' TRANSIENT | b pathconfig set - >/dev/null
-crash
+killed
 echo x >"$M/s3/sub/t"
 again
 expect "the last ones, at the first call after a crash" test "$(policy /s3/sub/t)" = TRANSIENT
@@ -245,7 +245,7 @@ print(text + " " * (2**20 - len(text) - 1))
 EOF
 expect "1 MiB, with 1000 rules" b pathconfig set "$T/large.json"
 expect "the last of them decides" test "$(mode /s3/r999/x)" = TRANSIENT
-crash
+killed
 again
 expect "also after a crash" test "$(mode /s3/r999/x)" = TRANSIENT
 expect "it is shown whole" test "$(b --json pathconfig show | jq '.rules.pathRules | length')" = 1000

@@ -4,6 +4,8 @@
 # file what was synced, and of what was not each page or none.  A fresh mount finds in it all
 # that was acknowledged.  ROUNDS=n for more.
 . "${BATONFS_SRC:-.}/t/e2e/lib.sh"
+# shellcheck source=t/e2e/workers.sh
+. "$BATONFS_SRC/t/e2e/workers.sh"
 
 ROUNDS=${ROUNDS:-5}
 ACKS=$BATONFS_SRC/t/e2e/acks.py
@@ -40,10 +42,8 @@ cache_in() { # DIR
 cache_in "$T/cache"
 expect "rules are taken" batonfs -m "$M" pathconfig set "$T/rules.json"
 mkdir "$M/back" "$M/temp"
-writers=""
 for w in back.1 back.2 temp.3 temp.4; do
-	python3 "$ACKS" write "$M/${w%.*}" "${w#*.}" "$T/list.$w" >"$T/out.$w" 2>&1 &
-	writers="$writers $w:$!"
+	worker_start "$w" python3 "$ACKS" write "$M/${w%.*}" "${w#*.}" "$T/list.$w"
 	wait_until 60 "writer $w writes" test -s "$T/list.$w"
 done
 
@@ -62,14 +62,9 @@ for i in $(seq "$ROUNDS"); do
 	python3 "$ACKS" cut "$T/synced" "$T/cache" "$T/image.$i" "$((RANDOM + i))" || die "no image"
 	cp "$T/cache/identity" "$T/image.$i/"
 	kill -CONT "$pid"
-	for w in $writers; do
-		kill -0 "${w#*:}" 2>/dev/null || die "writer ${w%:*}: $(cat "$T/out.${w%:*}")"
-	done
+	workers_alive "image $i"
 done
-for w in $writers; do
-	kill -TERM "${w#*:}"
-	wait "${w#*:}" || die "writer ${w%:*}: $(cat "$T/out.${w%:*}")"
-done
+workers_stop
 batonfs -m "$M" async-persist drain --timeout 60s || die "not everything is stored"
 stop
 

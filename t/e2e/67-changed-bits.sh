@@ -47,7 +47,7 @@ wait_until 60 "what was not is" state_is /good PERSISTED
 cmp "$T/data" "$T/store/good" || die "stored otherwise"
 [ ! -e "$T/store/bad" ] || die "it was stored"
 [ -f "$bad" ] || die "the local file was deleted"
-[ "$(batonfs -m "$M" --json status | jq '.counters["staged.checksum.errors"]')" -ge 1 ] ||
+[ "$(counter staged.checksum.errors)" -ge 1 ] ||
 	die "it was not counted"
 ok "it was counted"
 # The kernel's own copy is that of before.

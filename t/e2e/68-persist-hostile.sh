@@ -144,17 +144,7 @@ for n in 1 2 3; do
 done
 mode all-close
 expect "a directory that was made here is there without the storage" test -d "$M/back2"
-killed() {
-	local pid
-	pid=$(daemon_pid)
-	kill -9 "$pid"
-	wait_until 60 "a new daemon serves" other_serves "$pid"
-}
-other_serves() { # PID
-	local p
-	p=$(daemon_pid) && [ -n "$p" ] && [ "$p" != "$1" ]
-}
-killed
+crash
 expect "for the next daemon too" test -d "$M/back2"
 cmp "$T/files/3" "$M/back2/3" || die "back2/3"
 expect "with what was written there" cmp "$T/files/1" "$M/back2/1"
@@ -177,7 +167,7 @@ for n in 1 2 3; do
 	expect "and is gone" not test -e "$M/back2/$n"
 done
 expect "the deletions wait" pending 3
-killed
+crash
 wait_until 60 "they wait after a kill -9" pending 3
 expect "and the name stays free" not test -e "$M/back2/1"
 cp "$T/files/4" "$T/files/new"
@@ -203,14 +193,13 @@ done
 for at in a:remove.begun b:remove.doubt c:remove.done; do
 	rm -f "$T/fault.taken"
 	fault "${at#*:}=kill@1"
-	killed
+	crash
 	expect "a file is deleted over a death at ${at#*:}" rm "$M/back2/${at%%:*}"
 	expect "it is gone" not test -e "$M/back2/${at%%:*}"
 done
 # Without what outlives the process, but not the machine: as after a power loss.
 wait_until 60 "three wait" pending 3
-batonfs -m "$M" umount --force
-wait_until 60 "the keeper ends" not kill -0 "$keeper"
+stop_forced
 mode head-503
 begin
 wait_until 60 "the next mount knows what is to be deleted" pending 3
@@ -220,8 +209,7 @@ for n in a b c; do
 	expect "no object of back2/$n is left" not test -e "$(object "back2/$n")"
 done
 expect "all is stored" drained
-batonfs -m "$M" umount
-wait_until 60 "the keeper ends" not kill -0 "$keeper"
+stop
 begin
 pending 0 || die "a deletion is done again"
 ok "and it is not done again"
@@ -232,15 +220,14 @@ mode put-403
 find "$T/staged" -type f | sort >"$T/before"
 [ "$(write back/missing "$T/files/20")" = ok ] || die "back/missing"
 find "$T/staged" -type f | sort | comm -13 "$T/before" - >"$T/missing"
-batonfs -m "$M" umount --force
-wait_until 60 "the keeper ends" not kill -0 "$keeper"
+stop_forced
 xargs rm -f <"$T/missing"
 begin --subtree /temp
 expect "what is outside is counted" wait_until 60 "it is counted" status '.persist.outside == 2'
 expect_exit 0 "outside of what is mounted, for a mount that has them: 2" \
 	"a drain says so and ends" timeout 60 batonfs -m "$M" async-persist drain
 expect "and umount does not mind" batonfs -m "$M" umount
-wait_until 60 "the keeper ends" not kill -0 "$keeper"
+keeper_ends
 mode ""
 begin
 wait_until 60 "the next mount stores it" cmp "$T/files/11" "$(object back/left)"

@@ -67,17 +67,6 @@ fill() { # DIR: no byte is left
 	dd if=/dev/zero bs=4k status=none 2>/dev/null >>"$1/filler" || true
 }
 
-killed() {
-	local pid
-	pid=$(daemon_pid)
-	kill -9 "$pid"
-	wait_until 60 "a new daemon serves" other_serves "$pid"
-}
-other_serves() { # PID
-	local p
-	p=$(daemon_pid) && [ -n "$p" ] && [ "$p" != "$1" ]
-}
-
 begin
 batonfs -m "$M" pathconfig set "$T/rules.json" >/dev/null
 mkdir "$M/back" "$M/temp" "$M/thru"
@@ -92,7 +81,7 @@ bad() {
 	[ "$(write "thru/$1" "$T/data")" = "close EIO" ] || die "$1: close under WRITE_THROUGH"
 	wait_until 60 "$1: it is tried, and says why" words "/back/$1" "$2"
 	wait_until 60 "$1: it is tried, and says why" words "/thru/$1" "$2"
-	killed
+	crash
 	for p in back temp thru; do
 		cmp "$T/data" "$M/$p/$1" || die "$1: $p/$1"
 	done
@@ -143,7 +132,7 @@ case $said in
 *) die "its disk is full, and the call says: $said" ;;
 esac
 ok "a disk without room for records is told: $said after $kept files"
-killed
+crash
 for n in $(seq 0 $((kept - 1))); do
 	cmp "$T/small" "$M/back/m$n" || die "back/m$n was acknowledged"
 done

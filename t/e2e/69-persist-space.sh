@@ -31,10 +31,6 @@ available() { # at most this many bytes
 	[ "$(df --output=avail -B1 "$M/temp" | tail -n 1)" -le "$1" ]
 }
 
-ended() {
-	wait_until 60 "the keeper ends" not kill -0 "$keeper"
-}
-
 # --- the limit: 16 MiB
 begin
 batonfs -m "$M" pathconfig set "$T/rules.json" >/dev/null
@@ -107,8 +103,7 @@ expect_exit 1 "No such file" "it is not there twice" batonfs -m "$M" fs rm -R /t
 wait_until 60 "nothing of it is pinned" status '.persist | .waiting == 0 and .pinned_bytes == 0'
 ok "nothing of it waits"
 expect "umount" batonfs -m "$M" umount
-ended
-
+keeper_ends
 
 # --- what nobody needs, beside what is open and what is kept
 old=$T/staged/8000000000000abc

@@ -152,6 +152,25 @@ daemon_pid() {
 	batonfs -m "$M" --json status | jq -r .pid | grep -E '^[0-9]+$'
 }
 
+# other_serves PID: a daemon answers, and it is not that one.
+other_serves() {
+	local p
+	p=$(daemon_pid) && [ "$p" != "$1" ]
+}
+
+# crash: kill -9 for the daemon that serves, and another one answers.
+crash() {
+	local pid
+	pid=$(daemon_pid) || die "no daemon serves that could be killed"
+	kill -9 "$pid"
+	wait_until 120 "a daemon after kill -9" other_serves "$pid"
+}
+
+# counter NAME: as the daemon that serves has it.
+counter() {
+	batonfs -m "$M" --json status | jq ".counters[\"$1\"]"
+}
+
 # faults_taken_once: $T/bin/batonfsd is the daemon from here on, with a fault that is taken
 # once.  Whichever of its starts comes next has in BATONFS_FAULT what fault() said, whatever
 # the environment says; $T/fault.taken is what was $T/fault then, and $T/fault.pid, which
@@ -186,11 +205,22 @@ next_has() {
 	wait_until 60 "a daemon with the fault $1 begins" test -e "$T/fault.pid"
 }
 
+# keeper_ends: waits for the end of the keeper, which must be in order.
+keeper_ends() {
+	wait_until 60 "the keeper ends" not kill -0 "$keeper"
+	wait "$keeper" || die "the keeper ended with $?"
+}
+
 # stop: unmounts through the client and waits for the keeper's end.
 stop() {
 	batonfs -m "$M" umount
-	wait_until 60 "the keeper ends" not kill -0 "$keeper"
-	wait "$keeper" || die "the keeper ended with $?"
+	keeper_ends
+}
+
+# stop_forced: the same while there is what the storage does not have.
+stop_forced() {
+	batonfs -m "$M" umount --force
+	keeper_ends
 }
 
 not() {
@@ -199,6 +229,13 @@ not() {
 
 mounted() {
 	grep -q " $M fuse.batonfs " /proc/self/mounts
+}
+
+# connection: the directory that the kernel has for the mount, in a mount of our own.
+connection() {
+	mkdir -p "$T/connections"
+	mountpoint -q "$T/connections" || mount -t fusectl none "$T/connections" || return 1
+	echo "$T/connections/$(awk -v m="$M" '$5 == m { split($3, d, ":"); print d[2] }' /proc/self/mountinfo)"
 }
 
 sums() { # DIR: checksums of everything below, by path

@@ -6,6 +6,8 @@
 # set STORE (flags of the daemon) and define stored PATH, which prints an object, or fails.
 # ROUNDS=n for more.
 . "${BATONFS_SRC:-.}/t/e2e/lib.sh"
+# shellcheck source=t/e2e/workers.sh
+. "$BATONFS_SRC/t/e2e/workers.sh"
 
 ROUNDS=${ROUNDS:-1}
 ACKS=$BATONFS_SRC/t/e2e/acks.py
@@ -28,30 +30,9 @@ with_cache() {
 		-s "keeper.restart.limit=1000 in 1min"
 }
 
-writers=""
 write_in() { # DIR SEED
-	python3 "$ACKS" write "$M/$1" "$2" "$T/list.$1.$2" >"$T/writer.$2" 2>&1 &
-	writers="$writers $2:$!"
+	worker_start "$2" python3 "$ACKS" write "$M/$1" "$2" "$T/list.$1.$2"
 	wait_until 60 "writer $2 writes" test -s "$T/list.$1.$2"
-}
-
-writers_alive() {
-	local w
-	for w in $writers; do
-		kill -0 "${w#*:}" 2>/dev/null || die "$*: writer ${w%:*}: $(cat "$T/writer.${w%:*}")"
-	done
-}
-
-writers_stop() {
-	local w
-	for w in $writers; do
-		kill -TERM "${w#*:}" 2>/dev/null || true
-	done
-	for w in $writers; do
-		wait "${w#*:}" || die "writer ${w%:*}: $(cat "$T/writer.${w%:*}")"
-		cat "$T/writer.${w%:*}"
-	done
-	writers=""
 }
 
 checked() { # WHERE DIR...
@@ -114,7 +95,7 @@ killed_at_random() { # TIMES
 			kill -9 "$(daemon_pid)"
 		fi
 		wait_until 60 "a daemon serves" daemon_pid
-		writers_alive "kill $i"
+		workers_alive "kill $i"
 	done
 	ok "writers did not notice $1 kills and upgrades"
 }
@@ -127,7 +108,7 @@ killed_at_points() {
 		next_has "$point=kill@$((RANDOM % 3 + 1))"
 		wait_until 60 "it comes by $point and dies" not kill -0 "$(cat "$T/fault.pid")"
 		wait_until 60 "another one serves" daemon_pid
-		writers_alive "$point"
+		workers_alive "$point"
 	done
 	ok "nor that it died at $(echo "$POINTS" | wc -w) named points"
 }
@@ -143,7 +124,7 @@ everything() {
 		killed_at_random 5
 		killed_at_points
 	done
-	writers_stop
+	workers_stop
 	checked "the mount" back temp thru
 	expect "all is stored" batonfs -m "$M" async-persist drain --timeout 60s
 	stop
