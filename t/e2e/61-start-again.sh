@@ -32,6 +32,35 @@ state_kept() { # the serving daemon's state is where a crash will look for it
 	serves
 }
 
+# at_the_door N: so many wait to be heard by a daemon that stands still.
+at_the_door() {
+	[ "$(ss -Hxl | grep -F " $RUN/" | awk '{ n += $3 } END { print n + 0 }')" -ge "$1" ]
+}
+
+dead() { # PID: also if nobody has asked for its end yet
+	! grep -q '^State:.[^ZX]' "/proc/$1/status" 2>/dev/null
+}
+
+# A daemon that serves, and stands still at this point of its end.
+ends_at() { # POINT [FLAGS]
+	local point=$1
+	shift
+	rm -f "$T/end" "$T/end.here"
+	BATONFS_FAULT=daemon.end.$point=until:$T/end serve "${MOUNT[@]:1}" "$@"
+	umount "$M"
+	wait_until 60 "$point: the daemon ends" test -e "$T/end.here"
+}
+
+# A start that meets it, and has to wait.
+meets_end() { # DESCRIPTION
+	local starter
+	"${MOUNT[@]}" "$M" &
+	starter=$!
+	wait_until 60 "$1: the next start meets it" at_the_door 1
+	touch "$T/end"
+	wait "$starter" || die "$1: start again: $?"
+}
+
 # --- the client waits for the end of the daemon and of its keeper
 "${MOUNT[@]}" "$M"
 two() {
@@ -44,10 +73,16 @@ mkdir "$M"
 expect "nothing is left of the sockets" not test -e "$RUN"
 expect "nor of the state" not test -e "$STATE"
 wait_until 60 "daemon and keeper are reaped" gone
-BATONFS_FAULT=daemon.end.sockets=sleep:700ms "${MOUNT[@]}" "$M"
-began=$(date +%s%N)
-batonfs -m "$M" umount
-expect "umount returns when a slow daemon has ended" test $(($(date +%s%N) - began)) -ge 700000000
+BATONFS_FAULT=daemon.end.sockets=until:$T/end serve "${MOUNT[@]:1}"
+pid=$(daemon_pid)
+batonfs -m "$M" umount &
+client=$!
+wait_until 60 "a daemon ends" test -e "$T/end.here"
+kill -0 "$client" || die "umount returned before its daemon had ended"
+touch "$T/end"
+wait "$client" || die "umount: $?"
+expect "umount returns when a slow daemon has ended" dead "$pid"
+rm "$T/end"
 for flag in "" --force "--drain 5s"; do
 	"${MOUNT[@]}" "$M"
 	# shellcheck disable=SC2086
@@ -83,10 +118,18 @@ wait "$writer" && die "a write to a mount that ended did not fail"
 rm -f "$T/src/slow"
 
 # --- a daemon that ends in order while its keeper looks after the one before
-BATONFS_FAULT=keeper.reap=sleep:3s serve -u "/=file://$T/src" -s "worker.page.store.dir=$T/cache"
+touch "$T/reap"
+BATONFS_FAULT=keeper.reap=until:$T/reap serve -u "/=file://$T/src" -s "worker.page.store.dir=$T/cache"
+rm -f "$T/reap" "$T/reap.here"
 batonfs -m "$M" upgrade >/dev/null
-expect "a daemon ends right after an upgrade" batonfs -m "$M" umount
-wait_until 60 "its keeper ends" not kill -0 "$keeper"
+wait_until 60 "the keeper looks after the one before" test -e "$T/reap.here"
+pid=$(daemon_pid)
+batonfs -m "$M" umount &
+client=$!
+wait_until 60 "the daemon ends meanwhile" dead "$pid"
+touch "$T/reap"
+expect "a daemon ends right after an upgrade" wait "$client"
+keeper_ends
 mounted && die "its keeper started it again"
 ok "and its keeper does not start it again"
 
@@ -123,17 +166,23 @@ expect "$ROUNDS times umount and start, at once" state_kept
 umount "$M"
 for point in drain clean sockets; do
 	# For each of them: its daemon ends slowly, the next one begins meanwhile.
-	BATONFS_FAULT=daemon.end.$point=sleep:500ms "${MOUNT[@]}" "$M" || die "$point: start: $?"
-	umount "$M"
-	BATONFS_FAULT=daemon.end.$point=sleep:500ms "${MOUNT[@]}" "$M" || die "$point: start again: $?"
+	ends_at $point
+	meets_end "$point"
 	expect "a start meets a daemon that ends slowly at '$point', and outlives it" state_kept
 	umount "$M"
 done
-BATONFS_FAULT=daemon.end.drain=sleep:6s "${MOUNT[@]}" "$M"
-umount "$M"
-# Long enough that both meet it, on a slow machine too.
-expect_exit 5 "is ending" "--takeover=require says so" "${MOUNT[@]}" -f --takeover=require "$M"
-"${MOUNT[@]}" --takeover=never "$M"
+ends_at drain
+"${MOUNT[@]}" -f --takeover=require "$M" >"$T/require.out" 2>&1 &
+require=$!
+"${MOUNT[@]}" --takeover=never "$M" &
+never=$!
+wait_until 60 "both meet it" at_the_door 2
+touch "$T/end"
+got=0
+wait "$require" || got=$?
+[ $got = 5 ] || die "--takeover=require ended with $got: $(cat "$T/require.out")"
+expect "--takeover=require says so" grep -q "is ending" "$T/require.out"
+wait "$never" || die "--takeover=never ended with $?"
 expect "--takeover=never waits, too" serves
 expect_exit 1 "busy" "and never takes over" "${MOUNT[@]}" -f --takeover=never "$M"
 BATONFS_FAULT=daemon.end.clean=kill "${MOUNT[@]}" --takeover=require "$M"
@@ -143,9 +192,8 @@ expect "a start meets a daemon that dies while it ends" state_kept
 umount "$M"
 UNTAKEABLE=(-s fuse.non.disruptive.migration.enabled=false)
 for point in drain clean sockets; do
-	BATONFS_FAULT=daemon.end.$point=sleep:500ms "${MOUNT[@]}" "${UNTAKEABLE[@]}" "$M"
-	umount "$M"
-	"${MOUNT[@]}" "$M" || die "untakeable, $point: start again: $?"
+	ends_at $point "${UNTAKEABLE[@]}"
+	meets_end "untakeable, $point"
 	serves || die "untakeable, $point: does not serve"
 	umount "$M"
 done
@@ -153,20 +201,25 @@ ok "so it is with a daemon that does not let itself be taken over"
 
 # --- two at once: one mounts, the other takes over
 wait_until 60 "everything is gone" gone
-BATONFS_FAULT=daemon.begin=sleep:1s "${MOUNT[@]}" "$M" &
+BATONFS_FAULT=daemon.begin=until:$T/begin "${MOUNT[@]}" "$M" &
 first=$!
-wait_until 60 "the first one begins" test -S "$RUN/takeover"
-"${MOUNT[@]}" --takeover=require "$M"
+wait_until 60 "the first one begins" test -e "$T/begin.here"
+"${MOUNT[@]}" --takeover=require "$M" &
+second=$!
+wait_until 60 "the second one meets it" at_the_door 1
+touch "$T/begin"
+wait "$second" || die "the second one ended with $?"
 expect "a start waits for one that has begun, and takes over" serves
 wait "$first" || die "the first one ended with $?"
 expect "so that there is one mount" test "$(grep -c " $M fuse.batonfs " /proc/self/mounts)" = 1
 expect "which was taken over" test "$(batonfs -m "$M" --json status | jq -r .last_takeover.kind)" = takeover
 batonfs -m "$M" umount
-BATONFS_FAULT=daemon.begin=sleep:1min "${MOUNT[@]}" -f "$M" 2>>"$LOG" &
+BATONFS_FAULT=daemon.begin=until:$T/never "${MOUNT[@]}" -f "$M" 2>>"$LOG" &
 first=$!
-wait_until 60 "the first one begins" test -S "$RUN/takeover"
+wait_until 60 "the first one begins" test -e "$T/never.here"
 "${MOUNT[@]}" "$M" &
 second=$!
+wait_until 60 "the second one meets it" at_the_door 1
 kill -9 "$first"
 wait "$second" || die "the second one ended with $?"
 expect "if the first one dies, the second one mounts" serves
