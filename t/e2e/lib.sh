@@ -33,13 +33,13 @@ mkdir "$M"
 checks=0
 
 ours() { # pids of this test's processes, but not this shell
-	local d
-	for d in /proc/[0-9]*; do
-		[ "${d#/proc/}" = $$ ] || [ "${d#/proc/}" = "${BASHPID:-}" ] && continue
-		tr '\0' '\n' <"$d/environ" 2>/dev/null | grep -qx "BATONFS_TEST_DIR=$T" &&
-			echo "${d#/proc/}"
-	done 2>/dev/null
-	return 0
+	local d all=(/proc/[0-9]*/environ)
+	# One look at all of them: hundreds of small programs would take a second.
+	while read -r d; do
+		d=${d#/proc/}
+		d=${d%/environ}
+		[ "$d" = $$ ] || [ "$d" = "$BASHPID" ] || echo "$d"
+	done < <(grep -lzsxF "BATONFS_TEST_DIR=$T" "${all[@]}")
 }
 
 show_ours() { # what this test's processes are doing, for who looks for the reason
@@ -126,10 +126,10 @@ expect_exit() {
 
 # wait_until SECONDS DESCRIPTION COMMAND...
 wait_until() {
-	local end=$(($(date +%s%N) + $1 * 1000000000)) what=$2
+	local end=$((${EPOCHREALTIME/[.,]/} + $1 * 1000000)) what=$2
 	shift 2
 	until "$@" >/dev/null 2>&1; do
-		[ "$(date +%s%N)" -lt "$end" ] || die "waited in vain: $what: $*"
+		[ "${EPOCHREALTIME/[.,]/}" -lt "$end" ] || die "waited in vain: $what: $*"
 		sleep 0.02
 	done
 }
@@ -149,7 +149,7 @@ serve() {
 
 # The serving daemon's pid; fails if none answers.
 daemon_pid() {
-	batonfs -m "$M" --json status | jq -r .pid | grep -E '^[0-9]+$'
+	batonfs -m "$M" --json status | jq -e '.pid | numbers'
 }
 
 # other_serves PID: a daemon answers, and it is not that one.
