@@ -113,13 +113,6 @@ static int open_env(struct db *db, const char *path)
 	return rc;
 }
 
-static void close_env(struct db *db)
-{
-	if (db->env != NULL)
-		mdb_env_close(db->env);
-	db->env = NULL;
-}
-
 /* Under the other name, with its tables, then under its own. */
 static int make(struct db *db, const char *fresh, const char *path)
 {
@@ -129,6 +122,7 @@ static int make(struct db *db, const char *fresh, const char *path)
 	if (unlink(fresh) != 0 && errno != ENOENT)
 		return errno;
 	rc = open_env(db, fresh);
+	db->lost = true;
 	if (rc == 0)
 		rc = mdb_txn_begin(db->env, NULL, 0, &txn);
 	if (rc == 0) {
@@ -138,7 +132,8 @@ static int make(struct db *db, const char *fresh, const char *path)
 		else
 			mdb_txn_abort(txn);
 	}
-	close_env(db);
+	db->lost = false;
+	db_close_env(db);
 	if (rc == 0 && rename(fresh, path) != 0)
 		rc = errno;
 	if (rc == 0)
@@ -155,14 +150,13 @@ static int count_free(struct db *db, size_t first, size_t *count)
 {
 	MDB_cursor *cur;
 	MDB_val key, val;
-	MDB_txn *txn;
-	int rc = mdb_txn_begin(db->env, NULL, MDB_RDONLY, &txn);
+	int rc = mdb_txn_begin(db->env, NULL, MDB_RDONLY, &db->opening);
 
 	*count = 0;
 	if (rc != 0)
 		return rc;
 	/* LMDB's own table: transaction -> a number of pages, and these. */
-	rc = mdb_cursor_open(txn, 0, &cur);
+	rc = mdb_cursor_open(db->opening, 0, &cur);
 	if (rc == 0) {
 		while ((rc = mdb_cursor_get(cur, &key, &val, MDB_NEXT)) == 0) {
 			const char *ids = val.mv_data;
@@ -179,7 +173,8 @@ static int count_free(struct db *db, size_t first, size_t *count)
 		}
 		mdb_cursor_close(cur);
 	}
-	mdb_txn_abort(txn);
+	mdb_txn_abort(db->opening);
+	db->opening = NULL;
 	return rc == MDB_NOTFOUND ? 0 : rc;
 }
 
@@ -265,6 +260,31 @@ static int open_files(struct db *db, const struct db_was *was, struct errtext *e
 	return err;
 }
 
+struct open_call {
+	struct db *db;
+	const struct db_was *was;
+	struct errtext *et;
+};
+
+static int open_guarded(void *arg)
+{
+	struct open_call *oc = arg;
+
+	return open_files(oc->db, oc->was, oc->et);
+}
+
+static int open_safely(struct db *db, const struct db_was *was, struct errtext *et)
+{
+	struct open_call oc = { db, was, et };
+	int err = db_guard(db, DB_READS, open_guarded, &oc);
+
+	return err != MDB_PANIC ? err
+				: errtext_set(et, -EIO,
+				      "metadata store %s: a page of it cannot be read: its disk "
+				      "fails, or the file was cut short",
+				      db->dir);
+}
+
 /* 0, or -ENOENT with words. */
 static int check_there(const char *dir, struct errtext *et)
 {
@@ -319,7 +339,7 @@ int db_open(struct db **out, const char *dir, uint64_t limit, const struct epoch
 		  ? errtext_set(et, -ENOMEM, "metadata store %s: out of memory", dir)
 		  : take_lock(db, et);
 	if (err == 0)
-		err = open_files(db, was, et);
+		err = open_safely(db, was, et);
 	if (err != 0) {
 		db_close(&db);
 		return err;
@@ -336,7 +356,7 @@ void db_close(struct db **dbp)
 		return;
 	TAKE_OBJ(db, dbp, DB_MAGIC);
 	db_gate_fini(db);
-	close_env(db);
+	db_close_env(db);
 	if (db->lock_fd >= 0)
 		close(db->lock_fd);
 	free(db->dir);
@@ -345,17 +365,32 @@ void db_close(struct db **dbp)
 
 /* --- The map */
 
+struct map_call {
+	struct db *db;
+	uint64_t size;
+};
+
+static int map_again(void *arg)
+{
+	struct map_call *mc = arg;
+	MDB_envinfo info;
+	int rc = mdb_env_set_mapsize(mc->db->env, mc->size);
+
+	if (rc == 0) {
+		mdb_env_info(mc->db->env, &info);
+		mc->db->map = info.me_mapsize;
+	}
+	return rc;
+}
+
 static int set_map(struct db *db, uint64_t size)
 {
-	MDB_envinfo info;
+	struct map_call mc = { db, size };
 	int rc;
 
 	db_gate_alone(db, true);
-	rc = mdb_env_set_mapsize(db->env, size);
-	if (rc == 0) {
-		mdb_env_info(db->env, &info);
-		db->map = info.me_mapsize;
-	} else {
+	rc = db_guard(db, DB_WRITES, map_again, &mc);
+	if (rc != 0) {
 		db_gate_break(db); /* it has no map at all now */
 	}
 	db_gate_alone(db, false);
@@ -375,23 +410,44 @@ void db_shrink(struct db *db)
 		(void)set_map(db, db->limit);
 }
 
-void db_usage(struct db *db, uint64_t *records, uint64_t *bytes)
+struct usage_call {
+	struct db *db;
+	MDB_txn *txn;
+	uint64_t records, bytes;
+};
+
+static int usage(void *arg)
 {
+	struct usage_call *uc = arg;
+	const struct db *db = uc->db;
 	const MDB_dbi tables[] = { db->meta, db->tree, db->intents, db->garbage, db->parents,
 		db->content, db->queue, db->blobs, db->settings };
-	struct db_seat *seat;
 	MDB_stat st;
+
+	for (size_t i = 0; i < ARRAY_LEN(tables); i++) {
+		if (mdb_stat(uc->txn, tables[i], &st) != 0)
+			continue;
+		uc->bytes += (st.ms_branch_pages + st.ms_leaf_pages + st.ms_overflow_pages) *
+			     st.ms_psize;
+		if (tables[i] == db->tree)
+			uc->records = st.ms_entries;
+	}
+	return 0;
+}
+
+void db_usage(struct db *db, uint64_t *records, uint64_t *bytes)
+{
+	struct usage_call uc = { .db = db };
+	struct db_seat *seat;
 
 	if (db_gate_enter(db, &seat) != 0)
 		return;
-	*bytes = 0;
-	for (size_t i = 0; i < ARRAY_LEN(tables); i++) {
-		if (mdb_stat(seat->txn, tables[i], &st) != 0)
-			continue;
-		*bytes += (st.ms_branch_pages + st.ms_leaf_pages + st.ms_overflow_pages) *
-			  st.ms_psize;
-		if (tables[i] == db->tree)
-			*records = st.ms_entries;
+	uc.txn = seat->txn;
+	if (db_guard(db, DB_READS, usage, &uc) == 0) {
+		*records = uc.records;
+		*bytes = uc.bytes;
+	} else {
+		db_gate_break(db);
 	}
 	db_gate_leave(db, seat);
 }

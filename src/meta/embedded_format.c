@@ -129,7 +129,7 @@ static int fill(struct db_txn *t)
 	return err != 0 || rc == MDB_NOTFOUND ? err : db_err(rc);
 }
 
-static int upgrade_once(struct db *db)
+static int upgrade_rows(struct db *db)
 {
 	struct errtext rows = { "" };
 	struct db_txn t = { .db = db, .et = &rows, .path = "" };
@@ -150,6 +150,16 @@ static int upgrade_once(struct db *db)
 		mdb_txn_abort(t.txn);
 	else
 		err = db_err(mdb_txn_commit(t.txn));
+	return err;
+}
+
+static int upgrade_once(struct db *db)
+{
+	int err;
+
+	db->lost = true; /* unless it comes to its end */
+	err = upgrade_rows(db);
+	db->lost = false;
 	return err;
 }
 
@@ -186,16 +196,16 @@ static int damaged(struct errtext *et, const char *path, int rc)
 
 static int read_format(struct db *db, uint64_t *format)
 {
-	MDB_txn *txn;
 	MDB_dbi meta;
-	int rc = mdb_txn_begin(db->env, NULL, MDB_RDONLY, &txn);
+	int rc = mdb_txn_begin(db->env, NULL, MDB_RDONLY, &db->opening);
 
 	if (rc != 0)
 		return rc;
-	rc = mdb_dbi_open(txn, "meta", 0, &meta);
+	rc = mdb_dbi_open(db->opening, "meta", 0, &meta);
 	if (rc == 0)
-		rc = get_number(txn, meta, key_format, format);
-	mdb_txn_abort(txn);
+		rc = get_number(db->opening, meta, key_format, format);
+	mdb_txn_abort(db->opening);
+	db->opening = NULL;
 	return rc;
 }
 
@@ -203,10 +213,11 @@ static int read_all(struct db *db)
 {
 	MDB_txn *txn;
 	MDB_stat st;
-	int rc = mdb_txn_begin(db->env, NULL, MDB_RDONLY, &txn);
+	int rc = mdb_txn_begin(db->env, NULL, MDB_RDONLY, &db->opening);
 
 	if (rc != 0)
 		return rc;
+	txn = db->opening;
 	rc = open_first(db, txn, 0);
 	if (rc == 0)
 		rc = open_second(db, txn, 0);
@@ -216,6 +227,7 @@ static int read_all(struct db *db)
 		rc = read_tally(db, txn);
 	if (rc == 0)
 		rc = mdb_stat(txn, db->garbage, &st);
+	db->opening = NULL;
 	if (rc != 0) {
 		mdb_txn_abort(txn);
 		return rc;

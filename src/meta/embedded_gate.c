@@ -49,17 +49,27 @@ void db_gate_fini(struct db *db)
 	g->cond_ok = g->lock_ok = false;
 }
 
-static int renew(struct db_gate *g, struct db_seat *s)
+static int renew_txn(void *arg)
 {
+	struct db_seat *s = arg;
 	int rc;
 
 	mdb_txn_reset(s->txn);
 	rc = mdb_txn_renew(s->txn);
+	if (rc == 0)
+		s->snapshot = mdb_txn_id(s->txn);
+	return rc;
+}
+
+static int renew(struct db *db, struct db_seat *s)
+{
+	struct db_gate *g = &db->gate;
+	int rc = db_guard(db, DB_READS, renew_txn, s);
+
 	if (rc != 0) {
 		g->broken = true; /* it needs nothing that could lack for a while */
 		return db_err(rc);
 	}
-	s->snapshot = mdb_txn_id(s->txn);
 	assert(s->snapshot == g->last);
 	return 0;
 }
@@ -85,7 +95,7 @@ int db_gate_enter(struct db *db, struct db_seat **seat)
 	if (g->broken)
 		err = -EIO;
 	else if (!g->committing)
-		err = renew(g, s);
+		err = renew(db, s);
 	else /* the commit has renewed it, or its last reader had what is the last still */
 		assert(s->snapshot == g->last);
 	if (err == 0)
@@ -114,29 +124,56 @@ static bool reads(const struct db_gate *g, bool old)
 	return false;
 }
 
+struct write_call {
+	struct db *db;
+	MDB_txn *txn;
+	size_t last;
+};
+
+static int write_begin(void *arg)
+{
+	struct write_call *wc = arg;
+
+	return mdb_txn_begin(wc->db->env, NULL, 0, &wc->txn);
+}
+
 int db_gate_write(struct db *db, MDB_txn **txn)
 {
+	struct write_call wc = { .db = db };
 	struct db_gate *g = &db->gate;
 	int rc;
 
 	pthread_mutex_lock(&g->lock);
 	while (reads(g, true))
 		pthread_cond_wait(&g->cond, &g->lock);
-	rc = mdb_txn_begin(db->env, NULL, 0, txn);
+	rc = db_guard(db, DB_WRITES, write_begin, &wc);
 	pthread_mutex_unlock(&g->lock);
+	*txn = wc.txn;
+	return rc;
+}
+
+static int write_commit(void *arg)
+{
+	struct write_call *wc = arg;
+	MDB_envinfo info;
+	int rc = mdb_txn_commit(wc->txn);
+
+	/* One that changed nothing leaves the id as it was. */
+	mdb_env_info(wc->db->env, &info);
+	wc->last = info.me_last_txnid;
 	return rc;
 }
 
 int db_gate_commit(struct db *db, MDB_txn *txn)
 {
+	struct write_call wc = { .db = db, .txn = txn };
 	struct db_gate *g = &db->gate;
 	size_t id = mdb_txn_id(txn);
-	MDB_envinfo info;
 	int rc = 0;
 
 	pthread_mutex_lock(&g->lock);
 	for (unsigned i = 0; i < DB_READERS && rc == 0; i++) {
-		if (!g->seats[i].taken && renew(g, &g->seats[i]) != 0)
+		if (!g->seats[i].taken && renew(db, &g->seats[i]) != 0)
 			rc = MDB_PANIC;
 	}
 	g->committing = rc == 0;
@@ -145,13 +182,12 @@ int db_gate_commit(struct db *db, MDB_txn *txn)
 		mdb_txn_abort(txn);
 		return rc;
 	}
-	rc = mdb_txn_commit(txn);
+	wc.last = g->last; /* this is its only writer */
+	rc = db_guard(db, DB_WRITES, write_commit, &wc);
 	pthread_mutex_lock(&g->lock);
 	g->committing = false;
-	/* One that changed nothing leaves the id as it was. */
-	mdb_env_info(db->env, &info);
-	assert(info.me_last_txnid <= id);
-	g->last = info.me_last_txnid;
+	assert(wc.last <= id);
+	g->last = wc.last;
 	pthread_cond_broadcast(&g->cond);
 	pthread_mutex_unlock(&g->lock);
 	return rc;

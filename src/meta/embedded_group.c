@@ -133,7 +133,21 @@ static enum outcome one_failed(const struct group *gr, struct meta_call *c, int 
 	return OUT_AGAIN;
 }
 
-static enum outcome commit(const struct group *gr, const struct db_txn *t)
+/* What the store says of itself. */
+static int write_own(void *arg)
+{
+	struct db_txn *t = arg;
+	struct db *db = t->db;
+	int rc = 0;
+
+	if (db->next_dir != db->next_written)
+		rc = db_write_next(db, t->txn);
+	if (rc == 0 && memcmp(&t->tally, &db->tally, sizeof(t->tally)) != 0)
+		rc = db_write_tally(db, t->txn, &t->tally);
+	return rc;
+}
+
+static enum outcome commit(const struct group *gr, struct db_txn *t)
 {
 	struct db *db = gr->db;
 	uint64_t next = db->next_dir;
@@ -141,10 +155,13 @@ static enum outcome commit(const struct group *gr, const struct db_txn *t)
 
 	if (err == 0 && !epoch_mine(db->epoch))
 		err = -ESTALE;
-	if (err == 0 && next != db->next_written)
-		err = db_err(db_write_next(db, t->txn));
-	if (err == 0 && memcmp(&t->tally, &db->tally, sizeof(t->tally)) != 0)
-		err = db_err(db_write_tally(db, t->txn, &t->tally));
+	if (err == 0)
+		err = db_err(db_guard(db, DB_WRITES, write_own, t));
+	if (db->lost) {
+		db_gate_break(db);
+		settle(gr, -EIO);
+		return OUT_DONE;
+	}
 	if (err != 0) {
 		mdb_txn_abort(t->txn);
 	} else {
@@ -181,6 +198,28 @@ static enum outcome commit(const struct group *gr, const struct db_txn *t)
 	return OUT_DONE;
 }
 
+struct apply_call {
+	struct db_txn *t;
+	const struct meta_call *c; /* NULL: sweep */
+	struct meta_call *rc; /* of a reader */
+	unsigned sweep;
+	int err;
+};
+
+static int apply(void *arg)
+{
+	struct apply_call *ac = arg;
+
+	ac->err = ac->c != NULL ? db_apply(ac->t, ac->c) : db_sweep(ac->t, ac->sweep);
+	return 0;
+}
+
+/* Its error; all is over if db->lost. */
+static int apply_safely(struct apply_call ac)
+{
+	return db_guard(ac.t->db, DB_WRITES, apply, &ac) == 0 ? ac.err : -EIO;
+}
+
 /* All that take part, in one LMDB transaction. */
 static enum outcome attempt(struct group *gr)
 {
@@ -201,7 +240,9 @@ static enum outcome attempt(struct group *gr)
 		if (!takes_part(gr, c))
 			continue;
 		t.wrote = false;
-		err = db_apply(&t, c);
+		err = apply_safely((struct apply_call){.t = &t, .c = c});
+		if (gr->db->lost)
+			break;
 		if (err == 0)
 			continue;
 		if (t.wrote || (err != -ENOTDIR && err != -ENOTEMPTY && err != -EEXIST)) {
@@ -211,13 +252,33 @@ static enum outcome attempt(struct group *gr)
 		c->err = err;
 	}
 	/* If that fails it is not the transactions' fault. */
-	err = gr->sweep > 0 ? db_sweep(&t, gr->sweep) : 0;
+	err = 0;
+	if (gr->sweep > 0 && !gr->db->lost)
+		err = apply_safely((struct apply_call){.t = &t, .sweep = gr->sweep});
+	if (gr->db->lost) {
+		db_gate_break(gr->db);
+		settle(gr, -EIO);
+		return OUT_DONE;
+	}
 	if (err == 0)
 		return commit(gr, &t);
 	mdb_txn_abort(t.txn);
 	if (err != -EFBIG || db_grow(gr->db, reserve(gr->db)) != 0)
 		gr->sweep /= SWEEP_LESS;
 	return OUT_AGAIN;
+}
+
+static void tell_broken(struct db *db, struct db_report *rep)
+{
+	rep->broken = db_gate_broken(db);
+	if (db->faulted)
+		errtext_set(&rep->et, -EIO,
+		    "metadata store %s: a page of it cannot be read: its disk fails, or the file "
+		    "was cut short",
+		    db->dir);
+	else if (rep->broken && rep->et.s[0] == '\0')
+		errtext_set(&rep->et, -EIO, "metadata store %s: failed, and is opened again",
+		    db->dir);
 }
 
 void db_write(struct db *db, struct meta_calls *calls, struct db_report *rep)
@@ -252,34 +313,44 @@ void db_write(struct db *db, struct meta_calls *calls, struct db_report *rep)
 	}
 	/* What could not be swept is tried again with the next transaction. */
 	rep->garbage_left = db->garbage_left && rep->commits > 0;
-	rep->broken = db_gate_broken(db);
-	if (rep->broken && rep->et.s[0] == '\0')
-		errtext_set(&rep->et, -EIO, "metadata store %s: failed, and is opened again",
-		    db->dir);
+	tell_broken(db, rep);
+}
+
+static int read_one(void *arg)
+{
+	struct apply_call *ac = arg;
+
+	db_read_call(ac->t, ac->rc);
+	return 0;
 }
 
 void db_read(struct db *db, struct meta_calls *calls, struct db_report *rep)
 {
 	struct db_txn t = { .db = db, .et = &rep->et };
+	struct apply_call ac = { .t = &t };
 	struct db_seat *seat = NULL;
-	struct meta_call *c;
 	int err = FAULT("meta.read");
+	struct meta_call *c;
+	bool entered;
 
 	if (err == 0 && !epoch_mine(db->epoch))
 		err = -ESTALE;
 	if (err == 0)
 		err = db_gate_enter(db, &seat);
+	entered = err == 0 && seat != NULL;
 	TAILQ_FOREACH (c, calls, link) {
 		c->err = err;
 		if (err != 0)
 			continue;
 		t.txn = seat->txn;
-		db_read_call(&t, c);
+		ac.rc = c;
+		if (db_guard(db, DB_READS, read_one, &ac) == 0)
+			continue;
+		db_txn_drop(&t);
+		db_gate_break(db);
+		c->err = err = -EIO;
 	}
-	if (seat != NULL && err == 0)
+	if (entered)
 		db_gate_leave(db, seat);
-	rep->broken = db_gate_broken(db);
-	if (rep->broken)
-		errtext_set(&rep->et, -EIO, "metadata store %s: failed, and is opened again",
-		    db->dir);
+	tell_broken(db, rep);
 }

@@ -7,6 +7,7 @@
  *	embedded_room.c	the file's end
  *	embedded_format.c the tables, and what older formats lack of them
  *	embedded_gate.c	readers beside the one writer
+ *	embedded_guard.c pages of the map that cannot be read
  *	embedded_rows.c	rows, directories, the way to a path
  *	embedded_index.c what is kept beside the rows, and the path of a row
  *	embedded_read.c	get, scan, intents, content, queue, settings
@@ -28,6 +29,8 @@
 
 #include <lmdb.h>
 #include <pthread.h>
+#include <stdatomic.h>
+#include <string.h>
 
 #include "meta/meta_priv.h"
 #include "meta/records.h"
@@ -69,6 +72,9 @@ struct db {
 	MDB_env *env;
 	MDB_dbi meta, tree, intents, garbage, parents, content, queue, blobs, settings;
 	struct db_gate gate;
+	_Atomic bool faulted; /* a page of the map could not be read */
+	bool lost;	 /* in the middle of a write: env is not to be touched any more */
+	MDB_txn *opening; /* of who opens the store, so that it can be ended for him */
 	/* the writer's */
 	uint64_t map, limit;   /* bytes: now, at most */
 	uint64_t map_opened;   /* in the beginning; more than the limit if the file is */
@@ -111,6 +117,14 @@ int db_write_tally(struct db *db, MDB_txn *txn, const struct meta_tally *ta);
 /* Makes the file longer than it need be, so that the next commits overwrite it. */
 void db_room(struct db *db);
 
+/* --- The guard.  All that touches the map does so in here; calls do not nest.  Returns
+ * what fn does, a code of LMDB's, or MDB_PANIC: a page could not be read, and the store
+ * must be closed.  Then fn has not come to its end: what it owned must be known to others. */
+enum db_guard_as { DB_READS, DB_WRITES };
+int db_guard(struct db *db, enum db_guard_as as, int (*fn)(void *arg), void *arg);
+/* Whatever state it is in. */
+void db_close_env(struct db *db);
+
 /* Rows of the tree, and bytes that rows take. */
 void db_usage(struct db *db, uint64_t *records, uint64_t *bytes);
 
@@ -150,6 +164,14 @@ struct db_way {
 	unsigned n;
 };
 
+/* What a call's results are gathered in: fixed parts, and an arena that moves while it
+ * grows. */
+struct db_gather {
+	void *items, *arena;
+	size_t items_size, arena_size, used;
+	size_t count;
+};
+
 /* A transaction on its way through the rows; et gets words for damage. */
 struct db_txn {
 	struct db *db;
@@ -158,7 +180,12 @@ struct db_txn {
 	const char *path;  /* the one being worked on, for words */
 	bool wrote;	   /* since it was last set to false */
 	struct meta_tally tally; /* of a writer: with what it has done so far */
+	/* of a reader, so that they can be ended for him */
+	MDB_cursor *cur;
+	struct db_gather gather;
 };
+/* Ends these two. */
+void db_txn_drop(struct db_txn *t);
 
 /* -ENOENT: no row. */
 int db_row_get(struct db_txn *t, const struct db_step *at, struct meta_row *row);

@@ -5,19 +5,30 @@
 
 #include "meta/embedded_priv.h"
 
-/* What the call's results are gathered in: fixed parts, and an arena that moves while
- * it grows. */
-struct gather {
-	void *items, *arena;
-	size_t items_size, arena_size, used;
-	size_t count;
-};
-
-static int gather(struct gather *g, size_t item, size_t bytes)
+static int gather(struct db_gather *g, size_t item, size_t bytes)
 {
 	int err = meta_grow(&g->items, &g->items_size, (g->count + 1) * item);
 
 	return err != 0 ? err : meta_grow(&g->arena, &g->arena_size, g->used + bytes);
+}
+
+static int open_cursor(struct db_txn *t, MDB_dbi dbi)
+{
+	MDB_stat st;
+	/* So that the next call finds the table's root: it owns memory when it looks. */
+	int rc = mdb_stat(t->txn, dbi, &st);
+
+	if (rc == 0)
+		rc = mdb_cursor_open(t->txn, dbi, &t->cur);
+	if (rc != 0)
+		t->cur = NULL;
+	return rc;
+}
+
+static void close_cursor(struct db_txn *t)
+{
+	mdb_cursor_close(t->cur);
+	t->cur = NULL;
 }
 
 static int get(struct db_txn *t, struct meta_call *c)
@@ -70,7 +81,7 @@ static bool inside(const MDB_val *key, uint64_t dir, const MDB_val *last)
 	return cmp != 0 ? cmp < 0 : key->mv_size <= last->mv_size;
 }
 
-static int scan_add(struct gather *g, const MDB_val *key, const struct meta_record *rec)
+static int scan_add(struct db_gather *g, const MDB_val *key, const struct meta_record *rec)
 {
 	size_t len = key->mv_size - 8;
 	struct meta_entry *e;
@@ -87,25 +98,24 @@ static int scan_add(struct gather *g, const MDB_val *key, const struct meta_reco
 }
 
 static int scan_range(
-    struct db_txn *t, const struct meta_call *c, uint64_t dir, struct gather *g, bool *more)
+    struct db_txn *t, const struct meta_call *c, uint64_t dir, struct db_gather *g, bool *more)
 {
 	unsigned char first[META_KEY_MAX], end[META_KEY_MAX];
 	const char *after = c->after != NULL ? c->after : "";
 	MDB_val key = db_val(first, meta_key_encode(first, dir, after, strlen(after)));
 	MDB_val last = db_val(end, 0), val;
-	MDB_cursor *cur;
 	int rc, err = 0;
 
 	if (c->last != NULL)
 		last.mv_size = meta_key_encode(end, dir, c->last, strlen(c->last));
-	rc = mdb_cursor_open(t->txn, t->db->tree, &cur);
+	rc = open_cursor(t, t->db->tree);
 	if (rc != 0)
 		return db_err(rc);
-	rc = mdb_cursor_get(cur, &key, &val, MDB_SET_RANGE);
+	rc = mdb_cursor_get(t->cur, &key, &val, MDB_SET_RANGE);
 	/* The entry `after` itself. */
 	if (rc == 0 && key.mv_size == 8 + strlen(after) && inside(&key, dir, &key) &&
 	    memcmp((const char *)key.mv_data + 8, after, strlen(after)) == 0)
-		rc = mdb_cursor_get(cur, &key, &val, MDB_NEXT);
+		rc = mdb_cursor_get(t->cur, &key, &val, MDB_NEXT);
 	while (rc == 0 && err == 0 && inside(&key, dir, &last)) {
 		struct meta_row row;
 
@@ -117,20 +127,20 @@ static int scan_range(
 			err = scan_add(g, &key, &row.rec);
 		}
 		if (err == 0)
-			rc = mdb_cursor_get(cur, &key, &val, MDB_NEXT);
+			rc = mdb_cursor_get(t->cur, &key, &val, MDB_NEXT);
 	}
-	mdb_cursor_close(cur);
+	close_cursor(t);
 	return err != 0 || rc == MDB_NOTFOUND ? err : db_err(rc);
 }
 
 /* The call gets what was gathered, if err is 0. */
-static int take_entries(struct meta_call *c, struct gather *g, int err, bool more)
+static int take_entries(struct db_txn *t, struct meta_call *c, int err, bool more)
 {
+	struct db_gather *g = &t->gather;
 	const char *name = g->arena;
 
 	if (err != 0) {
-		free(g->items);
-		free(g->arena);
+		db_txn_drop(t);
 		return err;
 	}
 	c->entries = g->items;
@@ -141,12 +151,12 @@ static int take_entries(struct meta_call *c, struct gather *g, int err, bool mor
 		c->entries[i].name = name;
 		name += strlen(name) + 1;
 	}
+	memset(g, 0, sizeof(*g));
 	return 0;
 }
 
 static int scan(struct db_txn *t, struct meta_call *c)
 {
-	struct gather g = { .count = 0 };
 	bool more = false;
 	uint64_t dir;
 	int err;
@@ -154,8 +164,8 @@ static int scan(struct db_txn *t, struct meta_call *c)
 	t->path = c->path;
 	err = scan_dir(t, c->path, &dir);
 	if (err == 0)
-		err = scan_range(t, c, dir, &g, &more);
-	err = take_entries(c, &g, err, more);
+		err = scan_range(t, c, dir, &t->gather, &more);
+	err = take_entries(t, c, err, more);
 	return err == -ENOENT ? 0 : err;
 }
 
@@ -163,8 +173,9 @@ static int scan(struct db_txn *t, struct meta_call *c)
 
 #define BLOB_ALIGN 16u
 
-static int intent_add(struct db_txn *t, const MDB_val *key, const MDB_val *val, struct gather *g)
+static int intent_add(struct db_txn *t, const MDB_val *key, const MDB_val *val)
 {
+	struct db_gather *g = &t->gather;
 	const unsigned char *p = val->mv_data;
 	struct meta_intent *in;
 	size_t len;
@@ -194,31 +205,29 @@ static int intent_add(struct db_txn *t, const MDB_val *key, const MDB_val *val, 
 
 static int intents(struct db_txn *t, struct meta_call *c)
 {
-	struct gather g = { .count = 0 };
-	MDB_cursor *cur;
 	MDB_val key, val;
 	char *blob;
-	int rc = mdb_cursor_open(t->txn, t->db->intents, &cur), err = 0;
+	int rc = open_cursor(t, t->db->intents), err = 0;
 
 	if (rc != 0)
 		return db_err(rc);
-	rc = mdb_cursor_get(cur, &key, &val, MDB_FIRST);
+	rc = mdb_cursor_get(t->cur, &key, &val, MDB_FIRST);
 	while (rc == 0 && err == 0) {
-		err = intent_add(t, &key, &val, &g);
+		err = intent_add(t, &key, &val);
 		if (err == 0)
-			rc = mdb_cursor_get(cur, &key, &val, MDB_NEXT);
+			rc = mdb_cursor_get(t->cur, &key, &val, MDB_NEXT);
 	}
-	mdb_cursor_close(cur);
+	close_cursor(t);
 	if (err == 0 && rc != MDB_NOTFOUND)
 		err = db_err(rc);
 	if (err != 0) {
-		free(g.items);
-		free(g.arena);
+		db_txn_drop(t);
 		return err;
 	}
-	c->intents = g.items;
-	c->arena = g.arena;
-	c->count = g.count;
+	c->intents = t->gather.items;
+	c->arena = t->gather.arena;
+	c->count = t->gather.count;
+	memset(&t->gather, 0, sizeof(t->gather));
 	blob = c->arena;
 	for (size_t i = 0; i < c->count; i++) {
 		c->intents[i].blob = blob;
@@ -278,7 +287,7 @@ static int setting(struct db_txn *t, struct meta_call *c)
 
 /* --- The queue */
 
-static int queue_add(struct db_txn *t, const struct meta_call *c, uint64_t id, struct gather *g,
+static int queue_add(struct db_txn *t, const struct meta_call *c, uint64_t id, struct db_gather *g,
     bool *more)
 {
 	unsigned char buf[META_KEY_MAX];
@@ -311,20 +320,19 @@ static int queue_add(struct db_txn *t, const struct meta_call *c, uint64_t id, s
 	return 0;
 }
 
-static int queue_range(struct db_txn *t, const struct meta_call *c, struct gather *g, bool *more)
+static int queue_range(struct db_txn *t, const struct meta_call *c, struct db_gather *g, bool *more)
 {
 	unsigned char after[META_QUEUE_KEY];
 	MDB_val key = db_val(after, sizeof(after)), val;
-	MDB_cursor *cur;
-	int rc = mdb_cursor_open(t->txn, t->db->queue, &cur), err = 0;
+	int rc = open_cursor(t, t->db->queue), err = 0;
 
 	if (rc != 0)
 		return db_err(rc);
 	meta_put_be64(after, c->after_ns);
 	meta_put_be64(after + 8, c->after_id);
-	rc = mdb_cursor_get(cur, &key, &val, MDB_SET_RANGE);
+	rc = mdb_cursor_get(t->cur, &key, &val, MDB_SET_RANGE);
 	if (rc == 0 && key.mv_size == sizeof(after) && memcmp(key.mv_data, after, sizeof(after)) == 0)
-		rc = mdb_cursor_get(cur, &key, &val, MDB_NEXT);
+		rc = mdb_cursor_get(t->cur, &key, &val, MDB_NEXT);
 	while (rc == 0 && err == 0 && !*more) {
 		const unsigned char *p = key.mv_data;
 
@@ -336,19 +344,18 @@ static int queue_range(struct db_txn *t, const struct meta_call *c, struct gathe
 		else
 			err = queue_add(t, c, meta_get_be64(p + 8), g, more);
 		if (err == 0)
-			rc = mdb_cursor_get(cur, &key, &val, MDB_NEXT);
+			rc = mdb_cursor_get(t->cur, &key, &val, MDB_NEXT);
 	}
-	mdb_cursor_close(cur);
+	close_cursor(t);
 	return err != 0 || rc == MDB_NOTFOUND ? err : db_err(rc);
 }
 
 static int queue(struct db_txn *t, struct meta_call *c)
 {
-	struct gather g = { .count = 0 };
 	bool more = false;
-	int err = queue_range(t, c, &g, &more);
+	int err = queue_range(t, c, &t->gather, &more);
 
-	return take_entries(c, &g, err, more);
+	return take_entries(t, c, err, more);
 }
 
 void db_read_call(struct db_txn *t, struct meta_call *c)

@@ -39,17 +39,35 @@ static bool write_zeros(int fd, uint64_t from, uint64_t to)
 	return true;
 }
 
+struct used_call {
+	MDB_env *env;
+	uint64_t used;
+};
+
+static int find_used(void *arg)
+{
+	struct used_call *uc = arg;
+	MDB_envinfo info;
+	MDB_stat stat;
+
+	mdb_env_info(uc->env, &info);
+	mdb_env_stat(uc->env, &stat);
+	uc->used = (info.me_last_pgno + 1) * (uint64_t)stat.ms_psize;
+	return 0;
+}
+
 void db_room(struct db *db)
 {
+	struct used_call uc = { .env = db->env };
 	mdb_filehandle_t fd;
-	MDB_envinfo info;
 	struct stat st;
-	MDB_stat stat;
 	uint64_t used, to;
 
-	mdb_env_info(db->env, &info);
-	mdb_env_stat(db->env, &stat);
-	used = (info.me_last_pgno + 1) * (uint64_t)stat.ms_psize;
+	if (db_guard(db, DB_READS, find_used, &uc) != 0) {
+		db_gate_break(db);
+		return;
+	}
+	used = uc.used;
 	if (used + ROOM_LEAST <= db->room || mdb_env_get_fd(db->env, &fd) != 0 ||
 	    fstat(fd, &st) != 0)
 		return;
