@@ -360,6 +360,9 @@ int main(int argc, char **argv)
 		if (et.s[0] != '\0' && ex != DAEMON_EXIT_OK)
 			fail(&a, (enum daemon_exit)ex, &et);
 	}
+	/* A thread that waits for a disk cannot be joined. */
+	if (!daemon_rest(d))
+		_exit(ex);
 	daemon_fini(d);
 	fs_mount_opts_fini(&d->mo);
 	if (d->cfg != NULL)

@@ -114,6 +114,8 @@ struct daemon {
 	struct uploads *uploads;
 	char *meta_dir, *staging_dir;
 	int staging_fd; /* staging_dir, locked while we have the right to write; else -1 */
+	struct staging_lock *locking; /* its disk takes its time to be asked */
+	struct timer lock_again;
 
 	/* begin */
 	struct epoch epoch;
@@ -194,6 +196,9 @@ void daemon_detach_state(struct daemon *d);
 /* Closes cache index and metadata store; done on the loop, never inline. */
 void daemon_close_stores(struct daemon *d, bool sync, void (*done)(void *arg), void *arg);
 bool daemon_stores_closed(const struct daemon *d);
+/* After all they are to be open: what is not closed yet is opened again once it is, and
+ * until then requests do without the page store, and wait for the metadata store. */
+void daemon_unclose_stores(struct daemon *d);
 void daemon_free_writing(struct daemon *d);
 /* Before a fresh mount serves: the cluster with the metadata store is there, and with the
  * write cache the path rules are known.  0, or a negative errno with words: the metadata
@@ -270,6 +275,8 @@ int daemon_keep_setting(struct daemon *d, const char *name, const char *value);
 /* Tells the keeper our command line, to start us with again: 0 (also without one), or
  * negative errno. */
 int daemon_tell_argv(struct daemon *d);
+/* Waits, for a while, until nothing of us is in the pool: false, and nothing can be freed. */
+bool daemon_rest(struct daemon *d);
 /* Frees what there is, in reverse; accepts half-built daemons. */
 void daemon_fini(struct daemon *d);
 

@@ -334,6 +334,16 @@ static bool daemon_closed(struct daemon *d)
 	return daemon_stores_closed(d) && pool_outstanding(d->pool) == 0;
 }
 
+static bool daemon_resting(struct daemon *d)
+{
+	return pool_outstanding(d->pool) == 0;
+}
+
+bool daemon_rest(struct daemon *d)
+{
+	return d->pool == NULL || daemon_wait(d, DAEMON_END_WAIT, daemon_resting, "the disk");
+}
+
 /* Leaves nothing running: true if everything can be freed. */
 static bool daemon_drain(struct daemon *d)
 {

@@ -5,6 +5,7 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <semaphore.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -13,7 +14,9 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "base/fault.h"
 #include "base/hash.h"
+#include "base/log.h"
 #include "base/obj.h"
 #include "base/paths.h"
 #include "base/units.h"
@@ -28,6 +31,9 @@
 /* Two seconds in all. */
 #define LOCK_PAUSE_NS (5 * NS_PER_MS)
 #define LOCK_TRIES 400
+/* For these and for the disk: less than a successor has until it is given up. */
+#define LOCK_WAIT_S 3
+#define LOCK_AGAIN_NS (2 * NS_PER_S)
 
 /* A directory for `leaf`: as configured, else in the page store's directory, else
  * where a machine keeps what outlives a reboot. */
@@ -167,43 +173,170 @@ int daemon_open_writing(struct daemon *d, struct errtext *et)
 	return 0;
 }
 
+/* Who asks may not wait for the disk: it is done in the pool, and looked at when it ends. */
+struct staging_lock {
+	struct pool_job job;
+	struct daemon *d; /* NULL: left */
+	sem_t ended;
+	bool seen; /* who asked has the result */
+	int fd;
+	struct errtext et;
+	char dir[];
+};
+
+static void lock_submit(struct daemon *d, struct staging_lock *l);
+
 static void staging_unlock(struct daemon *d)
 {
+	if (d->locking != NULL)
+		d->locking->d = NULL;
+	d->locking = NULL;
+	timer_cancel(&d->lock_again);
 	if (d->staging_fd >= 0)
 		close(d->staging_fd);
 	d->staging_fd = -1;
 }
 
-/* What has no row here is swept away: that must not be another mount's.  The lock goes
- * with the right to write; who had it before, and is dying, may hold it a moment longer. */
-static int staging_lock(struct daemon *d, struct errtext *et)
+static int lock_dir(struct staging_lock *l)
 {
 	const struct timespec pause = {.tv_nsec = LOCK_PAUSE_NS};
-	const char *dir = d->staging_dir;
-	int err = paths_make_dir(dir, 0700), tries = LOCK_TRIES;
+	int err = FAULT("staging.lock"), tries = LOCK_TRIES;
 
+	if (err == 0)
+		err = paths_make_dir(l->dir, 0700);
 	if (err != 0)
-		return errtext_set(et, err, "write.staging.dir %s: create: %s", dir, strerror(-err));
-	d->staging_fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	if (d->staging_fd < 0)
+		return errtext_set(&l->et, err, "write.staging.dir %s: create: %s", l->dir,
+		    strerror(-err));
+	l->fd = open(l->dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (l->fd < 0)
 		return errtext_set(
-		    et, -errno, "write.staging.dir %s: open: %s", dir, strerror(errno));
-	while (flock(d->staging_fd, LOCK_EX | LOCK_NB) != 0) {
+		    &l->et, -errno, "write.staging.dir %s: open: %s", l->dir, strerror(errno));
+	while (flock(l->fd, LOCK_EX | LOCK_NB) != 0) {
 		err = -errno;
 		if (err == -EINTR || (err == -EWOULDBLOCK && tries-- > 0)) {
 			nanosleep(&pause, NULL);
 			continue;
 		}
-		staging_unlock(d);
 		return err == -EWOULDBLOCK
-			   ? errtext_set(et, -EBUSY,
+			   ? errtext_set(&l->et, -EBUSY,
 				 "write.staging.dir %s: another mount writes there: each needs a "
 				 "directory of its own",
-				 dir)
-			   : errtext_set(et, err, "write.staging.dir %s: lock: %s", dir,
+				 l->dir)
+			   : errtext_set(&l->et, err, "write.staging.dir %s: lock: %s", l->dir,
 				 strerror(-err));
 	}
 	return 0;
+}
+
+static void lock_work(struct pool_job *job)
+{
+	struct staging_lock *l = container_of(job, struct staging_lock, job);
+
+	job->result = lock_dir(l);
+	if (job->result != 0 && l->fd >= 0) {
+		close(l->fd);
+		l->fd = -1;
+	}
+	sem_post(&l->ended);
+}
+
+static void lock_free(struct staging_lock *l)
+{
+	if (l->fd >= 0)
+		close(l->fd);
+	sem_destroy(&l->ended);
+	free(l);
+}
+
+static struct staging_lock *lock_new(struct daemon *d)
+{
+	size_t len = strlen(d->staging_dir) + 1;
+	struct staging_lock *l = calloc(1, sizeof(*l) + len);
+
+	if (l == NULL)
+		return NULL;
+	l->d = d;
+	l->fd = -1;
+	memcpy(l->dir, d->staging_dir, len);
+	sem_init(&l->ended, 0, 0);
+	return l;
+}
+
+/* What it hands to whoever waited for it, in time or later. */
+static int lock_take(struct daemon *d, struct staging_lock *l)
+{
+	if (l->job.result == 0) {
+		d->staging_fd = l->fd;
+		l->fd = -1;
+	}
+	return l->job.result;
+}
+
+static void lock_again(struct timer *t)
+{
+	struct daemon *d = container_of(t, struct daemon, lock_again);
+	struct staging_lock *l = lock_new(d);
+
+	if (l == NULL)
+		timer_arm(t, LOCK_AGAIN_NS);
+	else
+		lock_submit(d, l);
+}
+
+static void lock_done(struct pool_job *job)
+{
+	struct staging_lock *l = container_of(job, struct staging_lock, job);
+	struct daemon *d = l->d;
+
+	if (d != NULL && !l->seen) {
+		d->locking = NULL;
+		if (lock_take(d, l) == 0) {
+			log_info("write.staging.dir %s: its disk answers", d->staging_dir);
+			staging_hold(d->staging, false);
+		} else {
+			log_error("%s", l->et.s);
+			timer_arm(&d->lock_again, LOCK_AGAIN_NS);
+		}
+	}
+	lock_free(l);
+}
+
+static void lock_submit(struct daemon *d, struct staging_lock *l)
+{
+	d->locking = l;
+	pool_submit(d->pool, NULL, &l->job, lock_work, lock_done);
+}
+
+/* What has no row here is swept away: that must not be another mount's.  The lock goes
+ * with the right to write; who had it before, and is dying, may hold it a moment longer.
+ * A disk that does not answer is not waited for: until it does, writes are. */
+static int staging_lock(struct daemon *d, struct errtext *et)
+{
+	struct staging_lock *l = lock_new(d);
+	struct timespec until;
+	int rc;
+
+	timer_init(&d->lock_again, d->loop, lock_again);
+	if (l == NULL)
+		return errtext_set(
+		    et, -ENOMEM, "write.staging.dir %s: %s", d->staging_dir, strerror(ENOMEM));
+	lock_submit(d, l);
+	clock_gettime(CLOCK_MONOTONIC, &until);
+	until.tv_sec += LOCK_WAIT_S;
+	do
+		rc = sem_clockwait(&l->ended, CLOCK_MONOTONIC, &until);
+	while (rc != 0 && errno == EINTR);
+	if (rc != 0) {
+		log_warn("write.staging.dir %s: its disk does not answer: writes wait until it does",
+		    d->staging_dir);
+		staging_hold(d->staging, true);
+		return 0;
+	}
+	l->seen = true;
+	d->locking = NULL;
+	staging_hold(d->staging, false);
+	*et = l->et;
+	return lock_take(d, l);
 }
 
 int daemon_begin_writing(struct daemon *d, struct errtext *et)
@@ -315,6 +448,16 @@ void daemon_close_stores(struct daemon *d, bool sync, void (*done)(void *arg), v
 	if (d->meta != NULL)
 		meta_close(d->meta, meta_closed, d);
 	cache_index_close(d->cache, sync, index_closed, d);
+}
+
+void daemon_unclose_stores(struct daemon *d)
+{
+	d->stores_closed = NULL;
+	if (!d->index_closed)
+		cache_index_unclose(d->cache);
+	if (!d->meta_closed)
+		meta_unclose(d->meta);
+	d->index_closed = d->meta_closed = true;
 }
 
 void daemon_free_writing(struct daemon *d)

@@ -113,8 +113,9 @@ int cache_new(struct cache **out, const struct cache_env *env, int lock_fd, stru
 	if (err == -ENOMEM)
 		errtext_set(et, err, "page store: out of memory");
 	if (err == 0 && env->cfg->page_store_dir[0] != '\0') {
-		err = dir_open(c, env->cfg->page_store_dir, lock_fd, et);
+		err = dir_start(c, env->cfg->page_store_dir, lock_fd, et);
 		c->state = STORE_CLOSED;
+		c->began = true;
 		/* What serves already goes on without it. */
 		if (err == -ENODEV) {
 			c->gone = true;

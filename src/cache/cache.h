@@ -51,11 +51,14 @@ struct cache_env {
  * takes over the locked descriptor lock_fd (-1: none) of the same directory
  * (owned from now on, also on failure).
  * -EBUSY with the holder's pid in et if another daemon has it; -EINVAL for a
- * directory that is not ours to use.  Without a directory: memory only. */
+ * directory that is not ours to use.  Without a directory: memory only.
+ * Turns the loop meanwhile, but no longer than worker.page.store.slow.time: a disk that
+ * has not answered by then is passed by, as one that hangs later is, and the directory is
+ * opened when it answers. */
 int cache_new(struct cache **out, const struct cache_env *env, int lock_fd, struct errtext *et);
 /* What of memory.limit is for the bodies of uploads. */
 uint64_t cache_write_memory(const struct config *cfg);
-/* All blobs must be put, the index closed. */
+/* All blobs must be put, the index closed, and nothing of it in the pool. */
 void cache_free(struct cache **c);
 /* The descriptor that carries the lock, for keeper and successor; -1 if none. */
 int cache_lock_fd(const struct cache *c);
@@ -70,6 +73,9 @@ void cache_index_open(struct cache *c);
  * durable if `sync`, closes it, then calls done on the loop (never inline).
  * Reads that need the disk afterwards end with -ECANCELED. */
 void cache_index_close(struct cache *c, bool sync, void (*done)(void *arg), void *arg);
+/* Instead of done: when it is closed it is opened again, as after a failure; until then
+ * everything goes past the disk. */
+void cache_index_unclose(struct cache *c);
 /* Before a hand-over, while requests are still served: begins no further batch of
  * index changes and calls done on the loop (never inline) when none is being written,
  * so that the close that follows has no fsync to wait for.  What has gathered goes

@@ -84,6 +84,9 @@ struct cache {
 	unsigned breaks; /* so often lately */
 	uint64_t broke;	 /* the last time */
 	int new_dir_fd, new_lock_fd; /* by the job that opens the index */
+	struct dir_start *starting; /* the directory is being opened */
+	bool began; /* who made us goes on, with the directory or without */
+	int start_err;
 
 	/* memory */
 	struct page_list lru;	   /* least recently used first */
@@ -275,6 +278,9 @@ int slow_point(void);
 
 /* --- dir.c */
 int dir_open(struct cache *c, const char *path, int lock_fd, struct errtext *et);
+/* Opens it in the pool and turns the loop until that has ended: then its result; or until
+ * the disk takes too long: 0, and c->starting remains until dir_started() is called. */
+int dir_start(struct cache *c, const char *path, int lock_fd, struct errtext *et);
 void dir_close(struct cache *c);
 /* Pool: whether dir_fd is not what the name leads to, or has been emptied. */
 bool dir_is_gone(const struct cache *c);
@@ -448,6 +454,8 @@ struct adopt {
 void adopt_start(struct adopt *a);
 
 /* --- store.c */
+/* The directory that took too long in the beginning is open, or failed with words. */
+void store_dir_started(struct cache *c, int err, const char *words);
 void store_load(struct blob *b);
 void store_resume_loading(struct blob *b); /* its reads look again */
 /* Lets go of a directory that is gone; then it is looked for every so often. */

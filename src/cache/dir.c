@@ -213,6 +213,72 @@ int dir_open(struct cache *c, const char *path, int lock_fd, struct errtext *et)
 	return err;
 }
 
+/* --- The start, with a disk that may not answer */
+
+struct dir_start {
+	struct pool_job job;
+	struct cache *cache;
+	struct cache made; /* what dir_open() opens is in here */
+	struct errtext *et; /* the starter's, while it waits */
+	struct errtext words;
+	int lock_fd;
+	char path[];
+};
+
+static void start_work(struct pool_job *job)
+{
+	struct dir_start *ds = container_of(job, struct dir_start, job);
+
+	(void)slow_point();
+	job->result = dir_open(&ds->made, ds->path, ds->lock_fd, &ds->words);
+}
+
+static void start_done(struct pool_job *job)
+{
+	struct dir_start *ds = container_of(job, struct dir_start, job);
+	struct cache *c = ds->cache;
+
+	c->starting = NULL;
+	c->start_err = job->result;
+	slow_end(c, &c->open_op);
+	c->dir_fd = ds->made.dir_fd;
+	c->lock_fd = ds->made.lock_fd;
+	if (ds->made.dir != NULL) {
+		free(c->dir);
+		c->dir = ds->made.dir;
+	}
+	if (c->began)
+		store_dir_started(c, job->result, ds->words.s);
+	else if (ds->words.s[0] != '\0')
+		*ds->et = ds->words;
+	free(ds);
+	cache_job_done(c);
+}
+
+int dir_start(struct cache *c, const char *path, int lock_fd, struct errtext *et)
+{
+	struct dir_start *ds = calloc(1, sizeof(*ds) + strlen(path) + 1);
+
+	c->lock_fd = lock_fd; /* closed with the cache, whatever happens */
+	c->dir = strdup(path);
+	if (ds == NULL || c->dir == NULL) {
+		free(ds);
+		return errtext_set(et, -ENOMEM, "page store %s: out of memory", path);
+	}
+	ds->cache = c;
+	ds->made = (struct cache){.env = c->env, .dir_fd = -1, .lock_fd = -1};
+	ds->et = et;
+	ds->lock_fd = lock_fd;
+	strcpy(ds->path, path);
+	c->lock_fd = -1; /* the job's */
+	c->starting = ds;
+	slow_begin(c, &c->open_op);
+	cache_job(c, NULL, &ds->job, start_work, start_done);
+	while (c->starting != NULL && !c->slow)
+		loop_turn(c->env.loop, true);
+	return c->starting != NULL ? 0 : c->start_err;
+}
+
 /* --- A directory that is gone */
 
 static bool same_file(const struct stat *a, const struct stat *b)
@@ -241,6 +307,8 @@ static int check_place(const struct cache *c)
 	char path[4096];
 	char *slash;
 
+	if (c->lock_fd < 0)
+		return 0; /* it never was anywhere */
 	if (snprintf(path, sizeof(path), "%s/identity", c->dir) >= (int)sizeof(path))
 		return -ENAMETOOLONG;
 	if (stat(path, &there) == 0)
@@ -315,9 +383,9 @@ bool cache_same_dir(const struct cache *c, int fd)
 {
 	struct stat ours, theirs;
 
-	if (c->dir_fd < 0 || fstat(fd, &theirs) != 0)
+	if (c->dir == NULL || fstat(fd, &theirs) != 0)
 		return false;
-	if (c->gone)
+	if (c->gone || c->starting != NULL)
 		return true; /* nothing to compare with: what has the name is looked at then */
 	if (fstat(c->dir_fd, &ours) == 0 && ours.st_dev == theirs.st_dev &&
 	    ours.st_ino == theirs.st_ino)

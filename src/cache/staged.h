@@ -63,6 +63,9 @@ int staging_new(struct staging **out, const struct staging_env *env, const char 
 void staging_free(struct staging **st); /* no staged file may be in memory */
 /* NULL: detached; then only staged_close() may be called of what touches rows. */
 void staging_set_db(struct staging *st, struct statedb *db);
+/* hold: the directory is not ours yet, so nothing is begun there, and whoever wants
+ * something of a file waits.  (It may be another mount's.) */
+void staging_hold(struct staging *st, bool hold);
 /* Removes, in the pool, files that have no row (a mount that ended, a crash between
  * the two); durable ones never, and those of staged_keep() are set aside.  Once, after
  * staging_set_db(); keep[] are numbers that somebody else accounts for. */
@@ -231,6 +234,7 @@ struct staging_scan {
 	struct scan_job *job;
 	struct loop *loop;
 	struct deferred run;
+	int why;
 };
 void staging_scan(struct staging *st, struct staging_scan *sc);
 /* Its done is not called, or between two pages: no other will come.  No-op if it has ended. */

@@ -182,6 +182,7 @@ void prune_run(struct staging *st)
 #define SUFFIX ".gone"
 
 struct sweep {
+	bool begun;
 	struct staging *st; /* NULL: gone */
 	struct pool *pool;
 	const struct epoch *epoch;
@@ -344,6 +345,12 @@ static void move_done(struct pool_job *job)
 	pool_submit(sw->pool, NULL, &sw->job, remove_work, remove_done);
 }
 
+static void sweep_begin(struct sweep *sw)
+{
+	sw->begun = true;
+	pool_submit(sw->pool, NULL, &sw->job, move_work, move_done);
+}
+
 void staging_sweep(struct staging *st, const uint64_t *keep, size_t nkeep)
 {
 	struct sweep *sw;
@@ -370,12 +377,31 @@ void staging_sweep(struct staging *st, const uint64_t *keep, size_t nkeep)
 		qsort(sw->keep, sw->n, sizeof(sw->keep[0]), by_number);
 	sw->st = st;
 	st->sweep = sw;
-	pool_submit(sw->pool, NULL, &sw->job, move_work, move_done);
+	if (!st->stopped)
+		sweep_begin(sw);
+}
+
+void staging_hold(struct staging *st, bool hold)
+{
+	struct staged *sf;
+
+	CHECK_OBJ(st, STAGING_MAGIC);
+	if (st->stopped == hold)
+		return;
+	st->stopped = hold;
+	if (hold)
+		return;
+	if (st->sweep != NULL && !st->sweep->begun)
+		sweep_begin(st->sweep);
+	LIST_FOREACH(sf, &st->files, link)
+		io_kick(sf);
 }
 
 void sweep_leave(struct staging *st)
 {
-	if (st->sweep != NULL)
+	if (st->sweep != NULL && !st->sweep->begun)
+		sweep_free(st->sweep);
+	else if (st->sweep != NULL)
 		st->sweep->st = NULL;
 	st->sweep = NULL;
 }

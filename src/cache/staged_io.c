@@ -306,9 +306,12 @@ static enum turn begin(struct staged_io *io)
 	}
 }
 
-/* A file of an earlier mount may have the name, and is about to be removed. */
-static bool held_by_sweep(const struct staged *sf, const struct staged_io *io)
+/* The directory is not ours yet; or a file of an earlier mount may have the name, and is
+ * about to be removed. */
+static bool held(const struct staged *sf, const struct staged_io *io)
 {
+	if (sf->st->stopped)
+		return true;
 	return sf->st->sweep != NULL && !sf->durable && sf->fd < 0 && sf->map.n == 0 &&
 	       (io->kind == IO_WRITE || io->kind == IO_ZERO || io->kind == IO_ALLOCATE ||
 		   io->kind == IO_CHUNK);
@@ -319,7 +322,7 @@ void io_kick(struct staged *sf)
 	struct staged_io *io;
 
 	while (sf->st != NULL && !sf->running && (io = TAILQ_FIRST(&sf->queue)) != NULL &&
-	       !held_by_sweep(sf, io)) {
+	       !held(sf, io)) {
 		switch (begin(io)) {
 		case TURN_POOL:
 			sf->running = true;

@@ -94,6 +94,7 @@ struct staging {
 	uint64_t *prune;	  /* ids whose heads are gone and whose extents are left */
 	size_t nprune, prune_cap;
 	struct sweep *sweep;	  /* runs: files must not be made */
+	bool stopped;		  /* staging_hold() */
 	LIST_HEAD(, scan_job) scans;
 	unsigned nfiles;
 	uint64_t bytes, dirty;

@@ -195,7 +195,7 @@ static void scan_nothing(struct deferred *d)
 {
 	struct staging_scan *sc = container_of(d, struct staging_scan, run);
 
-	sc->done(sc, -ENOMEM);
+	sc->done(sc, sc->why);
 }
 
 static struct scan_job *scan_new(struct staging *st, struct staging_scan *sc)
@@ -222,7 +222,8 @@ void staging_scan(struct staging *st, struct staging_scan *sc)
 	sc->more = false;
 	sc->loop = st->env.loop;
 	memset(&sc->run, 0, sizeof(sc->run));
-	if (sc->job == NULL)
+	sc->why = st->stopped ? -EAGAIN : -ENOMEM;
+	if (sc->job == NULL && !st->stopped)
 		sc->job = scan_new(st, sc);
 	if (sc->job == NULL) {
 		loop_defer(sc->loop, &sc->run, scan_nothing);

@@ -318,6 +318,12 @@ static void open_done(struct pool_job *job)
 	cache_job_done(c);
 }
 
+static void open_submit(struct cache *c)
+{
+	slow_begin(c, &c->open_op);
+	cache_job(c, &c->index_lane, &c->index_job, open_work, open_done);
+}
+
 void cache_index_open(struct cache *c)
 {
 	struct blob *b;
@@ -327,13 +333,32 @@ void cache_index_open(struct cache *c)
 		return;
 	timer_cancel(&c->retry);
 	c->state = STORE_OPENING;
-	c->failing = c->slow = false;
 	c->index_et.s[0] = '\0';
 	/* Somebody else may have had the directory meanwhile. */
 	for (b = c->blobs; b != NULL; b = b->hh.next)
 		blob_forget_disk(b);
-	slow_begin(c, &c->open_op);
-	cache_job(c, &c->index_lane, &c->index_job, open_work, open_done);
+	if (c->starting != NULL)
+		return; /* store_dir_started() goes on */
+	c->failing = c->slow = false;
+	open_submit(c);
+}
+
+void store_dir_started(struct cache *c, int err, const char *words)
+{
+	bool opening = c->state == STORE_OPENING;
+
+	if (err != 0) {
+		c->gone = true; /* to be opened anew */
+		c->slow = false;
+		cache_note(c, err, "%s", words);
+		if (opening) {
+			c->state = STORE_FAILED;
+			cache_retry_later(c);
+			resume_all(c);
+		}
+	} else if (opening) {
+		open_submit(c);
+	}
 }
 
 /* --- Closing */
@@ -465,6 +490,21 @@ void cache_index_close(struct cache *c, bool sync, void (*done)(void *arg), void
 	if (c->state == STORE_FAILED)
 		c->state = STORE_CLOSED;
 	loop_defer(c->env.loop, &c->close_run, store_run_closed);
+}
+
+void cache_index_unclose(struct cache *c)
+{
+	CHECK_OBJ(c, CACHE_MAGIC);
+	assert(c->closed != NULL);
+	c->closed = NULL;
+	loop_undefer(c->env.loop, &c->close_run);
+	if (c->state == STORE_CLOSED) {
+		cache_index_open(c);
+		return;
+	}
+	c->reopen = c->failing = true;
+	cache_note(c, -ETIMEDOUT, "page store %s: the disk takes too long to answer", c->dir);
+	resume_all(c);
 }
 
 void cache_index_settle(struct cache *c, void (*done)(void *arg), void *arg)

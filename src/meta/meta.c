@@ -69,6 +69,8 @@ void meta_free(struct meta **mp)
 void meta_open(struct meta *m)
 {
 	CHECK_OBJ(m, META_MAGIC);
+	if (m->state == STORE_REOPENING)
+		return;
 	assert(m->state == STORE_CLOSED && m->closed == NULL);
 	m->error[0] = '\0';
 	m->state = STORE_OPENING;
@@ -142,10 +144,14 @@ static void tell_closed(struct deferred *d)
 {
 	struct meta *m = container_of(d, struct meta, tell);
 	void (*done)(void *arg) = m->closed;
+	bool again = m->state == STORE_REOPENING;
 
 	m->state = STORE_CLOSED;
 	m->closed = NULL;
-	done(m->closed_arg);
+	if (again)
+		meta_open(m);
+	else
+		done(m->closed_arg);
 }
 
 void meta_closed(struct meta *m)
@@ -158,7 +164,7 @@ void meta_closed(struct meta *m)
 		fail(m, words);
 		return;
 	}
-	assert(m->state == STORE_CLOSING);
+	assert(m->state == STORE_CLOSING || m->state == STORE_REOPENING);
 	/* Behind the answers that are on the way. */
 	loop_defer(m->env.loop, &m->tell, tell_closed);
 }
@@ -178,9 +184,17 @@ void meta_close(struct meta *m, void (*done)(void *arg), void *arg)
 	request_recall(m, -ECANCELED);
 	if (was == STORE_OPENING || was == STORE_OPEN || (was == STORE_FAILED && m->trying))
 		m->be->ops->close(m->be);
-	else if (was != STORE_LOST)
+	else if (was != STORE_LOST && was != STORE_REOPENING)
 		meta_closed(m);
 	m->trying = false;
+}
+
+void meta_unclose(struct meta *m)
+{
+	CHECK_OBJ(m, META_MAGIC);
+	assert(m->state == STORE_CLOSING);
+	m->state = STORE_REOPENING;
+	m->closed = NULL;
 }
 
 void meta_status(const struct meta *m, struct meta_status *out)

@@ -84,6 +84,9 @@ void meta_open(struct meta *m);
 /* No further request is begun (-ECANCELED); calls done on the loop, never inline, when
  * what ran has ended and the files are closed.  meta_open() may follow. */
 void meta_close(struct meta *m, void (*done)(void *arg), void *arg);
+/* Instead of done: it is opened as soon as it is closed, and requests wait for that.  A
+ * meta_open() meanwhile does nothing. */
+void meta_unclose(struct meta *m);
 
 /* What the store says of content that it accounts for (META_HAS_CONTENT), by
  * enum meta_state; kept with the rows, so it costs nothing to ask.  It has each answered

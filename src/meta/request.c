@@ -222,7 +222,8 @@ void request_start(struct meta_call *c, int err)
 		err = -EIO;
 	else if (err == 0 && m->state == STORE_LOST)
 		err = -EIO;
-	else if (err == 0 && m->state != STORE_OPENING && m->state != STORE_OPEN)
+	else if (err == 0 && m->state != STORE_OPENING && m->state != STORE_OPEN &&
+		 m->state != STORE_REOPENING)
 		err = -ECANCELED;
 	if (err != 0) {
 		meta_call_end(c, err);

@@ -9,14 +9,16 @@
 #include "meta/meta_priv.h"
 
 /* OPENING: for the first time, requests wait.  LOST: being closed after damage.
- * FAILED: tried again now and then, requests fail. */
+ * FAILED: tried again now and then, requests fail.  REOPENING: being closed, to be opened
+ * again, requests wait. */
 enum store_state {
 	STORE_CLOSED,
 	STORE_OPENING,
 	STORE_OPEN,
 	STORE_LOST,
 	STORE_FAILED,
-	STORE_CLOSING
+	STORE_CLOSING,
+	STORE_REOPENING
 };
 
 /* A change that waits in the state database. */

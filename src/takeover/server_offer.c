@@ -26,6 +26,15 @@ static bool hello_same_cache(struct handoff *s)
 	return fd >= 0 && cache_same_dir(d->cache, fd);
 }
 
+/* Then the databases could not be closed, with all requests waiting. */
+static bool cache_hangs(const struct handoff *s)
+{
+	struct cache_status st;
+
+	cache_status(s->ts->d->cache, &st);
+	return st.health == CACHE_SLOW;
+}
+
 /* A mount that is only read can go back to a daemon that knows nothing else. */
 static uint64_t offer_needs(const struct daemon *d)
 {
@@ -71,6 +80,11 @@ bool handoff_hello_ok(struct handoff *s)
 		    "worker.page.store.dir is not the directory of the running daemon "
 		    "(%s): unmount instead, or keep it",
 		    d->cfg->page_store_dir[0] != '\0' ? d->cfg->page_store_dir : "none");
+	else if (cache_hangs(s))
+		handoff_say(s,
+		    "the disk of the page store (%s) does not answer, so nobody could take it "
+		    "over: try again when `batonfs status` shows it as ok",
+		    d->cfg->page_store_dir);
 	else if (strcmp(dirs, their_dirs) != 0)
 		handoff_say(s, "write.staging.dir or meta.dir, or -o ro, are not those of the "
 			       "running daemon");

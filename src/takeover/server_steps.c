@@ -39,6 +39,8 @@
 #define READY_LIMIT (30 * NS_PER_S)
 /* After the grace period everything is recalled, and the databases are closed. */
 #define RECALL_LIMIT (2 * NS_PER_S)
+/* What the disk had begun ends, while requests wait. */
+#define CLOSE_LIMIT (5 * NS_PER_S)
 #define CLAIM_LIMIT (5 * NS_PER_S)
 #define CLAIM_RETRY (2 * NS_PER_MS)
 
@@ -188,7 +190,8 @@ void server_stores_closed(void *arg)
 {
 	struct takeover_server *ts = arg;
 
-	handoff_wake(ts->handoff);
+	if (ts->handoff != NULL)
+		handoff_wake(ts->handoff);
 }
 
 void server_idle(void *arg)
@@ -266,8 +269,11 @@ static enum task_next s_ready(struct task *t)
 {
 	struct handoff *s = handoff_of(t);
 	struct daemon *d = s->ts->d;
-	int got = handoff_expect(s, MSG_READY, "READY"), err;
+	int got, err;
 
+	if (s->have_msg && s->in.type == MSG_READY && s->expired && !s->settled)
+		handoff_say(s, "the disk of the page store did not answer in time");
+	got = handoff_expect(s, MSG_READY, "READY");
 	if (got == 0)
 		return handoff_wait(s, S_READY);
 	if (got < 0)
@@ -324,6 +330,7 @@ static enum task_next s_quiesced(struct task *t)
 	fuse_chan_flush(d->chan);
 	daemon_detach_state(d);
 	s->closed = true;
+	handoff_limit(s, CLOSE_LIMIT);
 	daemon_close_stores(d, false, server_stores_closed, s->ts);
 	if (fault_armed) {
 		s->window_open = true;
@@ -335,13 +342,20 @@ static enum task_next s_quiesced(struct task *t)
 static enum task_next s_closed(struct task *t)
 {
 	struct handoff *s = handoff_of(t);
-	bool broken = handoff_broken(s, "COMMIT");
+	bool closed = daemon_stores_closed(s->ts->d), broken;
 
+	if (s->expired && !closed)
+		handoff_say(s, "the disk of the page store or of the metadata store did not "
+			       "answer in time");
+	s->expired = s->expired && !closed;
+	broken = handoff_broken(s, "COMMIT");
 	if (!broken)
 		reads_look(s);
-	/* The pool has them: they can be neither used nor reopened before. */
-	if (!daemon_stores_closed(s->ts->d) || s->window_open)
+	if (s->window_open || (!closed && !s->expired))
 		return handoff_wait(s, S_CLOSED);
+	/* What the pool still has at work is opened again when that has ended. */
+	if (!closed)
+		daemon_unclose_stores(s->ts->d);
 	return task_goto(t, broken ? S_ROLLBACK : S_COMMIT);
 }
 

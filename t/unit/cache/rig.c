@@ -38,12 +38,17 @@ void rig_init(struct rig *g, bool disk)
 	}
 }
 
-void rig_start(struct rig *g)
+void rig_make(struct rig *g)
 {
 	struct cache_env env = {g->loop, g->pool, g->cfg, &g->epoch, false};
 	struct errtext et;
 
 	cr_assert_eq(cache_new(&g->cache, &env, -1, &et), 0, "%s", et.s);
+}
+
+void rig_start(struct rig *g)
+{
+	rig_make(g);
 	cache_index_open(g->cache);
 }
 

@@ -27,6 +27,7 @@ struct rig {
 /* disk: with a page store in a fresh directory; else memory only. */
 void rig_init(struct rig *g, bool disk);
 void rig_set(struct rig *g, const char *name, const char *value);
+void rig_make(struct rig *g); /* without its index */
 void rig_start(struct rig *g); /* makes the cache and opens its index */
 void rig_stop(struct rig *g);  /* closes and frees it; the directory stays */
 void rig_fini(struct rig *g);

@@ -2,6 +2,7 @@
 /* A disk that hangs: what waits for it goes past it, and it is used again. */
 #include <fcntl.h>
 #include <stdio.h>
+#include <string.h>
 #include <unistd.h>
 
 #include <criterion/criterion.h>
@@ -217,8 +218,9 @@ Test(cache_slow, an_index_that_is_not_opened_is_not_waited_for)
 
 	cache_blob_put(&b);
 	rig_stop(&g);
+	rig_make(&g);
 	answer(false);
-	rig_start(&g);
+	cache_index_open(g.cache);
 	b = rig_blob(&g, "f", "v1", MIB);
 	rig_read_start(&rr, b, NULL, 0, MIB);
 	pass(8);
@@ -321,6 +323,46 @@ Test(cache_slow, no_hand_over_while_it_hangs)
 	cache_blob_put(&b);
 }
 
+/* A hand-over that got so far and gives up. */
+Test(cache_slow, a_close_that_hangs_can_be_taken_back)
+{
+	struct blob *b = stored_blob(4 * MIB), *n;
+	struct rig_read rr;
+	int closed = 0;
+
+	answer(false);
+	rig_read_start(&rr, b, NULL, 0, MIB);
+	cache_index_close(g.cache, false, note_settled, &closed);
+	pass(3);
+	cr_assert_eq(closed, 0);
+	cache_index_unclose(g.cache);
+	n = rig_blob(&g, "n", "v1", MIB);
+	cr_assert_eq(rig_read(&g, n, NULL, 0, MIB), 0);
+	cr_assert_eq(rig_read(&g, b, NULL, 2 * MIB, MIB), 0);
+	cr_assert_neq(health(), CACHE_OK);
+	answer(true);
+	read_ends(&rr);
+	rig_settle(&g);
+	test_loop_pass(g.loop, &g.clock, 3 * NS_PER_S);
+	rig_settle(&g);
+	cr_assert_eq(health(), CACHE_OK);
+	cr_assert_eq(closed, 0);
+	page_drop_parked(g.cache);
+	g.ufs->started = 0;
+	cr_assert_eq(rig_read(&g, b, NULL, 3 * MIB, MIB), 0);
+	cr_assert_eq(g.ufs->started, 0, "it is on the disk still");
+	/* And one that has ended meanwhile. */
+	cache_index_close(g.cache, false, note_settled, &closed);
+	cache_index_unclose(g.cache);
+	rig_settle(&g);
+	cr_assert_eq(closed, 0);
+	test_loop_pass(g.loop, &g.clock, 5 * NS_PER_S);
+	rig_settle(&g);
+	cr_assert_eq(health(), CACHE_OK);
+	cache_blob_put(&n);
+	cache_blob_put(&b);
+}
+
 /* Each trial that hangs makes the next one come later. */
 Test(cache_slow, a_trial_that_hangs_brings_nothing_back)
 {
@@ -346,5 +388,101 @@ Test(cache_slow, a_trial_that_hangs_brings_nothing_back)
 	test_loop_pass(g.loop, &g.clock, 3 * NS_PER_S);
 	rig_settle(&g);
 	cr_assert_eq(health(), CACHE_OK);
+	cache_blob_put(&b);
+}
+
+/* --- The start.  It turns the loop itself, so time must pass by itself. */
+
+static void live_rig(void)
+{
+	slow_rig();
+	rig_stop(&g);
+	pool_free(&g.pool);
+	loop_free(&g.loop);
+	cr_assert_eq(loop_new(&g.loop, &clock_system), 0);
+	cr_assert_eq(pool_new(&g.pool, g.loop, 3), 0);
+	rig_set(&g, "worker.page.store.slow.time", "100ms");
+	answer(false);
+}
+
+static bool is_well(void *arg)
+{
+	(void)arg;
+	return health() == CACHE_OK;
+}
+
+static bool is_failed(void *arg)
+{
+	(void)arg;
+	return health() == CACHE_FAILED;
+}
+
+TestSuite(cache_slow_start, .init = live_rig, .fini = fini, .timeout = 60);
+
+Test(cache_slow_start, is_not_waited_for)
+{
+	struct cache_status st;
+	struct blob *b;
+	int fd;
+
+	rig_start(&g);
+	cr_assert_eq(health(), CACHE_SLOW);
+	cache_status(g.cache, &st);
+	cr_assert_str_eq(st.dir, g.dir);
+	cr_assert_eq(cache_lock_fd(g.cache), -1);
+	fd = open(g.dir, O_RDONLY | O_DIRECTORY);
+	cr_assert(cache_same_dir(g.cache, fd), "nobody knows better");
+	close(fd);
+	b = rig_blob(&g, "f", "v1", MIB);
+	cr_assert_eq(rig_read(&g, b, NULL, 0, MIB), 0);
+	cr_assert_gt(rig_counter(&g, CTR_CACHE_BEHIND), 0);
+	answer(true);
+	cr_assert(rig_until(&g, is_well, NULL));
+	cr_assert_geq(cache_lock_fd(g.cache), 0);
+	page_drop_parked(g.cache);
+	cr_assert_eq(rig_read(&g, b, NULL, 0, MIB), 0);
+	rig_settle(&g);
+	cr_assert_eq(cache_blob_stored(b), MIB, "and it is used");
+	cache_blob_put(&b);
+}
+
+Test(cache_slow_start, nor_when_it_is_closed_again)
+{
+	int closed = 0;
+
+	rig_make(&g);
+	cr_assert_eq(health(), CACHE_SLOW);
+	cache_index_open(g.cache);
+	cache_index_close(g.cache, true, note_settled, &closed);
+	test_loop_settle(g.loop);
+	cr_assert_eq(closed, 0, "it would be used still");
+	answer(true);
+	rig_settle(&g);
+	cr_assert_eq(closed, 1);
+	cache_free(&g.cache);
+}
+
+/* What it says then is no reason to end any more. */
+Test(cache_slow_start, its_errors_come_later)
+{
+	struct cache_env env = {g.loop, g.pool, g.cfg, &g.epoch, false};
+	struct errtext et = {.s = ""};
+	struct cache_status st;
+	struct cache *other;
+	struct blob *b;
+
+	answer(true);
+	cr_assert_eq(cache_new(&other, &env, -1, &et), 0, "%s", et.s);
+	answer(false);
+	rig_start(&g);
+	answer(true);
+	cr_assert(rig_until(&g, is_failed, NULL));
+	cache_status(g.cache, &st);
+	cr_assert_not_null(strstr(st.error, "in use by another daemon"), "%s", st.error);
+	b = rig_blob(&g, "f", "v1", MIB);
+	cr_assert_eq(rig_read(&g, b, NULL, 0, MIB), 0);
+	cache_free(&other);
+	while (!is_well(NULL)) /* it is tried again and again */
+		loop_turn(g.loop, true);
 	cache_blob_put(&b);
 }
