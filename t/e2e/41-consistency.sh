@@ -5,6 +5,8 @@
 # kernel keeps of a file by kernel_cache and auto_cache; and what a daemon knows better
 # than the kernel, which then does not go on to say the contrary.
 . "${BATONFS_SRC:-.}/t/e2e/lib.sh"
+# shellcheck source=t/e2e/bucket.sh
+. "$BATONFS_SRC/t/e2e/bucket.sh"
 
 M2=$T/mnt2
 mkdir "$M2"
@@ -168,20 +170,14 @@ umount "$T/store"
 
 # --- a bucket
 NAME=bucket
-"$BATONFS_SRC/t/lib/rgw.sh" start "$T/rgw" || die "radosgw did not start"
-# shellcheck source=/dev/null
-. "$T/rgw/env"
-export AWS_ACCESS_KEY_ID AWS_SECRET_ACCESS_KEY RGW_ENDPOINT
-"$BATONFS_SRC/t/lib/s3put.sh" bucket data
+bucket_begin
 STORE=(-u /=s3://data -s "s3.endpoint=$RGW_ENDPOINT")
 break_storage() {
-	rgw=$(awk '$1 == "rgw" { print $2 }' "$T/rgw/pids")
-	kill -9 "$rgw"
-	wait_until 60 "the gateway is gone" not kill -0 "$rgw"
+	gateway_kill
 	batonfs -m "$M" conf set ufs.timeout 1500ms >/dev/null
 }
 mend_storage() {
-	"$BATONFS_SRC/t/lib/rgw.sh" gateway "$T/rgw" || die "the gateway did not start again"
+	gateway_start
 	batonfs -m "$M" conf set ufs.timeout 1min >/dev/null
 }
 suite

@@ -9,7 +9,7 @@
 
 HOLD=persist.begun=errno:5
 OPTS="-s write.cache.enabled=true -s ufs.timeout=20s -o attr_timeout=0.1,entry_timeout=0.1"
-DRAIN="timeout 60 batonfs -m $M async-persist drain"
+DRAIN="timeout 300 batonfs -m $M async-persist drain"
 
 rules() {
 	cat >"$T/rules.json" <<-END
