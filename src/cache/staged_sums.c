@@ -570,7 +570,10 @@ int sums_sync_dir(struct staged *sf)
 {
 	int err = FAULT("staged.sync.dir");
 
-	return err == 0 ? file_sync_dir(sf) : err;
+	if (err == 0)
+		err = file_sync_dir(sf);
+	/* The directory, of which nobody who syncs a file has heard: its disk is gone. */
+	return err == -ENOENT ? -EIO : err;
 }
 
 /* --- For the page store, whose sums are those of the bytes themselves */

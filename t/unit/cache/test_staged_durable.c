@@ -421,6 +421,19 @@ Test(staged_durable, what_a_sync_lost_stays_lost)
 	}
 }
 
+/* Unmounted, or taken away, with files open in it. */
+Test(staged_durable, a_sync_without_the_directory_is_an_io_error)
+{
+	char away[100];
+
+	cr_assert_eq(write_at(0, 100), 0);
+	(void)snprintf(away, sizeof(away), "%s.away", s.dir);
+	cr_assert_eq(rename(s.dir, away), 0);
+	cr_assert_eq(verb(staged_sync, 0, 0), -EIO);
+	cr_assert_eq(rename(away, s.dir), 0);
+	is_model();
+}
+
 Test(staged_durable, a_write_that_fails_leaves_sums_that_agree)
 {
 	static const char *const points[] = {"staged.write.data=errno:28",
