@@ -37,6 +37,12 @@
  * that writes reads it.  So what a dead or replaced daemon had under way cannot come after
  * its successor has opened the store, however long it was on the wire.
  */
+/*
+ * What fdb_rows.c and fdb_write.c do to rows is what embedded_rows.c, embedded_index.c and
+ * embedded_write.c do, step for step, over values that may have to be waited for instead of
+ * a cursor: who changes one changes the other.  The suites that both have to pass
+ * (t/fdb/meta_suites.sh) hold them together.
+ */
 #ifndef META_FDB_PRIV_H
 #define META_FDB_PRIV_H
 

@@ -55,8 +55,7 @@ struct fdb_store {
 	int open_err;
 	unsigned nactive;
 	bool closing, fenced;
-	bool sweep, sweeping;
-	bool unswept;
+	bool sweep, sweeping, unswept;
 	bool refreshing, stale; /* stale: nobody waits for it, but it is to be read again */
 	bool uncounted;		/* that has failed: when the next call has ended */
 	unsigned char prefix[STORE_PREFIX_MAX + 1];
@@ -402,7 +401,6 @@ static void store_close(struct meta_backend *be)
 
 /* --- Opening */
 
-
 int fstore_fenced(struct fdb_run *t)
 {
 	const struct fkey k = fkey_of('O', NULL, 0);
@@ -542,15 +540,11 @@ static void open_fired(struct timer *tm)
 {
 	struct fdb_store *st = container_of(tm, struct fdb_store, open_timer);
 	struct fdb_run *t = TAILQ_FIRST(&st->active);
+	bool refuses = t != NULL && t->last != 0;
 
-	if (t != NULL && t->last != 0)
-		(void)snprintf(st->open_words, sizeof(st->open_words),
-		    "metadata store %s: the cluster refuses it: %s (%d)", st->name,
-		    fdb_words(st->fdb, t->last), t->last);
-	else
-		(void)snprintf(st->open_words, sizeof(st->open_words),
-		    "metadata store %s: the cluster does not answer (meta.fdb.cluster.file)",
-		    st->name);
+	(void)snprintf(st->open_words, sizeof(st->open_words), "metadata store %s: the cluster %s%s",
+	    st->name, refuses ? "refuses it: " : "does not answer (meta.fdb.cluster.file)",
+	    refuses ? fdb_words(st->fdb, t->last) : "");
 	if (t != NULL)
 		frun_stop(t, true);
 }

@@ -3,7 +3,8 @@
 # The write cache: daemons that are killed, at random and at named points, or replaced, under
 # writers that note what each call answered.  What was acknowledged is there, byte for byte,
 # and in the storage in the end.  Sourced by the tests on directories and on buckets, which
-# set STORE (flags of the daemon) and define stored PATH, which prints an object, or fails.
+# set STORE (flags of the daemon; BARE: those of one that has the storage alone, as well) and
+# define stored PATH, which prints an object, or fails.
 # ROUNDS=n for more.
 . "${BATONFS_SRC:-.}/t/e2e/lib.sh"
 # shellcheck source=t/e2e/workers.sh
@@ -14,6 +15,7 @@ ACKS=$BATONFS_SRC/t/e2e/acks.py
 POINTS="create.made write.done secure.synced secure.recorded release park session.end
 	persist.adopted persist.begun persist.stored persist.recorded"
 STORE=()
+BARE=()
 
 faults_taken_once
 PATH=$T/bin:$PATH
@@ -135,7 +137,7 @@ everything() {
 	ok "and the rules are there"
 	stop
 	# With nothing but the storage.
-	serve "${STORE[@]}" -s worker.page.store.dir="$T/other"
+	serve "${STORE[@]}" "${BARE[@]}" -s worker.page.store.dir="$T/other"
 	checked "the storage" back thru
 	[ -z "$(find "$M/temp" -type f 2>/dev/null)" ] || die "TRANSIENT was stored"
 	stop

@@ -7,6 +7,7 @@
 #	STEPS=n SEED=n	for the model
 set -eu
 : "${BATONFS_BUILD:=$PWD}" "${BATONFS_SRC:=$PWD}"
+export STEPS=${STEPS:-300} # with a restart among them
 server=
 
 cleanup() {
@@ -43,7 +44,9 @@ server_ends() { # a sanitizer has its say then
 	kill -TERM "$server"
 	wait "$server" || status=$?
 	server=
-	[ $status = 0 ] && [ ! -s "$D/words" ] || die "the server, $status: $(cat "$D/words")"
+	if [ $status != 0 ] || [ -s "$D/words" ]; then
+		die "the server, $status: $(cat "$D/words")"
+	fi
 }
 
 faults() { # LINE...

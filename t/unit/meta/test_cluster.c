@@ -79,8 +79,8 @@ static void set_true(void *arg)
 
 Test(meta_cluster, requests_end_in_time_and_it_recovers)
 {
-	struct meta_rig_end end = { .done = false };
-	struct meta_get get = { .req.user = &end, .path = "a" };
+	struct meta_rig_end end = {.done = false};
+	struct meta_get get = {.req.user = &end, .path = "a"};
 	struct put p;
 
 	meta_rig_open(&g);
@@ -126,8 +126,8 @@ Test(meta_cluster, a_commit_that_is_held_up)
 
 Test(meta_cluster, closed_while_it_is_silent)
 {
-	struct meta_rig_end end = { .done = false };
-	struct meta_get get = { .req.user = &end, .path = "a" };
+	struct meta_rig_end end = {.done = false};
+	struct meta_get get = {.req.user = &end, .path = "a"};
 	bool closed = false;
 	struct put p;
 
@@ -260,8 +260,7 @@ static void raw_set(const char *key, size_t key_len, const char *val, size_t len
 
 	memcpy(buf + n, key, key_len);
 	do
-		api->transaction_set(
-		    tr, buf, n + (int)key_len, (const uint8_t *)val, (int)len);
+		api->transaction_set(tr, buf, n + (int)key_len, (const uint8_t *)val, (int)len);
 	while (meta_check_ended(api, tr, api->transaction_commit(tr)) != 0);
 	api->transaction_destroy(tr);
 }
@@ -290,7 +289,7 @@ Test(meta_cluster, a_format_that_is_newer)
 
 Test(meta_cluster, a_cluster_file_of_something_else)
 {
-	struct errtext et = { "" };
+	struct errtext et = {""};
 	char path[96];
 
 	(void)snprintf(path, sizeof(path), "%s/other.cluster", standin_dir);
@@ -317,8 +316,8 @@ static void check_whole(void)
 	sum = meta_rig_check(&g);
 	st = meta_rig_status(&g);
 	cr_assert_eq(sum.garbage, 0);
-	cr_assert_eq(sum.rows, st.records, "%u rows, not %u", (unsigned)sum.rows,
-	    (unsigned)st.records);
+	cr_assert_eq(
+	    sum.rows, st.records, "%u rows, not %u", (unsigned)sum.rows, (unsigned)st.records);
 	cr_assert_eq(memcmp(&sum.tally, &st.tally, sizeof(sum.tally)), 0, "the tally");
 }
 
@@ -330,7 +329,7 @@ Test(meta_cluster, writing_without_memory)
 
 	meta_rig_open(&g);
 	for (unsigned n = 1; fired; n++) {
-		struct meta_setting_get had = { .id = 1 };
+		struct meta_setting_get had = {.id = 1};
 		struct meta_rig_end end[2];
 		struct meta_change one[3], two[4];
 		struct meta_txn rq[2];
@@ -352,11 +351,11 @@ Test(meta_cluster, writing_without_memory)
 		two[1].blob = blob;
 		two[1].blob_len = sizeof(blob);
 		two[2] = meta_rig_content("2/g", 100000 + n, META_STATE_FAILED, 1);
-		two[3] = (struct meta_change){ .verb = META_SETTING_PUT,
-			.id = 1,
-			.blob = setting,
-			.blob_len = sizeof(setting),
-			.if_version = had.version };
+		two[3] = (struct meta_change){.verb = META_SETTING_PUT,
+		    .id = 1,
+		    .blob = setting,
+		    .blob_len = sizeof(setting),
+		    .if_version = had.version};
 		cr_assert_eq(meta_rig_put(&g, path[1], n), 0);
 		cr_assert_eq(meta_rig_put(&g, other, n), 0);
 		for (int i = 0; i < 2; i++) {
@@ -370,16 +369,20 @@ Test(meta_cluster, writing_without_memory)
 		meta_rig_settle(&g);
 		fired = nth_fired();
 		for (int i = 0; i < 2; i++) {
-			cr_assert(end[i].done && (end[i].err == 0 || (fired && end[i].err == -ENOMEM)),
+			cr_assert(
+			    end[i].done && (end[i].err == 0 || (fired && end[i].err == -ENOMEM)),
 			    "%u, %d: %d", n, i, end[i].err);
 			failed += end[i].err != 0;
 			done += end[i].err == 0;
 		}
 		/* Of a commit that it could not wait for it does not know: all, or nothing. */
-		cr_assert_eq(meta_rig_mode(&g, "0/x/y") == (int)n, meta_rig_mode(&g, "3/z") == (int)n);
-		cr_assert_eq(meta_rig_mode(&g, "0/moved") == (int)n, meta_rig_mode(&g, "3/z") == (int)n);
+		cr_assert_eq(
+		    meta_rig_mode(&g, "0/x/y") == (int)n, meta_rig_mode(&g, "3/z") == (int)n);
+		cr_assert_eq(
+		    meta_rig_mode(&g, "0/moved") == (int)n, meta_rig_mode(&g, "3/z") == (int)n);
 		cr_assert(end[0].err != 0 || meta_rig_mode(&g, "3/z") == (int)n);
-		cr_assert_eq(meta_rig_mode(&g, "1") == -ENOENT && meta_rig_mode(&g, path[1]) == -ENOENT,
+		cr_assert_eq(
+		    meta_rig_mode(&g, "1") == -ENOENT && meta_rig_mode(&g, path[1]) == -ENOENT,
 		    meta_rig_mode(&g, other) == -ENOENT);
 		cr_assert(end[1].err != 0 || meta_rig_mode(&g, other) == -ENOENT);
 		check_whole();
@@ -408,22 +411,22 @@ Test(meta_cluster, reading_without_memory)
 			ch[i].blob_len = sizeof(blob);
 		}
 		if (i >= 50)
-			ch[i] = (struct meta_change){ .verb = META_INTENT_PUT,
-				.id = i,
-				.blob = blob,
-				.blob_len = sizeof(blob) };
+			ch[i] = (struct meta_change){.verb = META_INTENT_PUT,
+			    .id = i,
+			    .blob = blob,
+			    .blob_len = sizeof(blob)};
 	}
 	ch[59] = (struct meta_change){
-		.verb = META_SETTING_PUT, .id = 1, .blob = blob, .blob_len = sizeof(blob)};
+	    .verb = META_SETTING_PUT, .id = 1, .blob = blob, .blob_len = sizeof(blob)};
 	cr_assert_eq(meta_rig_txn(&g, ch, ALL), 0);
 	for (unsigned n = 1; fired; n++) {
 		struct meta_rig_end end[6];
-		struct meta_scan scan = { .req.user = &end[0], .path = "" };
-		struct meta_intents all = { .req.user = &end[1] };
-		struct meta_queue queue = { .req.user = &end[2], .until_ns = UINT64_MAX };
-		struct meta_content_get content = { .req.user = &end[3], .id = META_RIG_ID(49) };
-		struct meta_setting_get setting = { .req.user = &end[4], .id = 1 };
-		struct meta_get get = { .req.user = &end[5], .path = "7" };
+		struct meta_scan scan = {.req.user = &end[0], .path = ""};
+		struct meta_intents all = {.req.user = &end[1]};
+		struct meta_queue queue = {.req.user = &end[2], .until_ns = UINT64_MAX};
+		struct meta_content_get content = {.req.user = &end[3], .id = META_RIG_ID(49)};
+		struct meta_setting_get setting = {.req.user = &end[4], .id = 1};
+		struct meta_get get = {.req.user = &end[5], .path = "7"};
 
 		memset(end, 0, sizeof(end));
 		nth_arm(n);
@@ -436,7 +439,8 @@ Test(meta_cluster, reading_without_memory)
 		meta_rig_settle(&g);
 		fired = nth_fired();
 		for (int i = 0; i < 6; i++) {
-			cr_assert(end[i].done && (end[i].err == 0 || (fired && end[i].err == -ENOMEM)));
+			cr_assert(
+			    end[i].done && (end[i].err == 0 || (fired && end[i].err == -ENOMEM)));
 			failed += end[i].err != 0;
 		}
 		cr_assert_eq(scan.count, end[0].err == 0 ? 50 : 0);
@@ -484,11 +488,8 @@ Test(meta_cluster, opening_without_memory)
 
 Test(meta_cluster, making_without_memory)
 {
-	const struct meta_env env = { .loop = g.loop,
-		.pool = g.pool,
-		.cfg = g.cfg,
-		.epoch = &g.epoch,
-		.fdb = g.fdb };
+	const struct meta_env env = {
+	    .loop = g.loop, .pool = g.pool, .cfg = g.cfg, .epoch = &g.epoch, .fdb = g.fdb};
 	bool fired = true;
 
 	for (unsigned n = 1; fired; n++) {
