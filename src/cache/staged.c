@@ -57,6 +57,7 @@ int staging_new(struct staging **out, const struct staging_env *env, const char 
 	LIST_INIT(&st->files);
 	STAILQ_INIT(&st->gone);
 	LIST_INIT(&st->scans);
+	TAILQ_INIT(&st->early_due);
 	st->dir = strdup(dir);
 	if (st->dir == NULL) {
 		staging_free(&st);
@@ -77,6 +78,7 @@ void staging_free(struct staging **stp)
 	staging_set_db(st, NULL);
 	sweep_leave(st);
 	scan_leave_all(st);
+	early_leave_all(st);
 	gone_run(st, false);
 	loop_undefer(st->env.loop, &st->committed_run);
 	loop_undefer(st->env.loop, &st->ready_run);
@@ -212,7 +214,7 @@ int sf_load(struct staged *sf)
 {
 	int err = staged_rows_load(sf);
 
-	sf->told = sf->size;
+	sf->told = sf->early_from = sf->early_to = sf->size;
 	/* By whom its files were made, and whether their names are safe, is not known. */
 	sf->new_name = sf->durable;
 	sf->prep = sf->durable ? PREP_RECOVER : PREP_NONE;
@@ -254,6 +256,7 @@ void staged_close(struct staged **sfp)
 	assert(sf->nio == 0);
 	fill_end_all(sf);
 	put_base(sf);
+	early_leave(sf);
 	LIST_REMOVE(sf, link);
 	sf->st->nfiles--;
 	sf->st->bytes -= sf->bytes;

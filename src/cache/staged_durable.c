@@ -195,7 +195,7 @@ static int from_record(struct staged *sf, const struct staged_durable *dur, cons
 		/* There may be no files; and a successor does not look at the record. */
 		hold_begin(sf);
 	}
-	sf->size = sf->told = dur->size;
+	sf->size = sf->told = sf->early_from = sf->early_to = dur->size;
 	sf->safe = *dur;
 	sf->changed = 1;
 	sf->gen = 2;

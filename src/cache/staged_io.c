@@ -146,7 +146,11 @@ static int apply(struct staged_io *io)
 	switch (io->kind) {
 	case IO_WRITE:
 		err = FAULT("staged.write.row");
-		return err != 0 ? err : ext_set(sf, io->off, to, sf->gen);
+		if (err == 0)
+			err = ext_set(sf, io->off, to, sf->gen);
+		if (err == 0 && sf->durable)
+			early_wrote(sf, to);
+		return err;
 	case IO_ZERO:
 		if (zero_needed(sf, io->off, zero_end(io)))
 			err = ext_set(sf, io->off, zero_end(io), sf->gen);
@@ -231,6 +235,7 @@ static int truncate_rows(struct staged_io *io)
 	sf->size = io->off;
 	sf->limit = MIN(sf->limit, io->off);
 	sf->cut = MIN(sf->cut, io->off);
+	early_cut(sf, io->off);
 	sf->changed = sf->gen;
 	fill_cut(sf, io->off);
 	err = hold_cut(sf);

@@ -9,6 +9,7 @@
  *	staged_dir.c	files that go		staged_durable.c durable files
  *	staged_sums.c	their checksums		staged_scan.c	which there are
  *	staged_hold.c	small ones without a file	staged_keep.c	notes of failed ones
+ *	staged_early.c	large ones, on their way to the disk before a sync
  *
  * Requests of one file that touch the local file form a queue; the first is the one
  * that runs.  Only the end of that one changes the list of extents, so what runs in the
@@ -96,6 +97,8 @@ struct staging {
 	struct sweep *sweep;	  /* runs: files must not be made */
 	bool stopped;		  /* staging_hold() */
 	LIST_HEAD(, scan_job) scans;
+	struct early *early;	  /* runs */
+	TAILQ_HEAD(, staged) early_due;
 	unsigned nfiles;
 	uint64_t bytes, dirty;
 	/* of durable files: not in the storage, about to be written, not in memory */
@@ -167,6 +170,9 @@ struct staged {
 	struct staged_io *sync_io;
 	void (*sync_done)(struct pool_job *job);
 	unsigned sync_left;
+	uint64_t early_from, early_to; /* to be written to the disk early */
+	bool early_due;		       /* and in the line for it */
+	TAILQ_ENTRY(staged) early_link;
 	struct staged_durable safe;
 	uint64_t told; /* below it nothing may change unseen */
 	bool rewritten;
@@ -286,6 +292,13 @@ bool durable_sync_rest(struct staged_io *io, int err, void (*done)(struct pool_j
 int durable_ended(struct staged_io *io, int err);
 /* [off, ...) will not be any more what it was. */
 void durable_changes(struct staged *sf, uint64_t off);
+
+/* --- staged_early.c.  The file of a durable one was written up to `end`. */
+void early_wrote(struct staged *sf, uint64_t end);
+void early_cut(struct staged *sf, uint64_t size);
+/* It goes; all of them do. */
+void early_leave(struct staged *sf);
+void early_leave_all(struct staging *st);
 
 /* --- staged_hold.c.  A write that needs no file; false: the pool is to do it. */
 bool hold_write(struct staged_io *io);
