@@ -23,6 +23,7 @@
 #include "ops/policy.h"
 #include "reactor/notify.h"
 #include "reactor/statedb.h"
+#include "takeover/forgets_log.h"
 #include "takeover/server.h"
 
 /* How long the end waits for disk work that cannot be recalled. */
@@ -388,6 +389,8 @@ static void daemon_clean(struct daemon *d)
 	notify_send("STOPPING=1", NULL, 0);
 	snprintf(path, sizeof(path), "%s/data.mdb", d->state_dir);
 	unlink(path);
+	if (d->state_fd >= 0)
+		forgets_log_drop(d->state_fd);
 	rmdir(d->state_dir);
 }
 

@@ -26,6 +26,7 @@
 #include "reactor/sock.h"
 #include "reactor/statedb.h"
 #include "takeover/claim.h"
+#include "takeover/forgets_log.h"
 #include "takeover/held.h"
 #include "takeover/identity.h"
 #include "takeover/link.h"
@@ -53,6 +54,7 @@ struct offer {
 	/* from COMMIT */
 	uint64_t stopped_at;
 	struct held_list held;
+	uint64_t forgets_gone; /* so many of those in held are counted already */
 	bool dead; /* the old daemon died before it could say COMMIT */
 	bool ask;  /* whether it is there, and would hand over; nothing is taken */
 	bool answered; /* by STATE */
@@ -338,6 +340,8 @@ static int offer_claim(struct offer *o, struct errtext *et)
 	if (err != 0)
 		return errtext_set(
 		    et, err, "%s: another daemon serves the mount already", d->args.mountpoint);
+	if (o->dead)
+		forgets_log_take(d->state_fd, o->epoch, d->counts, &o->held, &o->forgets_gone);
 	forgets_begin(d->counts, o->epoch + 1);
 	err = daemon_take_right(d, o->epoch, false, et);
 	if (err != 0) {
@@ -418,7 +422,8 @@ static void offer_serve(struct offer *o)
 
 	/* If we die before this is done, the old daemon does the rest: until the keeper knows
 	 * us, nobody else is started. */
-	forgets_apply(d->fs, d->counts, d->epoch.mine, 0, &o->held);
+	forgets_apply(d->fs, d->counts, d->epoch.mine, o->forgets_gone, &o->held);
+	forgets_log_drop(d->state_fd);
 	offer_tell_keeper(o);
 	d->ready = true;
 	fuse_chan_arm(d->chan);

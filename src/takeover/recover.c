@@ -13,10 +13,13 @@
 #include "base/units.h"
 #include "daemon.h"
 #include "ops/counts.h"
+#include "ops/forgets.h"
 #include "reactor/fuse_chan.h"
 #include "reactor/notify.h"
 #include "reactor/statedb.h"
 #include "takeover/claim.h"
+#include "takeover/forgets_log.h"
+#include "takeover/held.h"
 
 enum kept_fd {
 	KEPT_FUSE,
@@ -150,6 +153,24 @@ static int recover_adopt(
 	return 0;
 }
 
+/* The right, and what the dead daemon had been told that the kernel has forgotten. */
+static int recover_take_right(struct daemon *d, struct errtext *et)
+{
+	struct held_list forgets = STAILQ_HEAD_INITIALIZER(forgets);
+	uint64_t from = epoch_read(&d->epoch), gone;
+	int err;
+
+	forgets_log_take(d->state_fd, from, d->counts, &forgets, &gone);
+	forgets_begin(d->counts, from + 1);
+	err = daemon_take_right(d, from, false, et);
+	if (err == 0) {
+		forgets_apply(d->fs, d->counts, d->epoch.mine, gone, &forgets);
+		forgets_log_drop(d->state_fd);
+	}
+	held_free(&forgets);
+	return err;
+}
+
 static int recover_open(
     struct daemon *d, int kept[KEPT_MAX], const struct daemon_init_record *rec, struct errtext *et)
 {
@@ -166,7 +187,7 @@ static int recover_open(
 	if (err == 0)
 		err = FAULT("recover.adopted");
 	if (err == 0)
-		err = daemon_take_right(d, epoch_read(&d->epoch), false, et);
+		err = recover_take_right(d, et);
 	return err;
 }
 

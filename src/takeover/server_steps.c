@@ -30,6 +30,7 @@
 #include "reactor/notify.h"
 #include "reactor/statedb.h"
 #include "takeover/claim.h"
+#include "takeover/forgets_log.h"
 #include "takeover/held.h"
 #include "takeover/link.h"
 #include "takeover/server_priv.h"
@@ -220,7 +221,7 @@ static void window_begin(struct handoff *s)
 	struct daemon *d = s->ts->d;
 
 	fuse_chan_disarm(d->chan);
-	sieve_start(&s->sieve, d->loop, fuse_chan_fd(d->chan), &d->epoch,
+	sieve_start(&s->sieve, d->loop, fuse_chan_fd(d->chan), d->state_fd, &d->epoch,
 	    d->cfg->migration_mutation_hold, window_interrupt, s);
 }
 
@@ -559,6 +560,8 @@ static enum task_next s_rollback(struct task *t)
 	int err = 0;
 
 	window_end(s);
+	/* Before one of them is worked off here. */
+	forgets_log_drop(d->state_fd);
 	if (!s->eof)
 		server_refuse(s->ts, s->sock, server_ending(s->ts) ? -ESHUTDOWN : -ECANCELED,
 		    s->words);
@@ -633,6 +636,7 @@ static enum task_next s_take_back(struct task *t)
 		notify_send(msg, NULL, 0);
 	}
 	forgets_apply(d->fs, d->counts, d->epoch.mine, gone, &s->held);
+	forgets_log_drop(d->state_fd);
 	/* What the dead one had read comes again, and so does what it was handed. */
 	if (fuse_chan_resend(d->chan) == 0)
 		held_free(&s->held);

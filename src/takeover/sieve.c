@@ -6,7 +6,6 @@
 #include <linux/fuse.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <unistd.h>
 
 #include "base/log.h"
@@ -109,17 +108,21 @@ static void sieve_keep(struct sieve *sv, const void *raw, size_t len)
 	sv->held_bytes += sizeof(*r) + len;
 }
 
-static void sieve_sort(struct sieve *sv, size_t len)
+static void sieve_sort(struct sieve *sv, const void *raw, size_t len)
 {
 	struct fuse_in_header in;
 
-	memcpy(&in, sv->buf, sizeof(in));
+	memcpy(&in, raw, sizeof(in));
 	if (in.opcode == FUSE_INTERRUPT)
-		sv->interrupt(sv->arg, sv->buf, len);
-	else if (sieve_refuses(sv->buf, len))
+		sv->interrupt(sv->arg, raw, len);
+	else if (sieve_refuses(raw, len))
 		sieve_refuse(sv, in.unique);
 	else
-		sieve_keep(sv, sv->buf, len);
+		sieve_keep(sv, raw, len);
+	if (in.opcode == FUSE_FORGET || in.opcode == FUSE_BATCH_FORGET)
+		forgets_log_keep(&sv->log, len);
+	else
+		forgets_log_pass(&sv->log);
 }
 
 static bool sieve_full(const struct sieve *sv)
@@ -130,8 +133,14 @@ static bool sieve_full(const struct sieve *sv)
 /* Whether to go on in this wake. */
 static bool sieve_read(struct sieve *sv)
 {
-	ssize_t n = read(sv->fd, sv->buf, SIEVE_READ_MAX);
+	void *buf = forgets_log_next(&sv->log);
+	ssize_t n;
 
+	if (buf == NULL) {
+		sieve_pause(sv);
+		return false;
+	}
+	n = read(sv->fd, buf, SIEVE_READ_MAX);
 	if (n < 0 && (errno == EINTR || errno == ENOENT))
 		return true;
 	if (n < 0 && errno == EAGAIN)
@@ -141,7 +150,7 @@ static bool sieve_read(struct sieve *sv)
 		sieve_pause(sv);
 		return false;
 	}
-	sieve_sort(sv, (size_t)n);
+	sieve_sort(sv, buf, (size_t)n);
 	return true;
 }
 
@@ -161,15 +170,12 @@ static void sieve_readable(struct loop_fd *lf, unsigned what)
 	}
 }
 
-/* A fault on this memory while the process is being killed would lose the request. */
 static int sieve_alloc(struct sieve *sv)
 {
-	void *p = mmap(NULL, SIEVE_READ_MAX, PROT_READ | PROT_WRITE,
-	    MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
+	int err = forgets_log_begin(&sv->log, sv->state_fd, sv->epoch->mine);
 
-	if (p == MAP_FAILED)
-		return -ENOMEM;
-	sv->buf = p;
+	if (err != 0)
+		return err;
 	sv->spare = malloc(sizeof(*sv->spare) + SIEVE_READ_MAX);
 	return sv->spare != NULL ? 0 : -ENOMEM;
 }
@@ -189,12 +195,14 @@ static void sieve_due(struct timer *t)
 	sieve_begin(container_of(t, struct sieve, timer));
 }
 
-void sieve_start(struct sieve *sv, struct loop *lp, int fd, const struct epoch *epoch,
-    uint64_t hold_ns, void (*interrupt)(void *arg, const void *raw, size_t len), void *arg)
+void sieve_start(struct sieve *sv, struct loop *lp, int fd, int state_fd,
+    const struct epoch *epoch, uint64_t hold_ns,
+    void (*interrupt)(void *arg, const void *raw, size_t len), void *arg)
 {
 	int err = 0;
 
 	sv->loop = lp;
+	sv->state_fd = state_fd;
 	sv->epoch = epoch;
 	sv->interrupt = interrupt;
 	sv->arg = arg;
@@ -222,10 +230,8 @@ uint64_t sieve_stop(struct sieve *sv, struct held_list *to)
 	loop_fd_fini(&sv->lf);
 	if (sv->fd >= 0)
 		close(sv->fd);
-	if (sv->buf != NULL)
-		munmap(sv->buf, SIEVE_READ_MAX);
+	forgets_log_end(&sv->log);
 	free(sv->spare);
-	sv->buf = NULL;
 	sv->spare = NULL;
 	STAILQ_CONCAT(to, &sv->held);
 	return sv->refused;

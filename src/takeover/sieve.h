@@ -20,6 +20,7 @@
 #include "ops/fs.h"
 #include "reactor/loop.h"
 #include "reactor/timer.h"
+#include "takeover/forgets_log.h"
 
 struct sieve {
 	struct loop *loop; /* NULL: not started */
@@ -30,7 +31,8 @@ struct sieve {
 	int fd; /* a duplicate: the channel has its own watch; -1: reads nothing */
 	struct loop_fd lf;
 	struct timer timer;
-	unsigned char *buf;
+	int state_fd;
+	struct forgets_log log; /* what is read comes there */
 	struct held_req *spare; /* for the request that memory does not suffice for */
 	size_t held_bytes;
 	struct held_list held;
@@ -39,11 +41,13 @@ struct sieve {
 
 /* Would this request fail?  For requests of at least a header's length. */
 bool sieve_refuses(const void *raw, size_t len);
-/* From hold_ns on it reads fd, which stays the caller's; until then nothing.  What keeps
- * it from reading is logged, and all requests wait.  sv is zeroed. */
-void sieve_start(struct sieve *sv, struct loop *lp, int fd, const struct epoch *epoch,
-    uint64_t hold_ns, void (*interrupt)(void *arg, const void *raw, size_t len), void *arg);
-/* Ends it: what it holds goes to the end of the list.  Returns how many have failed with
+/* From hold_ns on it reads fd, which stays the caller's as does state_fd; until then
+ * nothing.  What keeps it from reading is logged, and all requests wait.  sv is zeroed. */
+void sieve_start(struct sieve *sv, struct loop *lp, int fd, int state_fd,
+    const struct epoch *epoch, uint64_t hold_ns,
+    void (*interrupt)(void *arg, const void *raw, size_t len), void *arg);
+/* Ends it: what it holds goes to the end of the list.  FORGETs are in the file of
+ * forgets_log.h, too, until that is dropped.  Returns how many have failed with
  * EAGAIN.  No-op (0) if it was not started. */
 uint64_t sieve_stop(struct sieve *sv, struct held_list *to);
 

@@ -56,7 +56,7 @@ static void interrupted(void *arg, const void *raw, size_t len)
 
 static void start(uint64_t hold_ns)
 {
-	sieve_start(&rig.sv, rig.loop, rig.fd, &rig.epoch, hold_ns, interrupted, &rig);
+	sieve_start(&rig.sv, rig.loop, rig.fd, -1, &rig.epoch, hold_ns, interrupted, &rig);
 }
 
 static void ask_with(uint64_t unique, uint32_t opcode, const void *body, size_t len)
@@ -229,7 +229,7 @@ Test(sieve, no_descriptor_and_a_mount_that_is_gone)
 {
 	struct held_list got = STAILQ_HEAD_INITIALIZER(got);
 
-	sieve_start(&rig.sv, rig.loop, -1, &rig.epoch, 0, interrupted, &rig);
+	sieve_start(&rig.sv, rig.loop, -1, -1, &rig.epoch, 0, interrupted, &rig);
 	test_loop_settle(rig.loop);
 	cr_assert_eq(sieve_stop(&rig.sv, &got), 0);
 	memset(&rig.sv, 0, sizeof(rig.sv));
