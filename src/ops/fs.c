@@ -6,6 +6,7 @@
 #include <sys/random.h>
 #include <unistd.h>
 
+#include "base/fault.h"
 #include "base/units.h"
 #include "ops/handle.h"
 #include "ops/ledger.h"
@@ -338,6 +339,8 @@ int fs_state_open(struct fs *fs, struct statedb *db, struct counts *counts, stru
 	fs->db = db;
 	fs->counts = counts;
 	err = number_get(fs, "format", &format);
+	if (err == 0 && FAULT("state.format") != 0)
+		format = STATE_FORMAT + 1;
 	if (err == -ENOENT)
 		err = state_create(fs);
 	else if (err == 0 && format > STATE_FORMAT)

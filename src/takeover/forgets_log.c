@@ -164,8 +164,8 @@ static uint64_t log_counted(const struct log_head *h, uint64_t from, const struc
 	return h->epoch + 1 == from ? forgets_done(c, from) : UINT64_MAX;
 }
 
-void forgets_log_take(int dir_fd, uint64_t from, const struct counts *c, struct held_list *list,
-    uint64_t *skip)
+void forgets_log_take(
+    int dir_fd, uint64_t from, const struct counts *c, struct held_list *list, uint64_t *skip)
 {
 	struct log_head h;
 	uint64_t at = sizeof(h), end;
@@ -184,8 +184,8 @@ void forgets_log_take(int dir_fd, uint64_t from, const struct counts *c, struct 
 	while (*skip != UINT64_MAX && err == 0 && at <= end)
 		err = log_request(fd, &at, list);
 	if (err == -ENOMEM)
-		log_warn("takeover: some of what the kernel has forgotten is not: %s",
-		    strerror(-err));
+		log_warn(
+		    "takeover: some of what the kernel has forgotten is not: %s", strerror(-err));
 	close(fd);
 }
 

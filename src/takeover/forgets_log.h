@@ -39,8 +39,8 @@ void forgets_log_end(struct forgets_log *fl);
 /* With the claim, before the right is taken: the FORGETs to work off for who raises the
  * epoch `from`, at the end of list, and how many of them are counted already.  Nothing
  * if there are none. */
-void forgets_log_take(int dir_fd, uint64_t from, const struct counts *c, struct held_list *list,
-    uint64_t *skip);
+void forgets_log_take(
+    int dir_fd, uint64_t from, const struct counts *c, struct held_list *list, uint64_t *skip);
 /* They are worked off, or are about to be. */
 void forgets_log_drop(int dir_fd);
 

@@ -132,3 +132,55 @@ expect "a crash is survived" grep -q hello "$M/hello"
 batonfs -m "$M" umount
 expect_exit 2 "--fuse-fd 77: is not open" "a descriptor that is not open" batonfsd -f -u "$URI" --fuse-fd 77 "$M"
 expect_exit 2 "is not /dev/fuse" "one that is something else" batonfsd -f -u "$URI" --fuse-fd 0 "$M" </dev/null
+
+# --- a keeper that gives back what is not all of a mount, or not of this version
+cat >"$T/kept.py" <<'P'
+import ctypes, os, sys
+mountpoint, init, names, words = sys.argv[1], sys.argv[2], sys.argv[3], sys.argv[4:]
+fds = []
+for name in names.split(":"):
+    if name == "fuse":
+        fd = os.open("/dev/fuse", os.O_RDWR)
+        libc = ctypes.CDLL(None, use_errno=True)
+        opts = "fd=%d,rootmode=40000,user_id=0,group_id=0" % fd
+        if libc.mount(b"kept", mountpoint.encode(), b"fuse.batonfs", 6, opts.encode()) != 0:
+            sys.exit(os.strerror(ctypes.get_errno()))
+    else:
+        fd = os.memfd_create(name)
+        if name == "init":
+            os.write(fd, open(init, "rb").read())
+    fds.append(fd)
+# From the top, so that none is overwritten: descriptors are numbered from 3 on.
+high = [os.dup2(fd, 100 + i, True) for i, fd in enumerate(fds)]
+for i, fd in enumerate(high):
+    os.dup2(fd, 3 + i, True)
+os.closerange(3 + len(fds), 200)
+os.environ.update(LISTEN_FDS=str(len(fds)), LISTEN_FDNAMES=names, LISTEN_PID=str(os.getpid()))
+os.execvp(words[0], words)
+P
+kept() { # CODE TEXT DESCRIPTION INIT NAMES
+	expect_exit "$1" "$2" "$3" python3 "$T/kept.py" "$M" "$4" "$5" batonfsd -f -u "$URI" "$M"
+	umount -l "$M"
+}
+init_of() { # PID: its INIT record
+	local fd
+	for fd in "/proc/$1/fd/"*; do
+		case $(readlink "$fd") in *batonfs-init*) cat "$fd" && return ;; esac
+	done
+}
+batonfsd -u "$URI" "$M"
+init_of "$(daemon_pid)" >"$T/init"
+expect "a daemon has an INIT record" test -s "$T/init"
+batonfs -m "$M" umount
+ALL=fuse:epoch:counts:state:init
+kept 1 "did not hold all descriptors" "a keeper without the INIT record" "$T/init" fuse:epoch:counts:state
+kept 1 "did not hold all descriptors" "a keeper with nothing but the mount" "$T/init" fuse
+head -c 100 "$T/init" >"$T/init.short"
+kept 1 "is damaged" "an INIT record that is cut off" "$T/init.short" $ALL
+python3 -c 'import sys; b = bytearray(open(sys.argv[1], "rb").read()); b[4] = 2; open(sys.argv[2], "wb").write(b)' \
+	"$T/init" "$T/init.newer"
+kept 1 "written by a newer" "an INIT record of a newer version" "$T/init.newer" $ALL
+kept 1 "shared memory" "descriptors that are something else" "$T/init" $ALL
+batonfsd -u "$URI" "$M"
+expect "after all of them a mount is made" grep -q hello "$M/hello"
+batonfs -m "$M" umount

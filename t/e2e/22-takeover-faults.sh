@@ -21,6 +21,11 @@ RUN=/run/batonfs/$(systemd_escape "$M")
 
 faults_taken_once
 
+new_daemon() { # PID: it is not that one any more
+	local now
+	now=$(daemon_pid) && [ -n "$now" ] && [ "$now" != "$1" ]
+}
+
 answers() {
 	[ -n "$(timeout 30 batonfs -m "$M" --json status 2>/dev/null | jq -r .pid)" ]
 }
@@ -147,7 +152,7 @@ served "after wrong successors"
 
 # Strangers on the socket: noise, other users, silence.
 cat >"$T/stranger.py" <<'PY'
-import os, socket, sys
+import os, socket, struct, sys
 def sock():
     s = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     s.settimeout(15)
@@ -162,13 +167,124 @@ for noise in (b'x', b'garbage garbage garbage', b'\0' * 16384, os.urandom(4000),
     s.close()
 s = sock()
 s.close()
+
+# Messages in order, but not of a successor that will do.
+def message(kind, *records, version=1):
+    return struct.pack("<4sHH", b"tfob", version, kind) + b"".join(records)
+def record(tag, data, flags=0):
+    return struct.pack("<HHI", tag, flags, len(data)) + data + bytes(-len(data) % 8)
+def number(tag, n):
+    return record(tag, struct.pack("<Q", n))
+HELLO, READY, CAPS, NEEDS, NAMESPACE = 1, 4, 1, 2, 5
+ALL = number(CAPS, 2 ** 64 - 1)
+for words, m in (
+    ("another version of the protocol", message(HELLO, ALL, version=2)),
+    ("another version of the protocol", message(HELLO, ALL, record(999, b"x", flags=1))),
+    ("needs what this one", message(HELLO, ALL, number(NEEDS, 1 << 40))),
+    ("cannot do what this one", message(HELLO, number(CAPS, 3), number(NEEDS, 0))),
+    ("cannot do what this one", message(HELLO)),
+    ("other storage", message(HELLO, number(NAMESPACE, 1), number(NEEDS, 0), ALL)),
+    ("damaged", message(HELLO, ALL, ALL)),
+    ("damaged", message(HELLO, ALL)[:-1]),
+    ("instead of HELLO", message(READY)),
+):
+    answer = b"at the moment"
+    while b"at the moment" in answer:  # the one before is not gone yet
+        s = sock()
+        s.send(m)
+        try:
+            answer = s.recv(16384)
+        except ConnectionResetError:  # what it said is still to be read
+            answer = s.recv(16384)
+        s.close()
+    assert answer[6:8] == b"\2\0" and words.encode() in answer, (words, answer)
 PY
 expect "noise on the takeover socket is refused" python3 "$T/stranger.py" "$RUN/takeover"
-if ! setpriv --reuid=65534 --clear-groups python3 "$T/stranger.py" "$RUN/takeover" 2>"$T/err"; then
-	grep -q "Permission denied" "$T/err" || die "another user: $(cat "$T/err")"
-fi
-ok "another user does not reach it"
+nobody() { # SCRIPT ARGUMENT: as another user, who could not open the script
+	# One that everybody may run.
+	setpriv --reuid=65534 --clear-groups "$(PATH=/usr/bin:/bin command -v python3)" - "$2" <"$1"
+}
+expect_exit 1 "PermissionError" "another user does not reach it" nobody "$T/stranger.py" "$RUN/takeover"
+
+# As if the directory were open: both sides look at who the other one is, before a word.
+cat >"$T/nobody.py" <<'PY'
+import socket, sys
+for name, kind in (("takeover", socket.SOCK_SEQPACKET), ("control", socket.SOCK_STREAM)):
+    s = socket.socket(socket.AF_UNIX, kind)
+    s.settimeout(60)
+    s.connect(f"{sys.argv[1]}/{name}")
+    try:
+        got = s.recv(16384)
+    except ConnectionResetError:
+        got = b""
+    assert got == b"", (name, got)
+PY
+chmod 755 "$RUN"
+chmod 666 "$RUN/takeover" "$RUN/control"
+chmod 711 "$T"
+expect "another user who reaches the sockets is told nothing" \
+	nobody "$T/nobody.py" "$RUN"
+chmod 600 "$RUN/takeover" "$RUN/control"
+chmod 700 "$RUN"
+grep -q "refused a connection of user 65534" "$LOG" || die "the log does not tell"
+mkdir "$T/theirs" "$T/ours" "$T/mnt2"
+chown 65534 "$T/theirs"
+cat >"$T/false.py" <<'PY'
+import socket, sys
+s = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+s.bind(sys.argv[1])
+s.listen()
+c = s.accept()[0]
+c.settimeout(60)
+sys.exit(len(c.recv(16384)) != 0)
+PY
+nobody "$T/false.py" "$T/theirs/takeover" &
+false_daemon=$!
+wait_until 60 "it listens" test -S "$T/theirs/takeover"
+chmod 700 "$T/ours"
+mv "$T/theirs/takeover" "$T/ours/"
+expect_exit 5 "belongs to neither root nor this user" "a daemon of another user is not believed" \
+	"$BATONFS_BUILD/batonfsd" -f --takeover=require -u "/=file://$S" \
+	-s control.socket="$T/ours/control" "$T/mnt2"
+expect "nor told anything" wait $false_daemon
 served "after strangers"
+
+# A successor for which there is no memory.
+printf '#!/bin/bash\nulimit -v 150000\nexec "%s" "$@"\n' "$BATONFS_BUILD/batonfsd" >"$T/poor"
+chmod +x "$T/poor"
+before=$(daemon_pid)
+expect_exit 5 "batonfs: upgrade: " "a successor that lacks memory is given up" \
+	batonfs -m "$M" upgrade --binary "$T/poor"
+[ "$(daemon_pid)" = "$before" ] || die "another daemon serves"
+served "after a successor without memory"
+
+# A successor that is older than the state database: it says so, and the old one goes on;
+# so does the keeper's next one.
+fault state.format=errno:1
+expect_exit 5 "is from a newer version" "a successor that does not know the state database's format" \
+	batonfs -m "$M" upgrade --binary "$T/bin/batonfsd"
+[ "$(daemon_pid)" = "$before" ] || die "another daemon serves"
+served "a newer state database"
+fault state.format=errno:1
+kill -9 "$before"
+wait_until 60 "a daemon after the crash" new_daemon "$before"
+[ ! -e "$T/fault" ] || die "the fault was not taken"
+grep -q "format .* is from a newer version" "$LOG" || die "the log does not tell"
+served "a newer state database after a crash"
+ok "a state database of a newer version is refused, and served on"
+
+# The old daemon is frozen before anything was said.
+before=$(daemon_pid)
+kill -STOP "$before"
+got=0
+timeout 200 "$BATONFS_BUILD/batonfsd" -f --takeover=check "${SETTINGS[@]}" "$M" >"$T/out" 2>&1 || got=$?
+case $got in
+0 | 5) ;;
+*) die "who asks a daemon that is frozen: $got: $(cat "$T/out")" ;;
+esac
+wait_until 60 "the watchdog has replaced it" new_daemon "$before"
+served "a daemon that was frozen before STATE"
+ok "an old daemon that is frozen before STATE is replaced by its keeper"
 
 # Who asked for the upgrade goes away: it is done all the same.
 before=$(daemon_pid)
@@ -249,6 +365,44 @@ wait_until 60 "the keeper ends" not kill -0 "$keeper"
 mounted && die "still mounted"
 ok "SIGTERM to the keeper while its daemon comes up unmounts"
 wait "$keeper" || true
+
+# The mount point is unmounted while a successor is on its way, and in the window.
+unmounted() { # DESCRIPTION; $T/go lets it go on
+	wait_until 60 "$1: it has come there" test -e "$T/go.here"
+	# umount(8) looks at what it unmounts first, and would wait.
+	python3 -c 'import ctypes, sys; sys.exit(ctypes.CDLL(None).umount2(sys.argv[1].encode(), 0))' "$M" ||
+		die "$1: umount: $?"
+	touch "$T/go"
+	wait $client || true
+	wait_until 60 "$1: the keeper ends" not kill -0 "$keeper"
+	wait "$keeper" || die "$1: the keeper ended with $?"
+	mounted && die "$1: still mounted"
+	[ ! -e "$RUN" ] || die "$1: the sockets are left"
+	wait_until 60 "$1: nobody is left" nobody_left
+	rm -f "$T/go" "$T/go.here"
+	ok "$1: both daemons end, and nothing is left"
+}
+nobody_left() {
+	local p
+	for p in $(ours); do
+		case $(cat "/proc/$p/comm" 2>/dev/null) in batonfs*) return 1 ;; esac
+	done
+}
+keep "${SETTINGS[@]}"
+fault "takeover.new.ready=until:$T/go"
+upgrade &
+client=$!
+unmounted "unmounted before READY"
+fault "takeover.old.window=until:$T/go@1"
+keep "${SETTINGS[@]}" -s fuse.migration.ongoing.request.grace_period=2min
+upgrade &
+client=$!
+unmounted "unmounted in the window"
+keep "${SETTINGS[@]}"
+fault "takeover.new.commit=until:$T/go"
+upgrade &
+client=$!
+unmounted "unmounted when the successor has the right"
 
 # Two keepers that are both the first process of a pid namespace.
 start_first() {
