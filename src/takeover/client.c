@@ -20,7 +20,6 @@
 #include "base/units.h"
 #include "daemon.h"
 #include "ops/counts.h"
-#include "ops/forgets.h"
 #include "reactor/fuse_chan.h"
 #include "reactor/notify.h"
 #include "reactor/sock.h"
@@ -54,7 +53,7 @@ struct offer {
 	/* from COMMIT */
 	uint64_t stopped_at;
 	struct held_list held;
-	uint64_t forgets_gone; /* so many of those in held are counted already */
+	uint64_t gone; /* so many FORGETs of those in held are counted already */
 	bool dead; /* the old daemon died before it could say COMMIT */
 	bool ask;  /* whether it is there, and would hand over; nothing is taken */
 	bool answered; /* by STATE */
@@ -340,9 +339,7 @@ static int offer_claim(struct offer *o, struct errtext *et)
 	if (err != 0)
 		return errtext_set(
 		    et, err, "%s: another daemon serves the mount already", d->args.mountpoint);
-	if (o->dead)
-		forgets_log_take(d->state_fd, o->epoch, d->counts, &o->held, &o->forgets_gone);
-	forgets_begin(d->counts, o->epoch + 1);
+	forgets_log_claim(d->state_fd, o->epoch, d->counts, o->dead, &o->held, &o->gone);
 	err = daemon_take_right(d, o->epoch, false, et);
 	if (err != 0) {
 		if (d->db != NULL)
@@ -422,8 +419,7 @@ static void offer_serve(struct offer *o)
 
 	/* If we die before this is done, the old daemon does the rest: until the keeper knows
 	 * us, nobody else is started. */
-	forgets_apply(d->fs, d->counts, d->epoch.mine, o->forgets_gone, &o->held);
-	forgets_log_drop(d->state_fd);
+	forgets_log_apply(d->fs, d->state_fd, d->counts, d->epoch.mine, o->gone, &o->held);
 	offer_tell_keeper(o);
 	d->ready = true;
 	fuse_chan_arm(d->chan);

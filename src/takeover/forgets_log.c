@@ -189,6 +189,22 @@ void forgets_log_take(
 	close(fd);
 }
 
+void forgets_log_claim(
+    int dir_fd, uint64_t from, struct counts *c, bool died, struct held_list *list, uint64_t *skip)
+{
+	*skip = 0;
+	if (died)
+		forgets_log_take(dir_fd, from, c, list, skip);
+	forgets_begin(c, from + 1);
+}
+
+void forgets_log_apply(struct fs *fs, int dir_fd, struct counts *c, uint64_t epoch, uint64_t skip,
+    struct held_list *list)
+{
+	forgets_apply(fs, c, epoch, skip, list);
+	forgets_log_drop(dir_fd);
+}
+
 void forgets_log_drop(int dir_fd)
 {
 	(void)unlinkat(dir_fd, LOG_NAME, 0);

@@ -41,6 +41,13 @@ void forgets_log_end(struct forgets_log *fl);
  * if there are none. */
 void forgets_log_take(
     int dir_fd, uint64_t from, const struct counts *c, struct held_list *list, uint64_t *skip);
+/* The same, for who will say then how far it is (ops/forgets.h).  Not died: COMMIT
+ * has them. */
+void forgets_log_claim(
+    int dir_fd, uint64_t from, struct counts *c, bool died, struct held_list *list, uint64_t *skip);
+/* Works them off, and drops the file. */
+void forgets_log_apply(struct fs *fs, int dir_fd, struct counts *c, uint64_t epoch, uint64_t skip,
+    struct held_list *list);
 /* They are worked off, or are about to be. */
 void forgets_log_drop(int dir_fd);
 

@@ -13,7 +13,6 @@
 #include "base/units.h"
 #include "daemon.h"
 #include "ops/counts.h"
-#include "ops/forgets.h"
 #include "reactor/fuse_chan.h"
 #include "reactor/notify.h"
 #include "reactor/statedb.h"
@@ -160,13 +159,10 @@ static int recover_take_right(struct daemon *d, struct errtext *et)
 	uint64_t from = epoch_read(&d->epoch), gone;
 	int err;
 
-	forgets_log_take(d->state_fd, from, d->counts, &forgets, &gone);
-	forgets_begin(d->counts, from + 1);
+	forgets_log_claim(d->state_fd, from, d->counts, true, &forgets, &gone);
 	err = daemon_take_right(d, from, false, et);
-	if (err == 0) {
-		forgets_apply(d->fs, d->counts, d->epoch.mine, gone, &forgets);
-		forgets_log_drop(d->state_fd);
-	}
+	if (err == 0)
+		forgets_log_apply(d->fs, d->state_fd, d->counts, d->epoch.mine, gone, &forgets);
 	held_free(&forgets);
 	return err;
 }

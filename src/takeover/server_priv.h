@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* The old side's parts: server.c has the sockets, server_offer.c HELLO and STATE,
- * server_steps.c the steps of one hand-over, spawn.c the successor that we start
- * ourselves. */
+ * server_steps.c the steps of one hand-over, server_window.c its window, spawn.c the
+ * successor that we start ourselves. */
 #ifndef TAKEOVER_SERVER_PRIV_H
 #define TAKEOVER_SERVER_PRIV_H
 
@@ -103,6 +103,13 @@ void handoff_report_failure(struct handoff *s);
 bool handoff_hello_ok(struct handoff *s);
 /* 0 or negative errno. */
 int handoff_send_state(struct handoff *s);
+
+/* --- server_window.c */
+void handoff_window_begin(struct handoff *s);
+/* Also if it never began. */
+void handoff_window_end(struct handoff *s);
+/* A fault point: window_open until it lets go. */
+void handoff_window_hold(struct handoff *s);
 
 /* --- server_steps.c */
 void handoff_start(struct handoff *s);

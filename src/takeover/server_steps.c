@@ -208,42 +208,6 @@ void server_idle(void *arg)
 		handoff_wake(ts->handoff);
 }
 
-/* For whom it is runs here, or was cancelled and is looked after by who does it again. */
-static void window_interrupt(void *arg, const void *raw, size_t len)
-{
-	struct handoff *s = arg;
-
-	fuse_chan_feed(s->ts->d->chan, raw, len);
-}
-
-static void window_begin(struct handoff *s)
-{
-	struct daemon *d = s->ts->d;
-
-	fuse_chan_disarm(d->chan);
-	sieve_start(&s->sieve, d->loop, fuse_chan_fd(d->chan), d->state_fd, &d->epoch,
-	    d->cfg->migration_mutation_hold, window_interrupt, s);
-}
-
-static void window_end(struct handoff *s)
-{
-	s->refused += sieve_stop(&s->sieve, &s->held);
-}
-
-static void window_wait(struct pool_job *job)
-{
-	(void)job;
-	(void)FAULT("takeover.old.window");
-}
-
-static void window_waited(struct pool_job *job)
-{
-	struct handoff *s = container_of(job, struct handoff, window);
-
-	s->window_open = false;
-	handoff_wake(s);
-}
-
 /* Reads that have had their time end: with EIO, or on the held list, from where the
  * successor gets them with COMMIT or after it. */
 static void reads_end(struct handoff *s, bool resume)
@@ -298,7 +262,7 @@ static enum task_next s_ready(struct task *t)
 	s->stopped_at = now_exact(s);
 	s->stopped = true;
 	log_debug("%s: takeover: the window begins", d->args.mountpoint);
-	window_begin(s);
+	handoff_window_begin(s);
 	if (d->ctl != NULL)
 		ctl_pause(d->ctl);
 	handoff_limit(s, d->cfg->migration_grace_period + RECALL_LIMIT);
@@ -333,10 +297,7 @@ static enum task_next s_quiesced(struct task *t)
 	s->closed = true;
 	handoff_limit(s, CLOSE_LIMIT);
 	daemon_close_stores(d, false, server_stores_closed, s->ts);
-	if (fault_armed) {
-		s->window_open = true;
-		pool_submit(d->pool, NULL, &s->window, window_wait, window_waited);
-	}
+	handoff_window_hold(s);
 	return handoff_wait(s, S_CLOSED);
 }
 
@@ -391,7 +352,7 @@ static enum task_next s_commit(struct task *t)
 	struct daemon *d = s->ts->d;
 	int err = FAULT("takeover.old.commit");
 
-	window_end(s);
+	handoff_window_end(s);
 	fs_handover_take(d->fs, &s->held);
 	if (err == 0)
 		err = commit_send(s);
@@ -559,7 +520,7 @@ static enum task_next s_rollback(struct task *t)
 	struct errtext et;
 	int err = 0;
 
-	window_end(s);
+	handoff_window_end(s);
 	/* Before one of them is worked off here. */
 	forgets_log_drop(d->state_fd);
 	if (!s->eof)
@@ -635,8 +596,7 @@ static enum task_next s_take_back(struct task *t)
 		snprintf(msg, sizeof(msg), "MAINPID=%d", (int)getpid());
 		notify_send(msg, NULL, 0);
 	}
-	forgets_apply(d->fs, d->counts, d->epoch.mine, gone, &s->held);
-	forgets_log_drop(d->state_fd);
+	forgets_log_apply(d->fs, d->state_fd, d->counts, d->epoch.mine, gone, &s->held);
 	/* What the dead one had read comes again, and so does what it was handed. */
 	if (fuse_chan_resend(d->chan) == 0)
 		held_free(&s->held);
