@@ -153,7 +153,7 @@ serve_again() {
 cp "$T/big.30000000" "$M/changed"
 impatient
 exec 5<>"$M/changed"
-expect "an upload fails" write_fails EIO "$M/left" "$T/small.5000" "$(rgw_pid)"
+expect "an upload fails" write_fails EIO "$M/left" "$T/small.5000" "$(gateway_pid)"
 python3 -c "import os; os.pwrite(5, b'x' * 10, 12000000)"
 exec 5>&-
 wait_until 60 "its last try ends" has_failed /left
@@ -181,7 +181,7 @@ expect "but tells where it is" test \
 expect "the file itself is as it was" cmp "$T/big.30000000" "$M/changed"
 # The same with umount(8), which asks nobody; and after that a retry, which leaves nothing.
 impatient
-expect "an upload fails" write_fails EIO "$M/asked" "$T/small.5000" "$(rgw_pid)"
+expect "an upload fails" write_fails EIO "$M/asked" "$T/small.5000" "$(gateway_pid)"
 wait_until 60 "its last try ends" has_failed /asked
 umount "$M"
 wait_until 60 "the keeper ends" not kill -0 "$keeper"
@@ -190,7 +190,7 @@ serve_again
 wait_until 60 "umount(8) loses nothing" kept_count 3
 expect "umount(8) loses nothing" cmp "$T/small.5000" "$(aside /asked)"
 impatient
-expect "an upload fails" write_fails EIO "$M/again" "$T/small.5000" "$(rgw_pid)"
+expect "an upload fails" write_fails EIO "$M/again" "$T/small.5000" "$(gateway_pid)"
 wait_until 60 "its last try ends" has_failed /again
 gateway start
 expect "a retry uploads it" batonfs -m "$M" async-persist retry /again
