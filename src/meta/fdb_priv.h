@@ -161,7 +161,8 @@ struct fdb_run {
 	const char *path; /* for words */
 	struct errtext et;
 
-	uint64_t *dirs; /* ids of directories that it made: the same in each pass */
+	uint64_t *dirs; /* ids of directories that it made: the same in each pass, until a
+			 * commit may have been done */
 	unsigned ndirs;
 	int err;
 };

@@ -124,6 +124,10 @@ static void again(struct fdb_run *t, fdb_error_t code)
 {
 	fkv_forget(t);
 	fstore_unread(t);
+	/* What was done already may be deleted by this one on its way, and is swept then: what
+	 * it makes anew must have other ids. */
+	if (t->doubt)
+		t->ndirs = 0;
 	t->last = code;
 	t->phase = RUN_PAUSING;
 	if (given_up(t))

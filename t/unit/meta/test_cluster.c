@@ -124,6 +124,26 @@ Test(meta_cluster, a_commit_that_is_held_up)
 	cr_assert_eq(meta_rig_status(&g).records, 1);
 }
 
+/* A move of nothing deletes what is at its target: done a second time that is what the first
+ * one made there, which is swept, and not what the second one makes. */
+Test(meta_cluster, the_second_time_directories_have_other_ids)
+{
+	struct meta_change ch[2];
+
+	meta_rig_open(&g);
+	cr_assert_eq(meta_rig_put(&g, "b/old", 1), 0);
+	standin_write("faults", "commit 1021 done count=1\n");
+	ch[0] = meta_rig_move("nothing", "b");
+	ch[0].id = meta_intent_id();
+	ch[1] = meta_rig_file("b/new", 7);
+	cr_assert_eq(meta_rig_txn(&g, ch, 2), 0);
+	cr_assert_eq(standin_fired("commit 1021"), 1);
+	meta_rig_settle(&g);
+	cr_assert_eq(meta_rig_mode(&g, "b/new"), 7);
+	cr_assert_eq(meta_rig_check(&g).rows, 2);
+	cr_assert_eq(meta_rig_status(&g).records, 2);
+}
+
 Test(meta_cluster, closed_while_it_is_silent)
 {
 	struct meta_rig_end end = {.done = false};
