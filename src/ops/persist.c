@@ -111,6 +111,14 @@ static bool is_final(int err)
 	return err == -EEXIST || err == -ESTALE || err == -EBADMSG;
 }
 
+void persist_file_failed(struct persist_file *f, int err)
+{
+	struct persist *p = f->p;
+
+	if (!f->open)
+		snprintf(p->error, sizeof(p->error), "/%.180s: %s", f->path, persist_words(err));
+}
+
 void persist_file_ended(struct persist_file *f, int err)
 {
 	struct persist *p = f->p;
@@ -126,7 +134,6 @@ void persist_file_ended(struct persist_file *f, int err)
 		p->error[0] = '\0';
 		persist_not_oldest(p, f->content);
 	} else if (err != -ECANCELED) {
-		snprintf(p->error, sizeof(p->error), "/%.180s: %s", f->path, persist_words(err));
 		if (is_final(err))
 			persist_not_oldest(p, f->content);
 		/* Its record says when it is due again. */

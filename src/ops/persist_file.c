@@ -105,6 +105,8 @@ static enum task_next rest(struct task *t)
 	if (f->s != NULL)
 		session_unuse(f->s);
 	f->s = NULL;
+	if (task_err(t) != 0 && task_err(t) != -ECANCELED)
+		persist_file_failed(f, task_err(t));
 	if (task_err(t) != 0 && task_err(t) != -ECANCELED && !f->p->held)
 		timer_arm(&f->rest, REST_NS);
 	else

@@ -121,6 +121,8 @@ struct persist_file *persist_file_new(struct persist *p, const char *path, uint6
 void persist_file_free(struct persist_file **f); /* it has no task */
 /* Its task; persist_file_ended() when it is over. */
 void persist_file_start(struct persist_file *f);
+/* It is said of the last try, as soon as it is known. */
+void persist_file_failed(struct persist_file *f, int err);
 void persist_file_ended(struct persist_file *f, int err);
 
 /* --- persist_act.c */

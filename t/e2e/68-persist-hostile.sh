@@ -104,7 +104,7 @@ for way in "403:permission denied" "bucket:NoSuchBucket" "full:the storage is fu
 	wait_until 60 "$how: it is tried" tried "/back/$how" 1
 	words "/back/$how" "$text" || die "$how: it says: $(field "/back/$how" last_error)"
 	words "/thru/$how" "$text" || die "$how: it says: $(field "/thru/$how" last_error)"
-	status '.persist.last_error != ""' || die "$how: status is silent"
+	wait_until 60 "$how: status says so" status '.persist.last_error != ""'
 	ok "$how: close as promised, and why it is not stored: $text"
 done
 wait_until 60 "it is tried again" tried /back/403 2
