@@ -491,7 +491,7 @@ static void round_of(unsigned step, unsigned together)
 {
 	static struct step s[TOGETHER_MAX];
 	static struct model begun;
-	bool repeats = getenv("BATONFS_TEST_FDB_REPEATS") != NULL;
+	bool repeats = getenv("BATONFS_TEST_FDB_REPEATS") != NULL, known;
 
 	begun = now;
 	for (unsigned i = 0; i < together; i++) {
@@ -500,10 +500,14 @@ static void round_of(unsigned step, unsigned together)
 			for (unsigned j = 0; j < s[i].n; j++)
 				s[i].ch[j] = roll_change(&s[i], j, (step + i) * 10 + j);
 		} while (repeats && !repeatable(&s[i]));
-		if (g.fdb != NULL && puts_known(&begun, &s[i], s))
+		/* Nor need who frees it come later. */
+		known = g.fdb != NULL && puts_known(&begun, &s[i], s);
+		if (known)
 			meta_rig_settle(&g);
 		s[i].want = model_txn(s[i].ch, s[i].n);
 		start(&s[i]);
+		if (known)
+			meta_rig_settle(&g);
 	}
 	meta_rig_settle(&g);
 	for (unsigned i = 0; i < together; i++)
