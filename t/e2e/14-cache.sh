@@ -116,6 +116,21 @@ serve -u "/=file://$T/large" -s "worker.page.store.dir=$T/cache" -s worker.page.
 expect_exit 1 "fs load: " "a tree larger than the store is not called loaded" b fs load /
 stop
 
+# --- a load that is broken off, and done again
+
+mkdir "$T/many" "$T/many.cache"
+for i in $(seq 2000); do
+	printf '%01000d' "$i" >"$T/many/$i"
+done
+serve -u "/=file://$T/many" -s "worker.page.store.dir=$T/many.cache"
+b fs load / 2>/dev/null | head -n 100 >"$T/loaded" # whose end breaks it off
+expect "a load was at work" test "$(wc -l <"$T/loaded")" = 100
+expect "and was broken off" is cache.fetch.bytes -lt 2000000
+expect_exit 0 "2000 files" "it is done again" b fs load /
+# What was under way then may be fetched twice.
+expect "and goes on where it was" is cache.fetch.bytes -le $((2000000 + 100 * 1000))
+stop
+
 # --- a disk that is full
 
 mount -t tmpfs -o size=12m small "$T/small"

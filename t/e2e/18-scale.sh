@@ -150,6 +150,42 @@ sixty_four() {
 flat "64 readers at once" sixty_four
 stop
 
+# --- 10,000 open handles
+mkdir "$T/handles"
+seq 10000 | (cd "$T/handles" && while read -r i; do echo "$i is in here" >"$i"; done)
+cat >"$T/handles.py" <<'P'
+import json, os, resource, subprocess, sys, time
+top, n = sys.argv[1], 10000
+resource.setrlimit(resource.RLIMIT_NOFILE, (n + 100, n + 100))
+files = [os.open(f"{top}/{i}", os.O_RDONLY) for i in range(1, n + 1)]
+
+def status():
+    said = subprocess.run(["batonfs", "-m", top, "--json", "status"], stdout=subprocess.PIPE)
+    return json.loads(said.stdout) if said.returncode == 0 else None
+
+def check(when):
+    for i, f in enumerate(files):
+        got = os.pread(f, 100, 0)
+        assert got == b"%d is in here\n" % (i + 1), (when, i + 1, got)
+    assert status()["files_open"] == n, (when, status()["files_open"])
+
+check("at first")
+subprocess.run(["batonfs", "-m", top, "upgrade"], check=True, stdout=subprocess.DEVNULL)
+check("after an upgrade")
+pid = status()["pid"]
+os.kill(pid, 9)
+end = time.monotonic() + 120
+while (said := status()) is None or said["pid"] == pid:
+    assert time.monotonic() < end, "no daemon follows"
+    time.sleep(0.05)
+check("after kill -9")
+for f in files:
+    os.close(f)
+P
+serve -u "/=file://$T/handles" -s memory.limit=16MiB -s keeper.restart.limit="100 in 1min"
+expect "10,000 open handles, over an upgrade and a kill -9" python3 "$T/handles.py" "$M"
+stop
+
 # --- 100 GiB, nearly all of it a hole
 cat >"$T/sparse.py" <<'P'
 import hashlib, mmap, os, sys
