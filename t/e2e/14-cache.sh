@@ -29,8 +29,10 @@ right() { # every byte as it should be
 }
 
 cached() { # PERCENT: of every file
-	b --json fs ls -R / | jq -e --argjson p "$1" \
-		'all(.entries[]; .kind == "directory" or .size == 0 or .cached_percent == $p)' >/dev/null
+	local said
+	said=$(b --json fs ls -R /) && jq -e --argjson p "$1" \
+		'all(.entries[]; .kind == "directory" or .size == 0 or .cached_percent == $p)' \
+		<<<"$said" >/dev/null
 }
 
 pages() { # PATH NUMBER: so many of it are on disk
@@ -42,7 +44,7 @@ space_below() { # BYTES: the page files take less
 }
 
 index_open() {
-	b --json status | jq -e .cache.index_open
+	status_is .cache.index_open
 }
 
 start() { # and what is on disk is known

@@ -21,7 +21,7 @@ while [ $n -lt "$ROUNDS" ]; do
 	n=$((n + 1))
 done
 ok "$ROUNDS times killed and recovered"
-batonfs -m "$M" --json status | jq -e '.last_takeover.kind == "recovery"' >/dev/null || die "status does not tell the recovery"
+status_is '.last_takeover.kind == "recovery"' || die "status does not tell the recovery"
 ok "status tells the recovery"
 readers_stop
 ok "no reader saw an error or a wrong byte"

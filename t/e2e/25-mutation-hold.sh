@@ -228,9 +228,9 @@ done
 workers_stop
 mutators_checked "$S/w" 2 "the storage"
 ok "0s: who does it again after EAGAIN finds that nothing has come of it, $ROUNDS upgrades"
-batonfs -m "$M" --json status | jq -e '.takeovers.requests_refused > 20 and .takeovers.failed >= 2 and
-	.takeovers.recoveries >= 1 and ([.takeovers.pause.histogram[].count] | add) == .takeovers.takeovers' \
-	>/dev/null || die "status: $(batonfs -m "$M" --json status | jq .takeovers)"
+status_is '.takeovers.requests_refused > 20 and .takeovers.failed >= 2 and
+	.takeovers.recoveries >= 1 and ([.takeovers.pause.histogram[].count] | add) == .takeovers.takeovers' ||
+	die "status: $(batonfs -m "$M" --json status | jq .takeovers)"
 batonfs -m "$M" status | grep -q "pauses: " || die "status: $(batonfs -m "$M" status)"
 ok "status counts them for the whole mount, over takeovers and recoveries"
 

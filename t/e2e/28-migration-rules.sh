@@ -29,10 +29,6 @@ start() { # SETTINGS
 	wait_until 60 "the mount serves" daemon_pid
 }
 
-status() { # FILTER
-	batonfs -m "$M" --json status | jq -e "$1" >/dev/null
-}
-
 upgraded() {
 	upgrade "" || die "upgrade: $(cat "$T/upgrade.out")"
 }
@@ -52,11 +48,11 @@ prepare() { # FAULT or "" SETTINGS
 }
 
 running() { # N: so many requests run in the daemon
-	status ".requests_running >= $1"
+	status_is ".requests_running >= $1"
 }
 
 fetching() { # something that the readers do not want: what they read is all here
-	status ".cache.fetches_running >= 1"
+	status_is ".cache.fetches_running >= 1"
 }
 
 # A read that the storage does not answer; its end is in $T/stuck.out.
@@ -90,7 +86,7 @@ still_stuck() {
 
 # No answer was given to what had been answered: the kernel took each of them.
 once() {
-	status '.counters["fuse.reply.errors"] == 0' ||
+	status_is '.counters["fuse.reply.errors"] == 0' ||
 		die "the kernel refused an answer: $(batonfs -m "$M" --json status | jq .counters)"
 }
 
@@ -112,7 +108,7 @@ for _ in $(seq "$ROUNDS"); do
 	kill -CONT $storage
 	stuck_ends 0
 	wait_until 60 "the old daemon has answered all" ended
-	status '.last_takeover.moved.requests_resumed == 0 and .last_takeover.requests_aborted == 0' ||
+	status_is '.last_takeover.moved.requests_resumed == 0 and .last_takeover.requests_aborted == 0' ||
 		die "it was not answered by the old daemon"
 	once
 	ok "a read that ends in its time is answered by the old daemon"
@@ -122,7 +118,7 @@ for _ in $(seq "$ROUNDS"); do
 	upgraded
 	wait_until 60 "the old daemon has answered all" ended
 	still_stuck "0s"
-	status '.last_takeover.moved.requests_held + .last_takeover.moved.requests_resumed >= 1' ||
+	status_is '.last_takeover.moved.requests_held + .last_takeover.moved.requests_resumed >= 1' ||
 		die "0s: it was not handed over"
 	kill -CONT $storage
 	stuck_ends 0
@@ -135,7 +131,7 @@ for _ in $(seq "$ROUNDS"); do
 	stuck_ends 1
 	kill -0 $upgrading || die "the upgrade did not wait: $(cat "$T/upgrade.out")"
 	window_close 0
-	wait_until 60 "status tells of it" status '.last_takeover.requests_aborted >= 1'
+	wait_until 60 "status tells of it" status_is '.last_takeover.requests_aborted >= 1'
 	kill -CONT $storage
 	expect "the file can be read again" pattern check "$M/cold$cold.524288"
 	once
@@ -149,7 +145,7 @@ for _ in $(seq "$ROUNDS"); do
 	window_close 0
 	wait_until 60 "the old daemon has answered all" ended
 	still_stuck "resume"
-	status '.last_takeover.moved.requests_held >= 1 and .last_takeover.moved.requests_resumed == 0' ||
+	status_is '.last_takeover.moved.requests_held >= 1 and .last_takeover.moved.requests_resumed == 0' ||
 		die "it did not go with COMMIT: $(batonfs -m "$M" --json status | jq .last_takeover)"
 	kill -CONT $storage
 	stuck_ends 0
@@ -245,7 +241,7 @@ for _ in $(seq "$ROUNDS"); do
 	callers_call begun
 	wait_until 60 "all have begun" running 6
 	# What nobody has asked the storage yet is not waited for: two of them are no changes.
-	wait_until 60 "the storage is asked" status ".counters[\"ufs.requests\"] >= $((asked + 6))"
+	wait_until 60 "the storage is asked" status_is ".counters[\"ufs.requests\"] >= $((asked + 6))"
 	: >"$LOG"
 	upgrade "" &
 	upgrading=$!
@@ -274,7 +270,7 @@ for _ in $(seq "$ROUNDS"); do
 	wait_until 60 "all have begun" running 6
 	upgraded
 	none_called begun
-	status '.last_takeover.moved.requests_held >= 6' || die "they were not handed over"
+	status_is '.last_takeover.moved.requests_held >= 6' || die "they were not handed over"
 	kill -CONT "$gateway"
 	# shellcheck disable=SC2086
 	all_got begun 0 $ALL

@@ -76,10 +76,6 @@ drained() {
 		die "drain: $(cat "$T/drain.out")"
 }
 
-status() { # FILTER
-	batonfs -m "$M" --json status | jq -e "$1" >/dev/null
-}
-
 begin
 batonfs -m "$M" pathconfig set "$T/rules.json" >/dev/null
 mkdir "$M/back" "$M/temp" "$M/thru" "$M/back2"
@@ -104,11 +100,11 @@ for way in "403:permission denied" "bucket:NoSuchBucket" "full:the storage is fu
 	wait_until 60 "$how: it is tried" tried "/back/$how" 1
 	words "/back/$how" "$text" || die "$how: it says: $(field "/back/$how" last_error)"
 	words "/thru/$how" "$text" || die "$how: it says: $(field "/thru/$how" last_error)"
-	wait_until 60 "$how: status says so" status '.persist.last_error != ""'
+	wait_until 60 "$how: status says so" status_is '.persist.last_error != ""'
 	ok "$how: close as promised, and why it is not stored: $text"
 done
 wait_until 60 "it is tried again" tried /back/403 2
-status '.persist | .waiting == 14 and .transient == 7 and .failed == 0' ||
+status_is '.persist | .waiting == 14 and .transient == 7 and .failed == 0' ||
 	die "status: $(batonfs -m "$M" --json status | jq -c .persist)"
 ok "all of them wait"
 mode ""
@@ -154,7 +150,7 @@ doubtful() { # PATH
 	[ "$(batonfs -m "$M" --json fs explain "$1" | jq .outcome_unknown)" = true ] && tried "$1" 1
 }
 pending() { # N
-	status ".writing.deletions_pending == $1"
+	status_is ".writing.deletions_pending == $1"
 }
 for n in 1 2 3; do
 	wait_until 60 "its outcome is not known" doubtful "/back2/$n"
@@ -223,7 +219,7 @@ find "$T/staged" -type f | sort | comm -13 "$T/before" - >"$T/missing"
 stop_forced
 xargs rm -f <"$T/missing"
 begin --subtree /temp
-expect "what is outside is counted" wait_until 60 "it is counted" status '.persist.outside == 2'
+expect "what is outside is counted" wait_until 60 "it is counted" status_is '.persist.outside == 2'
 expect_exit 0 "outside of what is mounted, for a mount that has them: 2" \
 	"a drain says so and ends" timeout 60 batonfs -m "$M" async-persist drain
 expect "and umount does not mind" batonfs -m "$M" umount

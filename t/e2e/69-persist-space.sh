@@ -23,10 +23,6 @@ begin() { # [FLAGS]
 		-s keeper.restart.limit="1000 in 1min" -o attr_timeout=0.1,entry_timeout=0.1 "$@"
 }
 
-status() { # FILTER
-	batonfs -m "$M" --json status | jq -e "$1" >/dev/null
-}
-
 available() { # at most this many bytes
 	[ "$(df --output=avail -B1 "$M/temp" | tail -n 1)" -le "$1" ]
 }
@@ -35,14 +31,14 @@ available() { # at most this many bytes
 begin
 batonfs -m "$M" pathconfig set "$T/rules.json" >/dev/null
 mkdir "$M/temp" "$M/back" "$M/none"
-status '.persist.pinned_limit_bytes == 16777216' || die "the limit is another"
+status_is '.persist.pinned_limit_bytes == 16777216' || die "the limit is another"
 for n in $(seq 5); do
 	head -c 3000000 /dev/zero >"$M/temp/$n" || die "temp/$n does not fit"
 done
 expect_exit 1 "No space left" "the write that does not fit is told so" \
 	dd if=/dev/zero of="$M/temp/6" bs=1M count=8 status=none
 rm -f "$M/temp/6"
-wait_until 60 "what is pinned is counted" status '.persist.pinned_bytes == 15000000'
+wait_until 60 "what is pinned is counted" status_is '.persist.pinned_bytes == 15000000'
 ok "status counts what is pinned"
 expect "df knows the room that is left" available 1777216
 [ "$(stat -c %s "$M/temp/5")" = 3000000 ] || die "temp/5 has another size"
@@ -50,10 +46,10 @@ expect "what was acknowledged is there" cmp -n 3000000 "$M/temp/5" /dev/zero
 expect "where no policy governs there is room" \
 	dd if=/dev/zero of="$M/none/large" bs=1M count=8 status=none
 rm "$M/temp/1" "$M/temp/2" "$M/temp/3" "$M/temp/4"
-wait_until 60 "the room is free again" status '.persist.pinned_bytes == 3000000'
+wait_until 60 "the room is free again" status_is '.persist.pinned_bytes == 3000000'
 expect "and can be used" dd if=/dev/zero of="$M/back/large" bs=1M count=12 status=none
 expect "what is stored" batonfs -m "$M" async-persist drain --timeout 60s
-wait_until 60 "is not pinned any more" status '.persist.pinned_bytes == 3000000'
+wait_until 60 "is not pinned any more" status_is '.persist.pinned_bytes == 3000000'
 expect "so more can be written" dd if=/dev/zero of="$M/back/more" bs=1M count=12 status=none
 expect "and stored" batonfs -m "$M" async-persist drain --timeout 60s
 rm "$M/temp/5" "$M/back/large" "$M/back/more"
@@ -100,7 +96,7 @@ expect "it goes on where it was interrupted, over a death of the daemon" \
 expect "nothing is left of it" not test -e "$T/src/tree"
 expect "nor for the mount" not test -e "$M/tree"
 expect_exit 1 "No such file" "it is not there twice" batonfs -m "$M" fs rm -R /tree
-wait_until 60 "nothing of it is pinned" status '.persist | .waiting == 0 and .pinned_bytes == 0'
+wait_until 60 "nothing of it is pinned" status_is '.persist | .waiting == 0 and .pinned_bytes == 0'
 ok "nothing of it waits"
 expect "umount" batonfs -m "$M" umount
 keeper_ends

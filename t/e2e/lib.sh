@@ -149,7 +149,15 @@ serve() {
 
 # The serving daemon's pid; fails if none answers.
 daemon_pid() {
-	batonfs -m "$M" --json status | jq -e '.pid | numbers'
+	local said
+	said=$(batonfs -m "$M" --json status) && jq -e '.pid | numbers' <<<"$said"
+}
+
+# status_is FILTER: what status says is neither false nor null, as jq has it; false when nobody
+# answers (jq 1.6 takes nothing at all for true).
+status_is() {
+	local said
+	said=$(batonfs -m "$M" --json status) && jq -e "$1" <<<"$said" >/dev/null
 }
 
 # other_serves PID: a daemon answers, and it is not that one.
