@@ -257,7 +257,8 @@ static void start_done(struct pool_job *job)
 
 int dir_start(struct cache *c, const char *path, int lock_fd, struct errtext *et)
 {
-	struct dir_start *ds = calloc(1, sizeof(*ds) + strlen(path) + 1);
+	size_t len = strlen(path) + 1;
+	struct dir_start *ds = calloc(1, sizeof(*ds) + len);
 
 	c->lock_fd = lock_fd; /* closed with the cache, whatever happens */
 	c->dir = strdup(path);
@@ -269,7 +270,7 @@ int dir_start(struct cache *c, const char *path, int lock_fd, struct errtext *et
 	ds->made = (struct cache){.env = c->env, .dir_fd = -1, .lock_fd = -1};
 	ds->et = et;
 	ds->lock_fd = lock_fd;
-	strcpy(ds->path, path);
+	memcpy(ds->path, path, len);
 	c->lock_fd = -1; /* the job's */
 	c->starting = ds;
 	slow_begin(c, &c->open_op);

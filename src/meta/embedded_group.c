@@ -340,7 +340,7 @@ void db_read(struct db *db, struct meta_calls *calls, struct db_report *rep)
 	entered = err == 0 && seat != NULL;
 	TAILQ_FOREACH (c, calls, link) {
 		c->err = err;
-		if (err != 0)
+		if (!entered || err != 0)
 			continue;
 		t.txn = seat->txn;
 		ac.rc = c;

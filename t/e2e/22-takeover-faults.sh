@@ -72,7 +72,7 @@ for round in $(seq "$ROUNDS"); do
 			grep -q . "$T/upgrade.out" || die "new.$point=$how: no words"
 			served "new.$point=$how"
 			[ "$(daemon_pid)" = "$before" ] || die "new.$point=$how: the old daemon does not serve"
-			batonfs -m "$M" --json status | jq -e '.last_takeover.failure != ""' >/dev/null ||
+			status_is '.last_takeover.failure != ""' ||
 				die "new.$point=$how: status does not tell"
 		done
 	done
@@ -249,14 +249,16 @@ expect_exit 5 "belongs to neither root nor this user" "a daemon of another user 
 expect "nor told anything" wait $false_daemon
 served "after strangers"
 
-# A successor for which there is no memory.
-printf '#!/bin/bash\nulimit -v 150000\nexec "%s" "$@"\n' "$BATONFS_BUILD/batonfsd" >"$T/poor"
-chmod +x "$T/poor"
-before=$(daemon_pid)
-expect_exit 5 "batonfs: upgrade: " "a successor that lacks memory is given up" \
-	batonfs -m "$M" upgrade --binary "$T/poor"
-[ "$(daemon_pid)" = "$before" ] || die "another daemon serves"
-served "after a successor without memory"
+# A successor for which there is no memory.  A sanitizer wants so much that it does not begin.
+if ! ldd "$BATONFS_BUILD/batonfsd" | grep -qE 'lib[a-z]+san'; then
+	printf '#!/bin/bash\nulimit -v 150000\nexec "%s" "$@"\n' "$BATONFS_BUILD/batonfsd" >"$T/poor"
+	chmod +x "$T/poor"
+	before=$(daemon_pid)
+	expect_exit 5 "batonfs: upgrade: " "a successor that lacks memory is given up" \
+		batonfs -m "$M" upgrade --binary "$T/poor"
+	[ "$(daemon_pid)" = "$before" ] || die "another daemon serves"
+	served "after a successor without memory"
+fi
 
 # A successor that is older than the state database: it says so, and the old one goes on;
 # so does the keeper's next one.
@@ -331,7 +333,7 @@ upgrade || die "back: $(cat "$T/upgrade.out")"
 # The keeper dies: the daemon notices, goes on, and can be given another.
 kill -9 "$keeper"
 wait "$keeper" 2>/dev/null || true
-unkept() { batonfs -m "$M" --json status | jq -e '.keeper == false and (.warnings | tostring | contains("keeper"))'; }
+unkept() { status_is '.keeper == false and (.warnings | tostring | contains("keeper"))'; }
 wait_until 60 "the daemon notices that its keeper is gone" unkept
 served "without a keeper"
 before=$(daemon_pid)
@@ -431,7 +433,7 @@ stop
 # Switched off: a second daemon is refused, nothing is kept, a restart unmounts.
 keep "${SETTINGS[@]}"
 expect "upgrade to a daemon with migration off" batonfs -m "$M" upgrade -- -s fuse.non.disruptive.migration.enabled=false
-batonfs -m "$M" --json status | jq -e '.keeper == false' >/dev/null || die "the descriptors are still kept"
+status_is '.keeper == false' || die "the descriptors are still kept"
 expect_exit 5 "fuse.non.disruptive.migration.enabled" "a second daemon is refused" \
 	"$BATONFS_BUILD/batonfsd" -f "${SETTINGS[@]}" "$M"
 expect_exit 5 "switched off" "upgrade says so" batonfs -m "$M" upgrade
