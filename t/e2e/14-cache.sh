@@ -13,7 +13,7 @@ head -c 20000000 /dev/urandom >"$T/src/big"
 for i in $(seq 30); do
 	head -c $((i * 1111)) /dev/urandom >"$T/src/sub/deep/f$i"
 done
-all=$(du -sb --apparent-size "$T"/src/big "$T"/src/sub/deep/f* | awk '{ n += $1 } END { print n }')
+total=$(du -sb --apparent-size "$T"/src/big "$T"/src/sub/deep/f* | awk '{ n += $1 } END { print n }')
 sums "$T/src" >"$T/want"
 
 b() {
@@ -59,11 +59,11 @@ expect_exit 0 NO_CACHE "explain names the policy" b fs explain /big
 expect "nothing is cached yet" pages /big 0
 expect_exit 0 "loaded /sub/deep/f30" "a tree is loaded, with a line a file" b fs load /
 expect "all of it is cached" cached 100
-expect "each byte was fetched once" is cache.fetch.bytes -eq "$all"
+expect "each byte was fetched once" is cache.fetch.bytes -eq "$total"
 expect_exit 0 "32 files" "a second load has nothing to do" b fs load /
-expect "and fetched nothing" is cache.fetch.bytes -eq "$all"
+expect "and fetched nothing" is cache.fetch.bytes -eq "$total"
 expect "what is loaded is read" right
-expect "without the storage" is cache.fetch.bytes -eq "$all"
+expect "without the storage" is cache.fetch.bytes -eq "$total"
 expect "explain counts the pages" pages /big 20
 file=$(b --json fs explain /big | jq -r .cache_file)
 expect "and names the file that has them" test -f "$file"

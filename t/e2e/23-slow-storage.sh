@@ -139,8 +139,7 @@ upgrade
 stuck_ends 1 "abort: a stuck read fails"
 grep -q "Input/output error" "$T/stuck.err" || die "not EIO: $(cat "$T/stuck.err")"
 aborted() {
-	batonfs -m "$M" --json status |
-		jq -e '.last_takeover.requests_aborted >= 1 and .takeovers.requests_aborted >= 1'
+	status_is '.last_takeover.requests_aborted >= 1 and .takeovers.requests_aborted >= 1'
 }
 wait_until 60 "abort: status tells of it" aborted
 ok "abort: status tells of it"
