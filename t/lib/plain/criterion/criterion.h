@@ -20,6 +20,7 @@ struct plain_opts {
 	int signal;	/* the test must die of it */
 	int exit_code;
 	bool disabled;
+	double timeout; /* of one outside; here each test has that of plain.c */
 	const char *description;
 };
 
