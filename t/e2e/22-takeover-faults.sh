@@ -250,10 +250,10 @@ expect "nor told anything" wait $false_daemon
 served "after strangers"
 
 # A successor for which there is no memory.  A sanitizer wants so much that it does not begin.
+before=$(daemon_pid)
 if ! ldd "$BATONFS_BUILD/batonfsd" | grep -qE 'lib[a-z]+san'; then
 	printf '#!/bin/bash\nulimit -v 150000\nexec "%s" "$@"\n' "$BATONFS_BUILD/batonfsd" >"$T/poor"
 	chmod +x "$T/poor"
-	before=$(daemon_pid)
 	expect_exit 5 "batonfs: upgrade: " "a successor that lacks memory is given up" \
 		batonfs -m "$M" upgrade --binary "$T/poor"
 	[ "$(daemon_pid)" = "$before" ] || die "another daemon serves"
