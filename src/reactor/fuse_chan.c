@@ -7,6 +7,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "base/fault.h"
 #include "base/log.h"
 #include "base/obj.h"
 #include "base/options.h"
@@ -371,9 +372,13 @@ static void connection_gone(struct fuse_chan *ch, int err)
 static bool read_one(struct fuse_chan *ch, uint64_t *bytes)
 {
 	struct fuse_buf buf = {.mem = ch->recv, .size = RECV_SIZE};
-	int n = fuse_session_receive_buf(ch->se, &buf);
+	int n = FAULT("fuse.read");
 
-	if (n == 0) {
+	if (n == 0)
+		n = fuse_session_receive_buf(ch->se, &buf);
+	/* An unmount that meets the read of a request which still waited (the RELEASE of a
+	 * file just closed, say) shows as ECONNABORTED, not ENODEV. */
+	if (n == 0 || n == -ECONNABORTED) {
 		connection_gone(ch, 0);
 		return false;
 	}

@@ -50,7 +50,8 @@ struct fuse_chan_env {
 	const struct fuse_lowlevel_ops *ops;
 	void *userdata; /* fuse_chan_userdata() in ops, first argument of ops->init */
 	void *owner;	    /* what gone and ready get (not the userdata) */
-	/* The connection ended: err 0 unmounted (ENODEV), else negative errno. */
+	/* The connection ended: err 0 unmounted (ENODEV, or ECONNABORTED where requests
+	 * still waited), else negative errno. */
 	void (*gone)(void *owner, int err);
 	/* INIT's reply is about to leave: fuse_chan_init_record() is what a successor
 	 * needs should this process die with the reply on its way.  May be NULL. */

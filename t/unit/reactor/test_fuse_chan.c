@@ -12,6 +12,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "base/fault.h"
 #include "base/obj.h"
 #include "base/options.h"
 #include "reactor/fuse_chan.h"
@@ -272,6 +273,19 @@ Test(fuse_chan, unmount_is_told)
 	loop_turn(rig.loop, false);
 	cr_assert_eq(rig.gone, 1);
 	cr_assert_eq(fuse_chan_unmount(rig.tm.mnt, false), -EINVAL);
+}
+
+/* What the kernel says of an unmount while requests wait that nobody needs to see answered. */
+Test(fuse_chan, unmount_is_told_with_requests_waiting)
+{
+	struct errtext et;
+
+	cr_assert_eq(fault_init("fuse.read=errno:103", &et), 0, "%s", et.s);
+	cr_assert_eq(fuse_chan_unmount(rig.tm.mnt, false), 0);
+	while (rig.gone == 0)
+		loop_turn(rig.loop, true);
+	cr_assert_eq(rig.gone_err, 0);
+	cr_assert_eq(fault_init("", &et), 0, "%s", et.s);
 }
 
 Test(fuse_chan, second_session_adopts)
