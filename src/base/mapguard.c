@@ -6,6 +6,7 @@
 #include <setjmp.h>
 #include <signal.h>
 #include <stddef.h>
+#include <stdlib.h>
 #include <string.h>
 
 static pthread_once_t once = PTHREAD_ONCE_INIT;
@@ -55,4 +56,23 @@ bool mapguard_run(void (*fn)(void *arg), void *arg)
 	fn(arg);
 	guard = NULL;
 	return true;
+}
+
+static pthread_mutex_t lost_lock = PTHREAD_MUTEX_INITIALIZER;
+static struct lost {
+	struct lost *next;
+	void *what;
+} *lost;
+
+void mapguard_lose(void *what)
+{
+	struct lost *l = malloc(sizeof(*l));
+
+	if (l == NULL)
+		return;
+	l->what = what;
+	(void)pthread_mutex_lock(&lost_lock);
+	l->next = lost;
+	lost = l;
+	(void)pthread_mutex_unlock(&lost_lock);
 }

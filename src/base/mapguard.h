@@ -11,7 +11,7 @@
  * through its map always.  And a map of zeros put under its feet would have it follow
  * what is not a tree.
  *
- * Any thread that does not block SIGBUS.
+ * Any thread that does not block SIGBUS; mapguard_lose() any thread.
  */
 #ifndef BASE_MAPGUARD_H
 #define BASE_MAPGUARD_H
@@ -21,5 +21,9 @@
 /* False: a page of a map could not be read, and fn has not come to its end.  Calls do
  * not nest. */
 bool mapguard_run(void (*fn)(void *arg), void *arg);
+
+/* What cannot be freed because fn was in the middle of changing it: it stays as it is
+ * until the process ends, where those who look for leaks find it. */
+void mapguard_lose(void *what);
 
 #endif

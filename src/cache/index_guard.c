@@ -6,8 +6,6 @@
  * descriptors are lost.  That is not often: the second time in a row (store.c) the index
  * begins afresh.
  */
-#include <stdlib.h>
-
 #include "base/mapguard.h"
 #include "cache/index_priv.h"
 
@@ -39,27 +37,10 @@ int index_guard(struct index *ix, int (*fn)(struct index *ix, void *arg), void *
 	return -EIO;
 }
 
-/* Environments that cannot be freed, so that who looks for leaks finds them here. */
-static struct lost {
-	struct lost *next;
-	MDB_env *env;
-} *lost;
-
-static void lose(MDB_env *env)
-{
-	struct lost *l = malloc(sizeof(*l));
-
-	if (l == NULL)
-		return;
-	l->env = env;
-	l->next = lost;
-	lost = l;
-}
-
 void index_close_env(struct index *ix)
 {
 	if (ix->env != NULL && ix->writing)
-		lose(ix->env);
+		mapguard_lose(ix->env);
 	else if (ix->env != NULL)
 		mdb_env_close(ix->env);
 	ix->env = NULL;

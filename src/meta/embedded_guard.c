@@ -36,30 +36,13 @@ int db_guard(struct db *db, enum db_guard_as as, int (*fn)(void *arg), void *arg
 	return MDB_PANIC;
 }
 
-/* Environments that cannot be freed, so that who looks for leaks finds them here. */
-static struct lost {
-	struct lost *next;
-	MDB_env *env;
-} *lost;
-
-static void lose(MDB_env *env)
-{
-	struct lost *l = malloc(sizeof(*l));
-
-	if (l == NULL)
-		return;
-	l->env = env;
-	l->next = lost;
-	lost = l;
-}
-
 void db_close_env(struct db *db)
 {
 	if (db->opening != NULL)
 		mdb_txn_abort(db->opening);
 	db->opening = NULL;
 	if (db->env != NULL && db->lost)
-		lose(db->env);
+		mapguard_lose(db->env);
 	else if (db->env != NULL)
 		mdb_env_close(db->env);
 	db->env = NULL;

@@ -213,7 +213,6 @@ Test(persist, many_files)
 	cr_assert_eq(tally().files[META_STATE_NOT_PERSISTED], 0);
 }
 
-/* A directory that the storage has only for what lies in it. */
 /* --- Giving way */
 
 /* No time passes. */
@@ -300,6 +299,7 @@ Test(persist, does_not_wait_when_room_is_short)
 	until_persisted(6);
 }
 
+/* A directory that the storage has only for what lies in it. */
 Test(persist, a_directory_that_is_not_there)
 {
 	put("gone/file", 1, SIZE);
