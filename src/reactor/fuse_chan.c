@@ -75,7 +75,6 @@ static int hold_reply(struct fuse_chan *ch, const struct iovec *iov, int count, 
 {
 	size_t need = ch->held_len + len, cap = ch->held_cap;
 	unsigned char *p;
-	int i;
 
 	while (cap < need)
 		cap = cap == 0 ? HOLD_SIZE : cap * 2;
@@ -86,7 +85,7 @@ static int hold_reply(struct fuse_chan *ch, const struct iovec *iov, int count, 
 		ch->held = p;
 		ch->held_cap = cap;
 	}
-	for (i = 0; i < count; i++) {
+	for (int i = 0; i < count; i++) {
 		memcpy(ch->held + ch->held_len, iov[i].iov_base, iov[i].iov_len);
 		ch->held_len += iov[i].iov_len;
 	}
@@ -376,18 +375,14 @@ static bool read_one(struct fuse_chan *ch, uint64_t *bytes)
 
 	if (n == 0)
 		n = fuse_session_receive_buf(ch->se, &buf);
-	/* An unmount that meets the read of a request which still waited (the RELEASE of a
-	 * file just closed, say) shows as ECONNABORTED, not ENODEV. */
-	if (n == 0 || n == -ECONNABORTED) {
-		connection_gone(ch, 0);
-		return false;
-	}
 	if (n == -EAGAIN)
 		return false;
 	if (n == -EINTR || n == -ENOENT)
 		return true;
-	if (n < 0) {
-		connection_gone(ch, n);
+	/* Unmounted is 0; ECONNABORTED where that met the read of a request that still
+	 * waited (the RELEASE of a file just closed, say). */
+	if (n <= 0) {
+		connection_gone(ch, n == -ECONNABORTED ? 0 : n);
 		return false;
 	}
 	*bytes += (uint64_t)n;
