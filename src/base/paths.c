@@ -215,3 +215,26 @@ int paths_make_dir(const char *dir, mode_t mode)
 		return -EPERM;
 	return 0;
 }
+
+int paths_make_private(const char *dir)
+{
+	char *copy = strdup(dir), *p;
+	int err = 0;
+
+	if (copy == NULL)
+		return -ENOMEM;
+	for (p = copy + 1; err == 0; p++) {
+		bool end = *p == '\0';
+
+		if (!end && *p != '/')
+			continue;
+		*p = '\0';
+		if (mkdir(copy, 0700) != 0 && errno != EEXIST)
+			err = -errno;
+		if (end)
+			break;
+		*p = '/';
+	}
+	free(copy);
+	return err;
+}

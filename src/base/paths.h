@@ -49,4 +49,8 @@ int paths_data_dir(const char *mountpoint, char *buf, size_t len);
  * component is refused (-ENOTDIR).  0 or a negative errno. */
 int paths_make_dir(const char *dir, mode_t mode);
 
+/* Makes dir and what is missing above it, for us alone (0700); what exists is left as it
+ * is, links too.  0 or a negative errno. */
+int paths_make_private(const char *dir);
+
 #endif

@@ -14,34 +14,10 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/paths.h"
 #include "cache/cache_priv.h"
 
 static const char identity[] = "batonfs page store 1\n";
-
-static int make_dirs(const char *path, struct errtext *et)
-{
-	char *copy = strdup(path), *p;
-	int err = 0;
-
-	if (copy == NULL)
-		return -ENOMEM;
-	for (p = copy + 1; err == 0; p++) {
-		bool end = *p == '\0';
-
-		if (!end && *p != '/')
-			continue;
-		*p = '\0';
-		if (mkdir(copy, 0700) != 0 && errno != EEXIST)
-			err = -errno;
-		if (end)
-			break;
-		*p = '/';
-	}
-	free(copy);
-	return err == 0 ? 0
-			: errtext_set(et, err, "page store %s: create directory: %s", path,
-			      strerror(-err));
-}
 
 /* What may be in a directory that is not ours yet: also what must outlive a cache that
  * somebody has emptied. */
@@ -194,9 +170,10 @@ int dir_open(struct cache *c, const char *path, int lock_fd, struct errtext *et)
 	int err;
 
 	c->lock_fd = lock_fd; /* closed with the cache, whatever happens */
-	err = make_dirs(path, et);
+	err = paths_make_private(path);
 	if (err != 0)
-		return err;
+		return errtext_set(et, err, "page store %s: create directory: %s", path,
+		    strerror(-err));
 	c->dir = realpath(path, NULL);
 	if (c->dir == NULL)
 		return errtext_set(et, -errno, "page store %s: %s", path, strerror(errno));

@@ -11,30 +11,8 @@
 
 #include "base/checksum.h"
 #include "base/fault.h"
+#include "base/paths.h"
 #include "cache/staged_priv.h"
-
-int file_make_dirs(const char *dir)
-{
-	char *copy = strdup(dir), *p;
-	int err = 0;
-
-	if (copy == NULL)
-		return -ENOMEM;
-	for (p = copy + 1; err == 0; p++) {
-		bool end = *p == '\0';
-
-		if (!end && *p != '/')
-			continue;
-		*p = '\0';
-		if (mkdir(copy, 0700) != 0 && errno != EEXIST)
-			err = -errno;
-		if (end)
-			break;
-		*p = '/';
-	}
-	free(copy);
-	return err;
-}
 
 static char *dir_of(const char *path)
 {
@@ -49,7 +27,7 @@ int file_open_path(const char *path, bool create)
 
 	if (fd < 0 && errno == ENOENT && create) {
 		dir = dir_of(path);
-		err = dir == NULL ? -ENOMEM : file_make_dirs(dir);
+		err = dir == NULL ? -ENOMEM : paths_make_private(dir);
 		free(dir);
 		if (err != 0)
 			return err;

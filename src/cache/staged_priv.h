@@ -245,7 +245,6 @@ void fill_end_all(struct staged *sf);	   /* no request runs any more */
 
 /* --- staged_file.c.  In the pool. */
 void staged_file_work(struct pool_job *job);
-int file_make_dirs(const char *dir);
 int file_open_path(const char *path, bool create); /* a descriptor or negative errno */
 /* create: where nothing is in it yet. */
 int staged_file_open(struct staged *sf, bool create);

@@ -5,23 +5,10 @@
 . "${BATONFS_SRC:-.}/t/e2e/lib.sh"
 # shellcheck source=t/e2e/bucket.sh
 . "$BATONFS_SRC/t/e2e/bucket.sh"
+# shellcheck source=t/e2e/two.sh
+. "$BATONFS_SRC/t/e2e/two.sh"
 
-M2=$T/mnt2
 OPTS="-s ufs.timeout=20s -o attr_timeout=0.1,entry_timeout=0.1,allow_other"
-
-serve_other() { # the same as serve, on the second mount point
-	: >"$T/ready2"
-	batonfs-keeper --ready-fd 8 -- batonfsd -f "$@" "$M2" 8>"$T/ready2" 2>>"$LOG" &
-	keeper2=$!
-	wait_until 60 "the second mount serves" test -s "$T/ready2"
-	[ "$(cat "$T/ready2")" = 0 ] || die "the second daemon ended: $(tail -n 5 "$LOG")"
-}
-
-stop_other() {
-	batonfs -m "$M2" umount
-	wait_until 60 "the second keeper ends" not kill -0 "$keeper2"
-	wait "$keeper2" || die "the second keeper ended with $?"
-}
 
 calls() { # NAME: all rows, in a directory of that name
 	mkdir "$M/$1"
@@ -48,7 +35,7 @@ remount() { # FLAGS...: what is kept by storage and metadata store
 }
 
 # --- a directory
-mkdir "$M2" "$T/store"
+mkdir "$T/store"
 # shellcheck disable=SC2086
 {
 	serve -u /="file://$T/store" $OPTS -s worker.page.store.dir="$T/cache"

@@ -7,25 +7,11 @@
 . "${BATONFS_SRC:-.}/t/e2e/lib.sh"
 # shellcheck source=t/e2e/bucket.sh
 . "$BATONFS_SRC/t/e2e/bucket.sh"
+# shellcheck source=t/e2e/two.sh
+. "$BATONFS_SRC/t/e2e/two.sh"
 
-M2=$T/mnt2
-mkdir "$M2"
 see=$BATONFS_SRC/t/e2e/consistency.py
 FAR="attr_timeout=3600,entry_timeout=3600"
-
-serve_other() { # the same as serve, on the second mount point
-	: >"$T/ready2"
-	batonfs-keeper --ready-fd 8 -- batonfsd -f "$@" "$M2" 8>"$T/ready2" 2>>"$LOG" &
-	keeper2=$!
-	wait_until 60 "the second mount serves" test -s "$T/ready2"
-	[ "$(cat "$T/ready2")" = 0 ] || die "the second daemon ended: $(tail -n 5 "$LOG")"
-}
-
-stop_other() {
-	batonfs -m "$M2" umount
-	wait_until 60 "the second keeper ends" not kill -0 "$keeper2"
-	wait "$keeper2" || die "the second keeper ended with $?"
-}
 
 both() { # OPTIONS...: of both mounts, beside those of the storage
 	serve "${STORE[@]}" -s worker.page.store.dir="$T/cache" "$@"

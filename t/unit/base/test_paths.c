@@ -170,3 +170,24 @@ Test(paths, make_dir)
 	snprintf(cmd, sizeof(cmd), "rm -r %s", top);
 	cr_assert_eq(system(cmd), 0);
 }
+
+Test(paths, make_private)
+{
+	char top[] = "/tmp/batonfs-paths.XXXXXX", dir[128], cmd[160];
+	struct stat st;
+
+	cr_assert_not_null(mkdtemp(top));
+	umask(0);
+	snprintf(dir, sizeof(dir), "%s/a/b/", top);
+	cr_assert_eq(paths_make_private(dir), 0);
+	cr_assert_eq(paths_make_private(dir), 0, "again");
+	snprintf(dir, sizeof(dir), "%s/a", top);
+	cr_assert_eq(stat(dir, &st), 0);
+	cr_assert_eq(st.st_mode & 07777, 0700);
+	snprintf(dir, sizeof(dir), "%s/a/file", top);
+	cr_assert_eq(mknod(dir, S_IFREG | 0600, 0), 0);
+	snprintf(dir, sizeof(dir), "%s/a/file/c", top);
+	cr_assert_eq(paths_make_private(dir), -ENOTDIR);
+	snprintf(cmd, sizeof(cmd), "rm -r %s", top);
+	cr_assert_eq(system(cmd), 0);
+}

@@ -13,6 +13,7 @@
 
 #include <criterion/criterion.h>
 
+#include "base/paths.h"
 #include "staged_rig.h"
 
 TestSuite(staged_crash);
@@ -256,7 +257,7 @@ static void run(unsigned seed, uint64_t id)
 	c.id = id;
 	srig_init(&c.s);
 	srig_init(&c.heir);
-	cr_assert_eq(file_make_dirs(c.heir.dir), 0);
+	cr_assert_eq(paths_make_private(c.heir.dir), 0);
 	c.now.size = size;
 	srig_base_bytes("v0", 0, c.now.data, size);
 	c.next = c.now;

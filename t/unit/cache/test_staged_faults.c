@@ -11,6 +11,7 @@
 #include <criterion/criterion.h>
 
 #include "../../lib/nth_fault.h"
+#include "base/paths.h"
 #include "staged_rig.h"
 
 static struct staged_rig s;
@@ -115,7 +116,7 @@ static void litter(const char *name)
 	char path[160];
 	FILE *f;
 
-	file_make_dirs(s.dir);
+	paths_make_private(s.dir);
 	snprintf(path, sizeof(path), "%s/%s", s.dir, name);
 	f = fopen(path, "w");
 	cr_assert_not_null(f);

@@ -18,6 +18,7 @@
 
 #include <criterion/criterion.h>
 
+#include "base/paths.h"
 #include "staged_rig.h"
 
 TestSuite(staged_power);
@@ -303,7 +304,7 @@ static void play(unsigned seed)
 	p.seed = seed;
 	srig_init(&p.s);
 	srig_init(&p.heir);
-	cr_assert_eq(file_make_dirs(p.heir.dir), 0);
+	cr_assert_eq(paths_make_private(p.heir.dir), 0);
 	snprintf(disk.dir, sizeof(disk.dir), "%s", p.s.dir);
 	disk.on = true;
 	p.sf = srig_create(&p.s, ID, NULL);
