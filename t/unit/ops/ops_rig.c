@@ -2,6 +2,7 @@
 #include "ops_rig.h"
 
 #include <criterion/criterion.h>
+#include <dirent.h>
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
@@ -237,6 +238,15 @@ bool rig_no_session(struct rig *rig, void *arg)
 	return rig->fs->sessions == NULL && rig->fs->nwork == 0;
 }
 
+void rig_check_clean(struct rig *r)
+{
+	rig_until(r, rig_no_session, NULL);
+	cr_assert_eq(statedb_count(r->db, STATEDB_LEDGER), 0);
+	cr_assert_eq(statedb_count(r->db, STATEDB_SESSIONS), 0);
+	cr_assert_eq(statedb_count(r->db, STATEDB_STAGED), 0);
+	cr_assert(TAILQ_EMPTY(&r->fs->locks.list));
+}
+
 void rig_restart(struct rig *r)
 {
 	struct fuse_chan *old = r->chan;
@@ -402,4 +412,19 @@ int rig_stat(const struct tmp_mount *tm, void *arg)
 	struct stat st;
 
 	return stat(rig_at(tm, arg), &st) == 0 ? 0 : errno;
+}
+
+int rig_list(const char *path, unsigned entries)
+{
+	DIR *d = opendir(path);
+	unsigned n = 0;
+	int err;
+
+	if (d == NULL)
+		return errno;
+	for (errno = 0; readdir(d) != NULL; errno = 0)
+		n++;
+	err = errno;
+	closedir(d);
+	return err != 0 ? err : n == entries ? 0 : WRONG;
 }

@@ -46,6 +46,8 @@ void rig_free(struct rig *r);
 void rig_until(struct rig *r, bool (*pred)(struct rig *r, void *arg), void *arg);
 /* For rig_until(): no file is being written. */
 bool rig_no_session(struct rig *rig, void *arg);
+/* Serves until then; nothing is left of any request. */
+void rig_check_clean(struct rig *r);
 /* Closes the state database and opens it again in a new struct fs: a new daemon. */
 void rig_restart(struct rig *r);
 /* The same with requests running, which the kernel then sends again: a daemon that was
@@ -60,6 +62,8 @@ typedef int rig_client(const struct tmp_mount *tm, void *arg);
 const char *rig_at(const struct tmp_mount *tm, const char *name);
 /* arg: the name; what stat(2) says. */
 int rig_stat(const struct tmp_mount *tm, void *arg);
+/* 0 if a directory has so many entries, with "." and "..", else an errno or WRONG. */
+int rig_list(const char *path, unsigned entries);
 pid_t rig_start(struct rig *r, rig_client *fn, void *arg);
 /* Serves until the client ends; its exit status. */
 int rig_wait(struct rig *r, pid_t pid);

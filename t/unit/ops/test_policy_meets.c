@@ -311,18 +311,7 @@ static int c_cycle(const struct tmp_mount *tm, void *arg)
 
 static int c_list(const struct tmp_mount *tm, void *arg)
 {
-	unsigned n = 0;
-	struct dirent *de;
-	DIR *d = opendir(rig_at(tm, arg));
-	int err;
-
-	if (d == NULL)
-		return errno;
-	for (errno = 0; (de = readdir(d)) != NULL; errno = 0)
-		n++;
-	err = errno;
-	closedir(d);
-	return err != 0 ? err : n == 6 ? 0 : WRONG;
+	return rig_list(rig_at(tm, arg), 6);
 }
 
 static int c_rmdir_full(const struct tmp_mount *tm, void *arg)

@@ -63,22 +63,6 @@ static unsigned did(enum fake_op op)
 	return r.ufs.store.count[op];
 }
 
-static bool quiet(struct rig *rig, void *arg)
-{
-	(void)arg;
-	return rig->fs->sessions == NULL && rig->fs->nwork == 0;
-}
-
-/* Nothing is left of any request. */
-static void check_clean(void)
-{
-	rig_until(&r, quiet, NULL);
-	cr_assert_eq(statedb_count(r.db, STATEDB_LEDGER), 0);
-	cr_assert_eq(statedb_count(r.db, STATEDB_SESSIONS), 0);
-	cr_assert_eq(statedb_count(r.db, STATEDB_STAGED), 0);
-	cr_assert(TAILQ_EMPTY(&r.fs->locks.list));
-}
-
 static int c_unlink(const struct tmp_mount *tm, void *arg)
 {
 	return unlink(rig_at(tm, arg)) == 0 ? 0 : errno;
@@ -99,7 +83,7 @@ Test(remove, one_delete)
 	cr_assert_eq(did(FAKE_DELETE), 1);
 	cr_assert_eq(did(FAKE_MKDIR), 0, "the top needs no mark");
 	cr_assert_eq(run(rig_stat, "top"), ENOENT);
-	check_clean();
+	rig_check_clean(&r);
 }
 
 Test(remove, a_directory_is_marked_once_and_stays)
@@ -115,7 +99,7 @@ Test(remove, a_directory_is_marked_once_and_stays)
 	cr_assert_eq(run(rig_stat, "p"), 0);
 	cr_assert_eq(run(c_rmdir, "p"), 0);
 	cr_assert_eq(run(rig_stat, "p"), ENOENT);
-	check_clean();
+	rig_check_clean(&r);
 }
 
 Test(remove, a_fresh_node_is_not_asked_for_again)
@@ -142,7 +126,7 @@ Test(remove, refusals)
 	cr_assert_eq(run(c_rmdir, "d"), ENOTEMPTY);
 	cr_assert_eq(run(c_rmdir, "p"), ENOTEMPTY);
 	cr_assert_eq(did(FAKE_DELETE) + did(FAKE_RMDIR) + did(FAKE_MKDIR), 0);
-	check_clean();
+	rig_check_clean(&r);
 }
 
 Test(remove, a_storage_with_directories_says_so_itself)
@@ -155,7 +139,7 @@ Test(remove, a_storage_with_directories_says_so_itself)
 	cr_assert_eq(run(c_unlink, "d/b"), 0);
 	cr_assert_eq(run(c_rmdir, "d"), 0);
 	cr_assert_eq(did(FAKE_MKDIR), 0);
-	check_clean();
+	rig_check_clean(&r);
 }
 
 /* Another client's file, of which the kernel does not know. */
@@ -194,7 +178,7 @@ Test(remove, a_file_that_was_never_uploaded)
 {
 	begin();
 	cr_assert_eq(run(c_unlink_written, "d/new"), 0);
-	check_clean();
+	rig_check_clean(&r);
 	cr_assert_not(there("d/new"));
 	cr_assert_eq(did(FAKE_PUT) + did(FAKE_DELETE) + did(FAKE_MKDIR), 0, "not a word of it");
 }
@@ -214,7 +198,7 @@ Test(remove, who_reads_goes_on_reading)
 	begin();
 	cr_assert_eq(run(c_unlink_reading, "top"), 0);
 	cr_assert_not(there("top"));
-	check_clean();
+	rig_check_clean(&r);
 }
 
 static int c_unlink_changed(const struct tmp_mount *tm, void *arg)
@@ -233,7 +217,7 @@ Test(remove, who_writes_goes_on_writing)
 {
 	begin();
 	cr_assert_eq(run(c_unlink_changed, "top"), 0);
-	check_clean();
+	rig_check_clean(&r);
 	cr_assert_not(there("top"), "nothing brings it back");
 	cr_assert_eq(did(FAKE_PUT), 0);
 }
@@ -261,7 +245,7 @@ Test(remove, a_file_that_only_this_mount_knows)
 	fake_add(&r.ufs, "e", UFS_DIR, 0, "");
 	fake_can(&r.ufs, UFS_CAN_RENAME | UFS_CAN_SETATTR);
 	cr_assert_eq(run(c_rmdir_of_local, "e"), ENOTEMPTY);
-	check_clean();
+	rig_check_clean(&r);
 }
 
 static int c_write(const struct tmp_mount *tm, void *arg)
@@ -301,7 +285,7 @@ Test(remove, during_an_upload)
 	fake_release(&r.ufs);
 	cr_assert_eq(rig_wait(&r, remover), 0);
 	cr_assert_eq(rig_wait(&r, writer), 0);
-	check_clean();
+	rig_check_clean(&r);
 	cr_assert_not(there("w"));
 	cr_assert_eq(did(FAKE_DELETE), 1);
 }
@@ -348,7 +332,7 @@ Test(remove, its_record_goes_too)
 	cr_assert_eq(run(c_rmdir, "e"), 0);
 	cr_assert_eq(record_of("d/a"), -ENOENT);
 	cr_assert_eq(record_of("e"), -ENOENT);
-	check_clean();
+	rig_check_clean(&r);
 }
 
 /* --- Failures */
@@ -377,7 +361,7 @@ Test(remove, a_failure_changes_nothing)
 		cr_assert_eq(run(f->dir ? c_rmdir : c_unlink, f->path), EACCES, "row %zu", i);
 		cr_assert(there(f->path));
 		cr_assert_eq(run(rig_stat, f->path), 0);
-		check_clean();
+		rig_check_clean(&r);
 		cr_assert_eq(run(f->dir ? c_rmdir : c_unlink, f->path), 0);
 		cr_assert_not(there(f->path));
 		fake_add(&r.ufs, f->path, f->dir ? UFS_DIR : UFS_FILE, 5, f->dir ? "" : "a2");
@@ -403,7 +387,7 @@ Test(remove, what_is_written_survives_a_failure)
 	begin();
 	fake_store_fail(&r.ufs.store, FAKE_DELETE, 1, 1, -EIO, false);
 	cr_assert_eq(run(c_fail_then_close, "top"), EIO);
-	check_clean();
+	rig_check_clean(&r);
 	ff = fake_find(&r.ufs, "top");
 	cr_assert_not_null(ff);
 	cr_assert_eq(fake_store_bytes(&r.ufs.store, "top", ff->version, 0, buf, 5), 0);
@@ -448,7 +432,7 @@ static void crash_at_each(rig_client *fn, const char *path, bool late)
 		cr_assert_eq(rig_wait(&r, pid), 0, "%s at request %u, late %d", path, n, late);
 		cr_assert_not(there(path));
 		cr_assert_eq(run(rig_stat, path), ENOENT);
-		check_clean();
+		rig_check_clean(&r);
 		if (ended)
 			break;
 	}
@@ -486,7 +470,7 @@ Test(remove, no_memory)
 		again = run(c_unlink, "d/a");
 		cr_assert(again == 0 || again == ENOENT, "allocation %u: %d, %d", n, err, again);
 		cr_assert_not(there("d/a"));
-		rig_until(&r, quiet, NULL);
+		rig_until(&r, rig_no_session, NULL);
 		cr_assert(TAILQ_EMPTY(&r.fs->locks.list));
 	}
 	cr_assert_gt(failed, 3);

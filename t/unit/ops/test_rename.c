@@ -92,20 +92,6 @@ static unsigned did(enum fake_op op)
 	return r.ufs.store.count[op];
 }
 
-static bool quiet(struct rig *rig, void *arg)
-{
-	(void)arg;
-	return rig->fs->sessions == NULL && rig->fs->nwork == 0;
-}
-
-static void check_clean(void)
-{
-	rig_until(&r, quiet, NULL);
-	cr_assert_eq(statedb_count(r.db, STATEDB_LEDGER), 0);
-	cr_assert_eq(statedb_count(r.db, STATEDB_SESSIONS), 0);
-	cr_assert(TAILQ_EMPTY(&r.fs->locks.list));
-}
-
 /* The object is so many bytes of one letter. */
 static bool holds(const char *path, char c, size_t len)
 {
@@ -157,7 +143,7 @@ Test(rename, a_file_is_one_copy_and_one_delete)
 	cr_assert_eq(did(FAKE_PUT) + did(FAKE_MKDIR) + did(FAKE_RMDIR), 0);
 	cr_assert_eq(run(rig_stat, "a"), ENOENT);
 	cr_assert_eq(run(rig_stat, "new"), 0);
-	check_clean();
+	rig_check_clean(&r);
 }
 
 Test(rename, the_directory_that_it_leaves_stays)
@@ -168,7 +154,7 @@ Test(rename, the_directory_that_it_leaves_stays)
 	cr_assert(holds("d/f", 'f', 5));
 	cr_assert_eq(did(FAKE_MKDIR), 1);
 	cr_assert_eq(run(rig_stat, "p/q"), 0);
-	check_clean();
+	rig_check_clean(&r);
 }
 
 Test(rename, native_is_one_request)
@@ -180,7 +166,7 @@ Test(rename, native_is_one_request)
 	cr_assert(there("e/x") && !there("d"));
 	cr_assert_eq(did(FAKE_RENAME), 2);
 	cr_assert_eq(did(FAKE_COPY) + did(FAKE_DELETE) + did(FAKE_MKDIR), 0);
-	check_clean();
+	rig_check_clean(&r);
 }
 
 /* --- Refused */
@@ -205,7 +191,7 @@ static void refusals(bool dirs_say)
 	    did(FAKE_COPY) + did(FAKE_DELETE) + did(FAKE_MKDIR) + did(FAKE_RMDIR), asked);
 	if (!dirs_say)
 		cr_assert_eq(did(FAKE_RENAME), 0);
-	check_clean();
+	rig_check_clean(&r);
 }
 
 Test(rename, refusals)
@@ -239,7 +225,7 @@ Test(rename, onto_existing)
 	begin();
 	cr_assert_eq(mv("a", "b"), 0);
 	cr_assert(holds("b", 'a', 5) && !there("a"));
-	check_clean();
+	rig_check_clean(&r);
 }
 
 Test(rename, names_too_long)
@@ -281,7 +267,7 @@ Test(rename, who_has_them_open_goes_on)
 {
 	begin();
 	cr_assert_eq(run(c_reading_both, NULL), 0);
-	check_clean();
+	rig_check_clean(&r);
 	rig_restart(&r);
 }
 
@@ -322,7 +308,7 @@ Test(rename, attributes_move)
 	cr_assert_eq(mv("c", "new"), 0);
 	cr_assert_eq(record_of("new", &rec), 0);
 	cr_assert_eq(rec.has & META_HAS_MODE, 0);
-	check_clean();
+	rig_check_clean(&r);
 }
 
 static int c_write_move_write(const struct tmp_mount *tm, void *arg)
@@ -346,7 +332,7 @@ Test(rename, who_writes_goes_on_under_the_new_name)
 
 	begin();
 	cr_assert_eq(run(c_write_move_write, "a"), 0);
-	check_clean();
+	rig_check_clean(&r);
 	cr_assert_not(there("a"));
 	cr_assert_eq(fake_store_bytes(
 			 &r.ufs.store, "to", fake_find(&r.ufs, "to")->version, 0, buf, 5),
@@ -354,7 +340,7 @@ Test(rename, who_writes_goes_on_under_the_new_name)
 	cr_assert_arr_eq(buf, "zyaaa", 5);
 	/* One that the storage has never had. */
 	cr_assert_eq(run(c_write_move_write, "d/new"), 0);
-	check_clean();
+	rig_check_clean(&r);
 	cr_assert_not(there("d/new"));
 	cr_assert_eq(fake_store_bytes(
 			 &r.ufs.store, "to", fake_find(&r.ufs, "to")->version, 0, buf, 2),
@@ -380,7 +366,7 @@ Test(rename, a_replaced_writer_does_not_come_back)
 {
 	begin();
 	cr_assert_eq(run(c_replaces_written, NULL), 0);
-	check_clean();
+	rig_check_clean(&r);
 	cr_assert(holds("b", 'a', 5));
 	cr_assert_eq(did(FAKE_PUT), 0);
 }
@@ -441,7 +427,7 @@ static void move_under_a_read(rig_client *fn)
 	cr_assert_gt(fake_waiting(&r.ufs), 0);
 	fake_release(&r.ufs);
 	cr_assert_eq(rig_wait(&r, reader), 0);
-	check_clean();
+	rig_check_clean(&r);
 }
 
 Test(rename, a_read_that_runs_meanwhile)
@@ -488,7 +474,7 @@ Test(rename, a_source_that_changes_is_looked_at_again)
 	cr_assert_eq(run(rig_stat, "b"), 0);
 	fake_store_remove(&r.ufs.store, fake_find(&r.ufs, "b"));
 	cr_assert_eq(mv("b", "c"), ENOENT);
-	check_clean();
+	rig_check_clean(&r);
 }
 
 /* --- Failures */
@@ -501,14 +487,14 @@ Test(rename, a_failure_keeps_the_old_name)
 	for (size_t i = 0; i < sizeof(op) / sizeof(op[0]); i++) {
 		fake_store_fail(&r.ufs.store, op[i], 1, 1, -EACCES, false);
 		cr_assert_eq(mv("d/x", "n"), EACCES, "%zu", i);
-		check_clean();
+		rig_check_clean(&r);
 		cr_assert(holds("d/x", 'x', 5));
 		cr_assert_eq(run(rig_stat, "d/x"), 0);
 		cr_assert_eq(record_of("d/x", NULL), -ENOENT);
 	}
 	cr_assert_eq(mv("d/x", "n"), 0);
 	cr_assert(holds("n", 'x', 5) && !there("d/x"));
-	check_clean();
+	rig_check_clean(&r);
 }
 
 Test(rename, a_failing_upload_is_told)
@@ -516,7 +502,7 @@ Test(rename, a_failing_upload_is_told)
 	begin();
 	fake_store_fail(&r.ufs.store, FAKE_PUT, 1, 1, -EACCES, false);
 	cr_assert_eq(run(c_write_move_write, "new"), EACCES);
-	rig_until(&r, quiet, NULL);
+	rig_until(&r, rig_no_session, NULL);
 }
 
 Test(rename, native_failure)
@@ -527,7 +513,7 @@ Test(rename, native_failure)
 	cr_assert(holds("a", 'a', 5) && holds("b", 'b', 6));
 	cr_assert_eq(run(rig_stat, "a"), 0);
 	cr_assert_eq(run(rig_stat, "b"), 0);
-	check_clean();
+	rig_check_clean(&r);
 }
 
 /* --- Killed */
@@ -579,7 +565,7 @@ static void kill_at_each(const char *from, const char *to, bool late)
 		cr_assert(holds(to, 'x', 5) && !there(from), "request %u, late %d", i, late);
 		cr_assert_eq(run(rig_stat, from), ENOENT);
 		cr_assert_eq(run(rig_stat, to), 0);
-		check_clean();
+		rig_check_clean(&r);
 	}
 	cr_assert_gt(i, 3);
 }
@@ -622,7 +608,7 @@ Test(rename, no_memory)
 		if (err != 0 && there("d/x"))
 			cr_assert_eq(mv("d/x", "n"), 0, "allocation %u: %d", i, err);
 		cr_assert(holds("n", 'x', 5));
-		rig_until(&r, quiet, NULL);
+		rig_until(&r, rig_no_session, NULL);
 		cr_assert(TAILQ_EMPTY(&r.fs->locks.list));
 	}
 	cr_assert_eq(err, 0);
