@@ -266,6 +266,10 @@ static int spawn_exec(struct spawn *sp, const char *binary, char **argv, int pip
 		err = posix_spawn_file_actions_adddup2(&fa, pipe_w, STDERR_FILENO);
 	if (err == 0)
 		err = posix_spawn_file_actions_adddup2(&fa, err_fd, SPAWN_STDERR_FD);
+	/* What it needs of us comes over the socket.  LMDB and curl have descriptors that would
+	 * stay open here, four more with each upgrade. */
+	if (err == 0)
+		err = posix_spawn_file_actions_addclosefrom_np(&fa, SPAWN_STDERR_FD + 1);
 	if (err == 0)
 		err = strchr(binary, '/') != NULL
 			  ? posix_spawn(&sp->pid, binary, &fa, &attr, argv, env)

@@ -32,6 +32,14 @@ for line in sys.stdin:
     print('right', flush=True)
 PY
 
+open_count() { # of sockets and databases: files of the storage come and go
+	find "/proc/$(daemon_pid)/fd" -type l -printf '%l\n' | grep -cE '^socket:|\.mdb$'
+}
+
+not_more() { # than N are open, once the connections of a moment are gone
+	[ "$(open_count)" -le "$1" ]
+}
+
 # No page store: the pages come from storage again and again.
 serve -u "/=file://$S" -s memory.limit=16MiB -o attr_timeout=0.2,entry_timeout=0.2
 coproc HANDLES { python3 "$T/handles.py" "$S/d" "$M/d" 2>"$T/handles.err"; }
@@ -43,6 +51,7 @@ read -r -t 60 word <&3 || die "open 10,000 handles: $(cat "$T/handles.err")"
 [ "$word" = ready ] || die "$word"
 readers_start buffered direct mmap reopen list
 ino=$(stat -c %i "$M/d/a.30000000")
+opened=$(open_count)
 n=0 longest=0
 while [ $n -lt "$ROUNDS" ]; do
 	before=$(daemon_pid)
@@ -57,6 +66,8 @@ while [ $n -lt "$ROUNDS" ]; do
 done
 readers_alive
 ok "$ROUNDS upgrades, longest pause $longest ms"
+wait_until 60 "no more is open than before" not_more $((opened + 4))
+ok "descriptors do not add up"
 echo now >&4
 read -r -t 60 word <&3 || die "10,000 handles: $(cat "$T/handles.err")"
 [ "$word" = right ] || die "$word"
