@@ -49,6 +49,7 @@ struct offer {
 	/* from STATE */
 	char build[32], keeper[IDENTITY_MAX];
 	uint64_t pid, mount_id, epoch, window, flags;
+	int process; /* pidfd of the old daemon, -1 from one that does not pass it */
 	struct fuse_chan_init init;
 	/* from COMMIT */
 	uint64_t stopped_at;
@@ -286,6 +287,7 @@ static int offer_adopt(struct offer *o, struct errtext *et)
 		err = fuse_chan_adopt(d->chan, take_fd(o, REC_FD_FUSE), &o->init, et);
 	d->adopt_ctl_fd = take_fd(o, REC_FD_CONTROL);
 	d->adopt_takeover_fd = take_fd(o, REC_FD_TAKEOVER);
+	o->process = take_fd(o, REC_FD_PROCESS);
 	return err;
 }
 
@@ -614,8 +616,8 @@ static int offer_take(struct offer *o, struct errtext *et)
 	offer_log(o);
 	forget_takeover_flag(d);
 	if (!o->dead) {
-		link_start(d, o->sock);
-		o->sock = -1;
+		link_start(d, o->sock, o->process);
+		o->sock = o->process = -1;
 	}
 	return 0;
 }
@@ -627,7 +629,7 @@ static void offer_init(struct offer *o, struct daemon *d, bool ask)
 	memset(o, 0, sizeof(*o));
 	o->d = d;
 	o->ask = ask;
-	o->sock = -1;
+	o->sock = o->process = -1;
 	STAILQ_INIT(&o->held);
 	for (i = 0; i < REC_FD_KINDS; i++)
 		o->fds[i] = -1;
@@ -637,6 +639,8 @@ static void offer_fini(struct offer *o)
 {
 	held_free(&o->held);
 	rec_close_fds(o->fds);
+	if (o->process >= 0)
+		close(o->process);
 	if (o->sock >= 0)
 		close(o->sock);
 }

@@ -2,11 +2,14 @@
 #include "takeover/link.h"
 
 #include <errno.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/syscall.h>
 #include <sys/types.h>
 #include <unistd.h>
 
+#include "base/fault.h"
 #include "base/log.h"
 #include "base/obj.h"
 #include "base/units.h"
@@ -22,7 +25,7 @@
 
 struct takeover_link {
 	struct daemon *d;
-	int sock;
+	int sock, process;
 	struct loop_fd lf;
 	struct timer limit;
 	struct rec_in in;
@@ -44,6 +47,8 @@ static void link_close(struct takeover_link *l)
 	if (l->lf.loop != NULL)
 		loop_fd_fini(&l->lf);
 	close(l->sock);
+	if (l->process >= 0)
+		close(l->process);
 	free(l);
 	if (d->takeover != NULL)
 		takeover_server_link_ended(d->takeover);
@@ -133,26 +138,44 @@ static void link_event(struct loop_fd *lf, unsigned what)
 		link_message(l, (size_t)n, fds, nfds);
 }
 
-/* Frozen, it would never end, and callers would wait for its reads.  Should it answer
- * later all the same, the kernel takes no second answer. */
-static void link_expired(struct timer *t)
+static int link_kill(const struct takeover_link *l)
 {
-	link_broken(container_of(t, struct takeover_link, limit), "does not end");
+	int err = FAULT("takeover.link.kill");
+
+	if (err != 0 || l->process < 0)
+		return err != 0 ? err : -ESRCH;
+	return syscall(SYS_pidfd_send_signal, l->process, SIGKILL, NULL, 0) == 0 ? 0 : -errno;
 }
 
-void link_start(struct daemon *d, int sock)
+/* Frozen, it would keep its reads, whose callers wait, and what it holds of the mount: the
+ * lock of the page store, and the descriptor whose last copy must go for callers to get an
+ * error when all daemons are dead.  Nobody else would end it: the keeper looks after us now.
+ * One that cannot be killed from here (in another pid namespace) finds its reads taken when
+ * it goes on: the kernel takes no second answer. */
+static void link_expired(struct timer *t)
+{
+	struct takeover_link *l = container_of(t, struct takeover_link, limit);
+
+	link_broken(l, link_kill(l) == 0 ? "hangs and was killed"
+					 : "hangs and cannot be killed from here (end it by hand)");
+}
+
+void link_start(struct daemon *d, int sock, int process)
 {
 	struct takeover_link *l = calloc(1, sizeof(*l));
 
 	assert(d->link == NULL);
 	if (l == NULL) {
 		close(sock);
+		if (process >= 0)
+			close(process);
 		log_error("%s: watch the old daemon: %s", d->args.mountpoint, strerror(ENOMEM));
 		fuse_chan_resend(d->chan);
 		return;
 	}
 	l->d = d;
 	l->sock = sock;
+	l->process = process;
 	d->link = l;
 	timer_init(&l->limit, d->loop, link_expired);
 	if (loop_fd_init(&l->lf, d->loop, sock, link_event) != 0) {

@@ -12,10 +12,11 @@
 struct config;
 struct daemon;
 
-/* Takes sock over.  There is one link at most: a second takeover of the same
- * daemon cannot begin before it became the old side. */
-void link_start(struct daemon *d, int sock);
-/* The link ends within so many nanoseconds; an old daemon that hangs is given up. */
+/* Takes sock over, and process, a pidfd of the old daemon or -1.  There is one link at
+ * most: a second takeover of the same daemon cannot begin before it became the old
+ * side. */
+void link_start(struct daemon *d, int sock, int process);
+/* The link ends within so many nanoseconds; an old daemon that hangs is killed. */
 uint64_t link_limit(const struct config *cfg);
 /* Before the loop is freed; no-op if there is none. */
 void link_stop(struct daemon *d);

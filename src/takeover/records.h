@@ -79,7 +79,7 @@ enum rec_fd {
 	REC_FD_TAKEOVER,
 	REC_FD_INIT,
 	REC_FD_HELD,
-	REC_FD_PROCESS, /* REFUSE: a pidfd of the writer, whose end is worth waiting for */
+	REC_FD_PROCESS, /* a pidfd of the writer. REFUSE: whose end is worth waiting for */
 	REC_FD_KINDS
 };
 

@@ -3,6 +3,7 @@
 #include "config.h"
 
 #include <string.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "base/units.h"
@@ -139,6 +140,7 @@ int handoff_send_state(struct handoff *s)
 {
 	struct daemon *d = s->ts->d;
 	struct fd_list l = {.n = 0};
+	int pidfd, err;
 
 	state_records(s);
 	if (s->check_only)
@@ -152,6 +154,11 @@ int handoff_send_state(struct handoff *s)
 	fd_list_add(&l, REC_FD_TAKEOVER, s->ts->listen_fd);
 	if (d->ctl != NULL)
 		fd_list_add(&l, REC_FD_CONTROL, ctl_listen_fd(d->ctl));
+	pidfd = (int)syscall(SYS_pidfd_open, getpid(), 0);
+	fd_list_add(&l, REC_FD_PROCESS, pidfd);
 	rec_put(&s->out, REC_FDS, l.kind, (size_t)l.n);
-	return handoff_send(s, l.fd, l.n);
+	err = handoff_send(s, l.fd, l.n);
+	if (pidfd >= 0)
+		close(pidfd);
+	return err;
 }

@@ -120,6 +120,9 @@ void server_stores_closed(void *arg);
 void server_idle(void *arg);
 
 /* --- spawn.c */
+/* That process has the right: its time is the handoff's business from here on.  Whoever is
+ * frozen for longer shall not kill who serves when it goes on. */
+void spawn_handoff_committed(struct spawn *sp, pid_t pid);
 /* How the handoff with that process ended; err 0: it serves. */
 void spawn_handoff_ended(struct spawn *sp, pid_t pid, int err, const char *words);
 void spawn_fini(struct spawn *sp);

@@ -365,7 +365,9 @@ static enum task_next s_commit(struct task *t)
 	d->serving = false;
 	d->handed_over = true;
 	loop_fd_want(&s->ts->lf, 0);
+	spawn_handoff_committed(&s->ts->spawn, s->pid);
 	handoff_limit(s, MAX(d->cfg->migration_grace_period, HANDOFF_DONE_LIMIT));
+	(void)FAULT("takeover.old.committed");
 	return handoff_wait(s, S_DONE);
 }
 
@@ -422,6 +424,7 @@ static enum task_next s_done(struct task *t)
 		    "%s: handed over to pid %d (%s)", d->args.mountpoint, (int)s->pid, s->build);
 		timer_cancel(&s->timer);
 		s->expired = false;
+		(void)FAULT("takeover.old.done");
 		return task_goto(t, S_READS);
 	}
 	if (s->eof || s->io_err != 0 || s->have_msg) {
@@ -626,6 +629,7 @@ static enum task_next s_end(struct task *t)
 
 	held_free(&s->held);
 	if (s->committed && d->handed_over) {
+		(void)FAULT("takeover.old.end");
 		rec_begin(&s->out, MSG_END);
 		rec_put_u64(&s->out, REC_ABORTED, s->aborted);
 		handoff_send(s, NULL, 0);

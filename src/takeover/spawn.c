@@ -146,6 +146,12 @@ static void spawn_expired(struct timer *t)
 	kill(sp->pid, SIGKILL);
 }
 
+void spawn_handoff_committed(struct spawn *sp, pid_t pid)
+{
+	if (sp->pid != 0 && pid == sp->pid)
+		timer_cancel(&sp->limit);
+}
+
 void spawn_handoff_ended(struct spawn *sp, pid_t pid, int err, const char *words)
 {
 	if (sp->pid == 0 || pid != sp->pid || sp->reported)
