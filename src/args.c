@@ -306,6 +306,24 @@ int args_parse(struct args *a, int argc, char **argv)
 	return -1;
 }
 
+void args_forget_takeover(struct daemon_args *a)
+{
+	static const char name[] = "--takeover";
+	int i, n = 0;
+
+	for (i = 0; i < a->argc; i++) {
+		char *w = a->argv[i];
+
+		if (i > 0 && strncmp(w, name, sizeof(name) - 1) == 0 &&
+		    (w[sizeof(name) - 1] == '\0' || w[sizeof(name) - 1] == '='))
+			free(w);
+		else
+			a->argv[n++] = w;
+	}
+	a->argv[n] = NULL;
+	a->argc = n;
+}
+
 struct config *args_load_config(const struct args *a, struct errtext *et)
 {
 	struct config *cfg = config_new();

@@ -27,6 +27,9 @@ struct args {
  * last; so it means the same in a restart and can be added to. */
 int args_parse(struct args *a, int argc, char **argv);
 
+/* --takeover was for this once; restarts and upgrades begin from argv. */
+void args_forget_takeover(struct daemon_args *a);
+
 /* File, then settings: a fresh configuration or NULL with words. */
 struct config *args_load_config(const struct args *a, struct errtext *et);
 

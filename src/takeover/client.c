@@ -14,6 +14,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "args.h"
 #include "base/fault.h"
 #include "base/log.h"
 #include "base/obj.h"
@@ -484,25 +485,6 @@ static void restore_stdio(void)
 	unsetenv("BATONFS_STDERR_FD");
 }
 
-/* --takeover was for this once; restarts and upgrades begin from args.argv. */
-static void forget_takeover_flag(struct daemon *d)
-{
-	static const char name[] = "--takeover";
-	int i, n = 0;
-
-	for (i = 0; i < d->args.argc; i++) {
-		char *w = d->args.argv[i];
-
-		if (i > 0 && strncmp(w, name, sizeof(name) - 1) == 0 &&
-		    (w[sizeof(name) - 1] == '\0' || w[sizeof(name) - 1] == '='))
-			free(w);
-		else
-			d->args.argv[n++] = w;
-	}
-	d->args.argv[n] = NULL;
-	d->args.argc = n;
-}
-
 static int offer_connect(struct offer *o, struct errtext *et)
 {
 	struct daemon *d = o->d;
@@ -614,7 +596,7 @@ static int offer_take(struct offer *o, struct errtext *et)
 	offer_serve(o);
 	restore_stdio();
 	offer_log(o);
-	forget_takeover_flag(d);
+	args_forget_takeover(&d->args);
 	if (!o->dead) {
 		link_start(d, o->sock, o->process);
 		o->sock = o->process = -1;
