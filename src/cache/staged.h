@@ -80,8 +80,8 @@ struct staging_status {
 				  * persisted): what a write adds is here at once */
 	uint64_t parked;	 /* and of those that are not */
 	uint64_t mismatches;	 /* checksums that did not match */
-	unsigned aside;		 /* files of earlier mounts that were set aside, when this
-				  * daemon began */
+	unsigned aside;		 /* files of earlier mounts that were set aside, when they
+				  * were last counted */
 };
 void staging_status(const struct staging *st, struct staging_status *out);
 
@@ -106,6 +106,10 @@ int staged_give(struct staged **sf, struct blob *b);
  * durable one, which has its record.  In the pool; what fails is logged. */
 #define STAGED_ASIDE "kept"
 void staged_keep(struct staged *sf, const char *head);
+/* How many such files lie below that directory now (in the pool), and that staging_status()
+ * shall say so: who retries and drops them is another process. */
+unsigned staging_count_aside(const char *dir);
+void staging_set_aside(struct staging *st, unsigned n);
 /* Does anything run on it? */
 bool staged_busy(const struct staged *sf);
 

@@ -306,14 +306,9 @@ static void remove_gone(struct sweep *sw, int dir, const char *name)
 static void move_work(struct pool_job *job)
 {
 	struct sweep *sw = container_of(job, struct sweep, job);
-	int dir;
 
 	each_name(sw, move_stray);
-	dir = open(sw->dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	if (dir < 0)
-		return;
-	sw->aside = keep_count(dir);
-	close(dir);
+	sw->aside = staging_count_aside(sw->dir);
 }
 
 static void remove_work(struct pool_job *job)
@@ -336,8 +331,8 @@ static void move_done(struct pool_job *job)
 		sw->st->aside = sw->aside;
 		if (sw->aside > 0)
 			log_warn("%s/" STAGED_ASIDE ": %u files that an earlier mount could not "
-				 "store: the text beside each says which it is; what is not wanted "
-				 "can be deleted",
+				 "store: `batonfs async-persist list --kept` shows them, `retry "
+				 "--kept` and `drop --kept` end that",
 			    sw->dir, sw->aside);
 		LIST_FOREACH(sf, &sw->st->files, link)
 		io_kick(sf);

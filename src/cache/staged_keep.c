@@ -18,7 +18,7 @@
 
 #define NOTE ".kept"
 #define NOTE_TEXT ".txt" /* once it is set aside */
-#define NOTE_RANGES 1000u
+#define NOTE_RANGES 10000u
 #define NAME_LEN 32 /* of a staged file, with its suffix */
 
 struct keep {
@@ -216,13 +216,17 @@ bool keep_aside(int dir, const char *name)
 	return true;
 }
 
-unsigned keep_count(int dir)
+unsigned staging_count_aside(const char *dir)
 {
-	int fd = openat(dir, STAGED_ASIDE, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	int at = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	int fd = at < 0 ? -1
+			: openat(at, STAGED_ASIDE, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 	DIR *d = fd >= 0 ? fdopendir(fd) : NULL;
 	struct dirent *de;
 	unsigned n = 0;
 
+	if (at >= 0)
+		close(at);
 	if (d == NULL) {
 		if (fd >= 0)
 			close(fd);
@@ -235,4 +239,10 @@ unsigned keep_count(int dir)
 	}
 	closedir(d);
 	return n;
+}
+
+void staging_set_aside(struct staging *st, unsigned n)
+{
+	CHECK_OBJ(st, STAGING_MAGIC);
+	st->aside = n;
 }

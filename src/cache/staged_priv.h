@@ -326,7 +326,6 @@ void keep_forget(const char *path); /* the note of that file goes */
 bool keep_is_note(const char *name, char *of, size_t len);
 /* If there is a note of it the file is set aside with that; false: there is none. */
 bool keep_aside(int dir, const char *name);
-unsigned keep_count(int dir); /* how many there are by now */
 
 /* --- staged_dir.c */
 /* After this turn's commit: unlinks the file. */

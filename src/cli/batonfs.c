@@ -49,22 +49,25 @@ static const struct cli_command commands[] = {
 	"Set them from a file; - is the standard input."},
     {"pathconfig test", "--path PATH", 0, 1, CLI_PATH, false, cli_pathconfig_test,
 	"Print the rule that decides about a namespace path."},
-    {"async-persist list", "[--worker ID]", 0, 0, CLI_WORKER, false, cli_persist_list,
+    {"async-persist list", "[--worker ID | --kept]", 0, 0, CLI_WORKER | CLI_KEPT, false, cli_persist_list,
 	"List the files that were written and are not in the storage yet, of all\n"
-	"machines or of the one that has the data."},
+	"machines or of the one that has the data.\n"
+	"--kept: those that earlier mounts could not store, and were set aside."},
     {"async-persist stat", "--path PATH", 0, 1, CLI_PATH, false, cli_persist_stat,
 	"Show one of them."},
     {"async-persist drain", "[--timeout TIME]", 0, 0, CLI_WAIT, false, cli_persist_drain,
 	"Wait until there are none (but TRANSIENT ones).  Exit code 0 only then."},
-    {"async-persist retry", "PATH", 1, 1, 0, false, cli_persist_retry,
-	"Upload a file whose upload has failed, now."},
-    {"async-persist drop", "PATH", 1, 1, 0, false, cli_persist_drop,
-	"Throw away what was written to a file whose upload has failed."},
+    {"async-persist retry", "PATH | --kept PATH|NAME", 1, 1, CLI_KEPT, false, cli_persist_retry,
+	"Upload a file whose upload has failed, now.\n"
+	"--kept: one that an earlier mount could not store."},
+    {"async-persist drop", "PATH | --kept PATH|NAME", 1, 1, CLI_KEPT, false, cli_persist_drop,
+	"Throw away what was written to a file whose upload has failed.\n"
+	"--kept: what an earlier mount could not store."},
     {"umount", "[--drain TIME] [--force]", 0, 0, CLI_FORCE | CLI_DRAIN, false, cli_umount,
 	"Unmount and end the daemon.  Refused while files are not in the storage:\n"
 	"--drain waits so long for them; --force unmounts all the same, also if the\n"
 	"mount is in use: those under a write policy are stored by the next mount,\n"
-	"others are given up."},
+	"others are set aside (async-persist list --kept)."},
 };
 
 enum {
@@ -75,7 +78,8 @@ enum {
 	OPT_BINARY,
 	OPT_PATH,
 	OPT_DRAIN,
-	OPT_WORKER
+	OPT_WORKER,
+	OPT_KEPT
 };
 
 static const struct option options[] = {
@@ -90,6 +94,7 @@ static const struct option options[] = {
     {"path", required_argument, NULL, OPT_PATH},
     {"drain", required_argument, NULL, OPT_DRAIN},
     {"worker", required_argument, NULL, OPT_WORKER},
+    {"kept", no_argument, NULL, OPT_KEPT},
     {"version", no_argument, NULL, 'V'},
     {"help", no_argument, NULL, 'h'},
     {0},
@@ -220,6 +225,9 @@ static int parse_options(struct cli *c, struct given *g, int argc, char **argv)
 			c->seen |= CLI_WORKER;
 			c->worker = optarg;
 			break;
+		case OPT_KEPT:
+			c->seen |= CLI_KEPT;
+			break;
 		case 'V':
 			g->version = true;
 			break;
@@ -297,6 +305,7 @@ static enum cli_exit run(struct cli *c, const struct cli_command *cmd)
 		    : (extra & CLI_CHECK) != 0	 ? "--check"
 		    : (extra & CLI_PATH) != 0	 ? "--path"
 		    : (extra & CLI_DRAIN) != 0	 ? "--drain"
+		    : (extra & CLI_KEPT) != 0	 ? "--kept"
 						 : "--binary");
 		return misuse(cmd);
 	}

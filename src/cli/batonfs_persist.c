@@ -58,6 +58,8 @@ enum cli_exit cli_persist_list(struct cli *c)
 	enum cli_exit ex;
 	struct json *v;
 
+	if ((c->seen & CLI_KEPT) != 0)
+		return cli_kept_list(c);
 	ex = cli_call_new(c, &call, "async-persist list");
 	if (ex != CLI_OK)
 		return ex;
@@ -130,12 +132,14 @@ static enum cli_exit act(struct cli *c, const char *command, const char *did)
 
 enum cli_exit cli_persist_retry(struct cli *c)
 {
-	return act(c, "async-persist retry", "uploaded");
+	return (c->seen & CLI_KEPT) != 0 ? cli_kept_retry(c)
+					 : act(c, "async-persist retry", "uploaded");
 }
 
 enum cli_exit cli_persist_drop(struct cli *c)
 {
-	return act(c, "async-persist drop", "dropped");
+	return (c->seen & CLI_KEPT) != 0 ? cli_kept_drop(c)
+					 : act(c, "async-persist drop", "dropped");
 }
 
 static int say_left(struct cli *c, void *arg, const struct json *row)

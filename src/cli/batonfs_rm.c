@@ -198,8 +198,7 @@ static void remove_tree(struct removal *rm, int up, const char *name, const char
 	say(rm);
 }
 
-/* Where the mount shows a namespace path; NULL: said why not. */
-static char *mounted_path(struct cli *c, const char *nspath)
+char *cli_mounted_path(struct cli *c, const char *nspath)
 {
 	const char *subtree, *mountpoint, *rest = nspath;
 	struct json *v;
@@ -241,7 +240,7 @@ enum cli_exit cli_fs_rm(struct cli *c)
 	struct removal rm = {.c = c,
 	    .terminal = isatty(STDOUT_FILENO) && !c->json,
 	    .lock = PTHREAD_MUTEX_INITIALIZER};
-	char *path = mounted_path(c, c->operands[0]);
+	char *path = cli_mounted_path(c, c->operands[0]);
 	struct stat st;
 
 	if (path == NULL)

@@ -126,7 +126,8 @@ static void print_writing(const struct json *v)
 		    count(failed, "file", "files", files, sizeof(files)),
 		    example[0] != '\0' ? ", such as " : "", example);
 	if (aside > 0)
-		row("Warning", "%s of earlier mounts that could not be uploaded in %s/kept",
+		row("Warning", "%s of earlier mounts that could not be uploaded in %s/kept: "
+			       "batonfs async-persist list --kept",
 		    count(aside, "file", "files", files, sizeof(files)),
 		    json_get_text(w, "dir", "?"));
 }

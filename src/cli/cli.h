@@ -24,6 +24,7 @@ enum {
 	CLI_DRAIN = 32,
 	CLI_WAIT = 64, /* --timeout is the command's own */
 	CLI_WORKER = 128,
+	CLI_KEPT = 256, /* of earlier mounts */
 };
 
 struct cli {
@@ -119,6 +120,8 @@ enum cli_exit cli_fs_explain(struct cli *c);
 enum cli_exit cli_fs_load(struct cli *c);
 enum cli_exit cli_fs_free(struct cli *c);
 enum cli_exit cli_fs_rm(struct cli *c);
+/* Where the mount shows a namespace path, to be freed; NULL: said why not. */
+char *cli_mounted_path(struct cli *c, const char *nspath);
 enum cli_exit cli_pathconfig_show(struct cli *c);
 enum cli_exit cli_pathconfig_edit(struct cli *c);
 enum cli_exit cli_pathconfig_set(struct cli *c);
@@ -128,6 +131,9 @@ enum cli_exit cli_persist_stat(struct cli *c);
 enum cli_exit cli_persist_retry(struct cli *c);
 enum cli_exit cli_persist_drop(struct cli *c);
 enum cli_exit cli_persist_drain(struct cli *c);
+enum cli_exit cli_kept_list(struct cli *c);
+enum cli_exit cli_kept_retry(struct cli *c);
+enum cli_exit cli_kept_drop(struct cli *c);
 /* Waits until everything is in the storage, at most so long (NULL: for ever). */
 enum cli_exit cli_drain(struct cli *c, const char *timeout);
 enum cli_exit cli_upgrade(struct cli *c);

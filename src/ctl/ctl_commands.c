@@ -71,6 +71,8 @@ const struct ctl_command ctl_commands[] = {
     {"async-persist retry", ctl_persist_retry, path_args, "upload one of them now"},
     {"async-persist drop", ctl_persist_drop, path_args, "throw away one that has failed"},
     {"async-persist drain", ctl_persist_drain, drain_args, "wait until there are none"},
+    {"async-persist kept", ctl_persist_kept, no_args,
+	"where what earlier mounts could not store was set aside, and how many files"},
     {"upgrade", ctl_upgrade, upgrade_args, "start a new daemon and let it take over"},
     {"umount", ctl_umount, umount_args, "unmount and end the daemon"},
     {"help", ctl_help, no_args, "this table"},

@@ -175,9 +175,38 @@ void session_keep(struct fs *fs, uint64_t node, struct session_keep *k,
 
 /* --- For whoever looks when the mount is gone */
 
+/* A name may have a newline in it: what follows it would be read as lines of ours. */
+static const char *one_line(const char *path, char *to)
+{
+	char *out = to;
+
+	for (; *path != '\0'; path++) {
+		if (*path == '\n' || *path == '\\')
+			*out++ = '\\';
+		*out++ = *path == '\n' ? 'n' : *path;
+	}
+	*out = '\0';
+	return to;
+}
+
+/* What the upload would have carried, or nothing. */
+static void say_owner(const struct session *s, const struct node *n, char *to, size_t len)
+{
+	bool have = (n->flags & NODE_HAVE_MODE) != 0;
+	const struct fs *fs = s->fs;
+
+	if (!have && (s->set & (UFS_SET_MODE | UFS_SET_UID | UFS_SET_GID)) == 0)
+		return;
+	(void)snprintf(to, len, "mode: %04o, owner: %u:%u\n",
+	    ((s->set & UFS_SET_MODE) != 0 ? s->mode : have ? n->mode : fs->file_mode) & 07777,
+	    (s->set & UFS_SET_UID) != 0 ? s->uid : have ? n->uid : fs->uid,
+	    (s->set & UFS_SET_GID) != 0 ? s->gid : have ? n->gid : fs->gid);
+}
+
 void session_leave(const struct session *s)
 {
-	char head[UFS_PATH_MAX + UFS_VERSION_MAX + 256], path[UFS_PATH_MAX + 1], when[40] = "";
+	char head[2 * UFS_PATH_MAX + UFS_VERSION_MAX + 320], path[UFS_PATH_MAX + 1], when[40] = "";
+	char line[2 * UFS_PATH_MAX + 1], owner[80] = "";
 	struct node n;
 	struct tm tm;
 
@@ -185,10 +214,12 @@ void session_leave(const struct session *s)
 		return;
 	if (localtime_r(&s->mtime.tv_sec, &tm) != NULL)
 		(void)strftime(when, sizeof(when), "%Y-%m-%d %H:%M:%S %z", &tm);
+	say_owner(s, &n, owner, sizeof(owner));
 	(void)snprintf(head, sizeof(head),
-	    "path: /%s\nwritten: %s\nnot stored: %s\nversion in the storage then: %s\n", path, when,
+	    "path: /%s\nwritten: %s\nnot stored: %s\nversion in the storage then: %s\n%s",
+	    one_line(path, line), when,
 	    s->error != 0 ? strerror(-s->error) : "no time was left for it",
-	    s->base ? n.version : "none, or it was to be replaced");
+	    s->created || n.version[0] == '\0' ? "none" : n.version, owner);
 	staged_keep(s->sf, head);
 }
 

@@ -143,7 +143,7 @@ expect "whole" cmp "$T/big.30000000" "$M/fits"
 # --- the mount ends, and nobody has said what is to become of it
 aside() { # PATH: the file of an earlier mount that was written there
 	local text
-	text=$(grep -lx "path: $1" "$T/disk/staged/kept/"*.txt) && echo "${text%.txt}"
+	text=$(grep -lxF "path: $1" "$T/disk/staged/kept/"*.txt) && echo "${text%.txt}"
 }
 serve_again() {
 	serve -u /=s3://data -s s3.endpoint="$RGW_ENDPOINT" -s write.part.size=5MiB \
@@ -179,23 +179,52 @@ expect "a change in part is not" grep -q "complete: no" "$(aside /changed).txt"
 expect "but tells where it is" test \
 	"$(dd if="$(aside /changed)" bs=1 skip=12000000 count=10 status=none)" = xxxxxxxxxx
 expect "the file itself is as it was" cmp "$T/big.30000000" "$M/changed"
+kept() { # COMMAND OPERAND
+	batonfs -m "$M" async-persist "$1" --kept "$2"
+}
+listed() { # as it is in --json, sorted by path
+	[ "$(batonfs -m "$M" --json async-persist list --kept |
+		jq -c '[.entries[] | [.path, .size, .complete]] | sort')" = "$1" ]
+}
+expect "they are listed" listed '[["/changed",30000000,false],["/left",5000,true]]'
+batonfs -m "$M" async-persist list --kept >"$T/out"
+expect "for people too" grep -q " in part .* /changed$" "$T/out"
+expect_exit 1 "not among the files" "what is not there cannot be retried" kept retry /other
+chmod 640 "$M/changed"
+cp "$T/big.30000000" "$T/expected"
+printf xxxxxxxxxx | dd of="$T/expected" bs=1 seek=12000000 conv=notrunc status=none
+expect "a change in part is stored with the rest" kept retry /changed
+expect "and the file has it" cmp "$T/expected" "$M/changed"
+expect "with its mode" test "$(stat -c %a "$M/changed")" = 640
+expect "what was new is stored" kept retry "$(basename "$(aside /left)")"
+expect "byte for byte" cmp "$T/small.5000" "$M/left"
+expect "then nothing is listed" listed '[]'
+expect "nor counted" kept_count 0
+expect "nor left of the way there" test "$(find "$M" "$T/disk/staged/kept" -name '.kept-*' -o -name '*.txt')" = ""
 # The same with umount(8), which asks nobody; and after that a retry, which leaves nothing.
 impatient
-expect "an upload fails" write_fails EIO "$M/asked" "$T/small.5000" "$(gateway_pid)"
-wait_until 60 "its last try ends" has_failed /asked
+asked=$'asked\nsize: 1'
+expect "an upload fails" write_fails EIO "$M/$asked" "$T/small.5000" "$(gateway_pid)"
+wait_until 60 "its last try ends" has_failed "/$asked"
 umount "$M"
 wait_until 60 "the keeper ends" not kill -0 "$keeper"
 gateway_again
 serve_again
-wait_until 60 "umount(8) loses nothing" kept_count 3
-expect "umount(8) loses nothing" cmp "$T/small.5000" "$(aside /asked)"
+wait_until 60 "umount(8) loses nothing" kept_count 1
+expect "umount(8) loses nothing" cmp "$T/small.5000" "$(aside '/asked\nsize: 1')"
+expect "whatever the name is" listed '[["/asked\nsize: 1",5000,true]]'
+echo newer >"$M/$asked"
+expect_exit 1 "both are kept" "what is newer is not overwritten" kept retry "/$asked"
+expect "it is what it was" grep -qx newer "$M/$asked"
+expect "what was set aside can be dropped" kept drop "/$asked"
+expect "then nothing is listed" listed '[]'
+expect "nor counted" kept_count 0
 impatient
 expect "an upload fails" write_fails EIO "$M/again" "$T/small.5000" "$(gateway_pid)"
 wait_until 60 "its last try ends" has_failed /again
 gateway start
 expect "a retry uploads it" batonfs -m "$M" async-persist retry /again
 stop
-rm -r "$T/disk/staged/kept"
 [ -z "$(find "$T/disk/staged" -type f)" ] || die "staged files were left: $(find "$T/disk/staged" -type f)"
 ok "no staged file is left"
 umount "$T/disk"

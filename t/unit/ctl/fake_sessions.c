@@ -103,8 +103,22 @@ int session_drop(struct session *s)
 	return 0;
 }
 
+unsigned fake_aside;
+
 void staging_status(const struct staging *st, struct staging_status *out)
 {
 	(void)st;
-	*out = (struct staging_status){.dir = "/nvme/staged", .files = 2, .bytes = 2000, .dirty = 1500};
+	*out = (struct staging_status){.dir = "/nvme/staged", .files = 2, .bytes = 2000, .dirty = 1500,
+	    .aside = fake_aside};
+}
+
+unsigned staging_count_aside(const char *dir)
+{
+	return (unsigned)strlen(dir);
+}
+
+void staging_set_aside(struct staging *st, unsigned n)
+{
+	(void)st;
+	fake_aside = n;
 }

@@ -11,6 +11,7 @@
 extern struct session fake_session[FAKE_SESSIONS];
 extern unsigned fake_nsessions;
 extern int fake_upload_err; /* what session_upload() ends with */
+extern unsigned fake_aside; /* what staging_status() says; counted: the length of the name */
 /* n of them, FAILED; also gives the daemon its fs. */
 void fake_sessions(struct loop *lp, unsigned n);
 

@@ -329,3 +329,23 @@ Test(ctl_persist, ls_and_stat_of_one_need_no_storage)
 	fake_line_has(5, "\"rule\":null,\"rule_policy\":\"WRITE_THROUGH\"");
 	fake.d.staging = NULL;
 }
+
+Test(ctl_persist, what_was_set_aside_is_counted_anew)
+{
+	fake_connect(NULL);
+	fake_say("{\"command\":\"async-persist kept\"}\n");
+	fake_line_has(1, "EROFS");
+	fake.d.staging = (struct staging *)(void *)&fake;
+	fake.d.staging_dir = (char *)(uintptr_t)"/nvme";
+	fake_connect(NULL);
+	fake_say("{\"command\":\"async-persist kept\"}\n");
+	fake_line(1, "{\"result\":{\"dir\":\"/nvme/kept\",\"count\":5}}");
+	cr_assert_eq(fake_aside, 5);
+	/* Whoever asked has gone: nothing is left of it. */
+	fake_connect(NULL);
+	fake_say("{\"command\":\"async-persist kept\"}\n");
+	fake_connect(NULL);
+	fake_settle();
+	fake.d.staging = NULL;
+	fake.d.staging_dir = NULL;
+}
