@@ -75,6 +75,11 @@ expect "fs rm -R removes a tree" not test -e "$M/tree"
 [ "$(cat <&5)" = 77 ] || die "a file that was open"
 ok "and who had a file of it open goes on"
 exec 5<&-
+mkdir "$M/tree"
+for i in $(seq 300); do echo "$i" >"$M/tree/f$i"; done
+script -qec "batonfs -m '$M' fs rm -R /tree" /dev/null >"$T/rm.terminal" </dev/null || die "fs rm -R on a terminal"
+expect "on a terminal it shows how far it is" grep -q "256 files and 0 directories removed .*300 files and 1 " \
+	<(tr '\r\n' '  ' <"$T/rm.terminal")
 expect_exit 1 "No such file or directory" "fs rm of what is not there" batonfs -m "$M" fs rm -R /tree
 
 # A thousand children behind one redirection cost one upload.
