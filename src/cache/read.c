@@ -211,6 +211,22 @@ miss:
 	return false;
 }
 
+bool cache_read_lacks(const struct cache_read *r)
+{
+	const struct blob *b = r->blob;
+
+	if (b->load != BLOB_LOADED && store_wait(b->cache))
+		return false;
+	for (unsigned i = 0; i < r->slots; i++) {
+		uint64_t no = first_page(r) + i;
+		const struct cache_page *pg = page_find(r->blob, no);
+
+		if (pg != NULL ? pg->fill < read_need(r, i) : !blob_on_disk(b, no))
+			return true;
+	}
+	return false;
+}
+
 /* --- Later */
 
 static void read_ready(struct cache_read *r, int err)

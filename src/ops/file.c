@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 #include <errno.h>
+#include <fcntl.h>
 #include <string.h>
 #include <unistd.h>
 
+#include "base/units.h"
 #include "ops/handle.h"
 #include "ops/op.h"
 #include "ops/requests.h"
@@ -15,11 +17,45 @@ struct op_read {
 	struct handle *h; /* used */
 	struct blob *blob; /* counted: the handle may get another */
 	int result;
+	uint64_t begun; /* loop time */
 	bool got; /* rd holds buffers */
+	bool direct; /* O_DIRECT */
 	struct held_req *again; /* to be read from elsewhere */
 };
 
 enum { RD_FETCH, RD_ANSWER };
+
+/*
+ * What the kernel reads into its page cache, and could not, it asks for a second time, a
+ * page for each caller, before it tells them.  After an error for which they have waited
+ * long they get it then, rather than wait once more.
+ */
+#define FAILED_FOR (100 * NS_PER_MS)
+
+static void failed_note(const struct op_read *rd, int err)
+{
+	uint64_t now = loop_now(rd->op.fs->env.loop), from = rd->rd.off;
+	uint64_t to = from + rd->rd.len;
+	struct handle *h = rd->h;
+
+	if (rd->direct || now - rd->begun < rd->op.fs->env.cfg->ufs_timeout / 4)
+		return;
+	/* One read(2) can be several requests. */
+	if (now < h->failed.until && from <= h->failed.to && to >= h->failed.from) {
+		from = MIN(from, h->failed.from);
+		to = MAX(to, h->failed.to);
+	}
+	h->failed.from = from;
+	h->failed.to = to;
+	h->failed.until = now + FAILED_FOR;
+	h->failed.err = err;
+}
+
+static bool failed_just_now(struct fs *fs, const struct handle *h, uint64_t off)
+{
+	return off >= h->failed.from && off < h->failed.to &&
+	       loop_now(fs->env.loop) < h->failed.until;
+}
 
 static void rd_send(struct fs *fs, fuse_req_t req, struct cache_read *rd)
 {
@@ -89,6 +125,8 @@ static enum task_next rd_answer(struct task *t)
 	}
 	if (err == -ESTALE && fs->db != NULL)
 		node_expire(fs, rd->h->node);
+	if (task_err(t) == 0 && err != -ESTALE && err != -ECANCELED)
+		failed_note(rd, err);
 	return op_fail(&rd->op, err);
 }
 
@@ -249,7 +287,8 @@ static void read_staged(struct fs *fs, fuse_req_t req, struct session *s, size_t
 
 /* --- READ of what the storage has */
 
-static void read_blob(struct fs *fs, fuse_req_t req, struct handle *h, size_t size, off_t off)
+static void read_blob(
+    struct fs *fs, fuse_req_t req, struct handle *h, size_t size, off_t off, bool direct)
 {
 	struct op_read *rd = spare_get(fs);
 
@@ -269,11 +308,18 @@ static void read_blob(struct fs *fs, fuse_req_t req, struct handle *h, size_t si
 		spare_put(fs, rd);
 		return;
 	}
+	if (!direct && failed_just_now(fs, h, rd->rd.off) && cache_read_lacks(&rd->rd)) {
+		fuse_reply_err(req, op_errno(h->failed.err));
+		spare_put(fs, rd);
+		return;
+	}
 	if (op_prepare(&rd->op, fs, req) != 0) {
 		spare_put(fs, rd);
 		return;
 	}
 	rd->op.is_read = true;
+	rd->direct = direct;
+	rd->begun = loop_now(fs->env.loop);
 	rd->blob = cache_blob_ref(h->blob);
 	handle_use(h);
 	op_run(&rd->op, &rd_kind);
@@ -296,7 +342,7 @@ void file_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, struct fu
 	else if (s != NULL)
 		read_staged(fs, req, s, size, off);
 	else
-		read_blob(fs, req, h, size, off);
+		read_blob(fs, req, h, size, off, (fi->flags & O_DIRECT) != 0);
 }
 
 /* --- The rest */

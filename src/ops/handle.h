@@ -54,6 +54,12 @@ struct handle {
 	struct stream stream;
 	struct blob *old; /* which reads that run and the stream still have: then reads of
 			   * `blob` have none */
+	/* file.c: the last read that failed after a long wait for the storage */
+	struct {
+		uint64_t from, to; /* bytes */
+		uint64_t until;	   /* loop time */
+		int err;
+	} failed;
 	/* directory */
 	struct dir_page page;
 };

@@ -10,14 +10,24 @@
 
 struct rig fsr;
 
-void fsr_begin(const char *opts)
+static void begin(void (*mount)(struct rig *r, const char *opts), const char *opts)
 {
 	if (geteuid() != 0 || access("/dev/fuse", R_OK | W_OK) != 0)
 		cr_skip_test("needs root and /dev/fuse");
-	rig_mount(&fsr, opts);
+	mount(&fsr, opts);
 	fake_add(&fsr.ufs, "d", UFS_DIR, 0, "");
 	fake_add(&fsr.ufs, "d/small", UFS_FILE, 5, "s1");
 	fake_add(&fsr.ufs, "big", UFS_FILE, 5 << 20, "b1");
+}
+
+void fsr_begin(const char *opts)
+{
+	begin(rig_mount, opts);
+}
+
+void fsr_begin_still(const char *opts)
+{
+	begin(rig_mount_still, opts);
 }
 
 void fsr_finish(void)

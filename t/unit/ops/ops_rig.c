@@ -193,11 +193,11 @@ void rig_new_writing(struct rig *r)
 	open_state(r, true);
 }
 
-static void mount_it(struct rig *r, const char *opts)
+static void mount_it(struct rig *r, const char *opts, const struct clock *clk)
 {
 	struct errtext et;
 
-	rig_base(r, opts, &clock_system);
+	rig_base(r, opts, clk);
 	make_chan(r);
 	cr_assert_eq(fuse_chan_mount(r->chan, r->tm.mnt, &et), 0, "%s", et.s);
 	open_state(r, true);
@@ -209,14 +209,21 @@ static void mount_it(struct rig *r, const char *opts)
 void rig_mount(struct rig *r, const char *opts)
 {
 	memset(r, 0, sizeof(*r));
-	mount_it(r, opts);
+	mount_it(r, opts, &clock_system);
+}
+
+void rig_mount_still(struct rig *r, const char *opts)
+{
+	memset(r, 0, sizeof(*r));
+	test_clock_init(&r->clock);
+	mount_it(r, opts, &r->clock.clk);
 }
 
 void rig_mount_writing(struct rig *r, const char *opts)
 {
 	memset(r, 0, sizeof(*r));
 	r->writes = true;
-	mount_it(r, opts);
+	mount_it(r, opts, &clock_system);
 }
 
 /* What the storage was told to do goes nowhere, as when a process dies; what the pool has

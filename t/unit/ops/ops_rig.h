@@ -39,7 +39,9 @@ void rig_new(struct rig *r);
 void rig_new_writing(struct rig *r);
 /* With a mount, on the real clock; opts as -o has them. */
 void rig_mount(struct rig *r, const char *opts);
-/* The same, for writing. */
+/* The same, on a clock that the test moves. */
+void rig_mount_still(struct rig *r, const char *opts);
+/* As rig_mount(), for writing. */
 void rig_mount_writing(struct rig *r, const char *opts);
 void rig_free(struct rig *r);
 /* Turns until pred(arg). */

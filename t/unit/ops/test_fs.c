@@ -7,11 +7,13 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <sys/time.h>
 #include <unistd.h>
 
+#include "base/units.h"
 #include "fs_rig.h"
 
 TestSuite(fs, .fini = fsr_finish);
@@ -114,6 +116,66 @@ Test(fs, reads_whole_files)
 	cr_assert_eq(rig_run(&fsr, fsr_c_read, &big), 0);
 	cr_assert_eq(rig_run(&fsr, fsr_c_read, &small), 0);
 	cr_assert_eq(loop_counters(fsr.loop)->v[CTR_FUSE_REPLY_ERRORS], 0);
+}
+
+/* arg: more flags of open(2).  A read that fails; one that fails no more. */
+static int c_read_again(const struct tmp_mount *tm, void *arg)
+{
+	int fd = open(rig_at(tm, "big"), O_RDONLY | *(int *)arg);
+	void *buf = mmap(NULL, 1 << 17, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	if (fd < 0 || buf == MAP_FAILED)
+		return WRONG;
+	if (pread(fd, buf, 1 << 17, 0) >= 0)
+		return WRONG + 1;
+	if (errno != EIO)
+		return WRONG + 2;
+	while (pread(fd, buf, 1 << 17, 0) < 0)
+		if (errno != EIO || (*(int *)arg & O_DIRECT) != 0)
+			return WRONG + 3;
+	return 0;
+}
+
+/* A read of `big` that the storage has left without an answer for ufs.timeout; whatever
+ * is asked from here on it answers. */
+static pid_t read_in_vain(int *flags)
+{
+	pid_t pid;
+
+	fsr_begin_still("attr_timeout=600,entry_timeout=600");
+	cr_assert_eq(fsr_run_stat("big"), 0);
+	fsr.ufs.stall = true;
+	pid = rig_start(&fsr, c_read_again, flags);
+	rig_until_waiting(&fsr, 1);
+	fuse_chan_disarm(fsr.chan);
+	test_clock_advance(&fsr.clock, fsr.cfg->ufs_timeout);
+	fsr.ufs.err = -ETIMEDOUT;
+	fake_release(&fsr.ufs);
+	while (fs_running(fsr.fs) > 0)
+		loop_turn(fsr.loop, true);
+	fsr.ufs.err = 0;
+	fuse_chan_arm(fsr.chan);
+	return pid;
+}
+
+/* The kernel repeats a read into its page cache before it says that it failed. */
+Test(fs, a_read_waits_for_the_storage_once)
+{
+	struct fsr_want big = {"big", 5 << 20, 'b'};
+	int flags = 0;
+	pid_t pid = read_in_vain(&flags);
+
+	cr_assert_eq(rig_run(&fsr, fsr_c_read, &big), 0, "whoever opens it now is not concerned");
+	test_clock_advance(&fsr.clock, NS_PER_S);
+	cr_assert_eq(rig_wait(&fsr, pid), 0);
+}
+
+/* An O_DIRECT read the kernel does not repeat: a second one is the application's. */
+Test(fs, a_direct_read_is_repeated_by_nobody)
+{
+	int flags = O_DIRECT;
+
+	cr_assert_eq(rig_wait(&fsr, read_in_vain(&flags)), 0);
 }
 
 static int c_denied(const struct tmp_mount *tm, void *arg)
