@@ -115,12 +115,21 @@ static int drop_session(struct session *s, const char *nspath)
 static void act_start(struct ctl_cmd *cmd, bool drop)
 {
 	char *nspath = ctl_fs_path(cmd);
+	const char *path;
 	struct session *s;
+	struct ufs *ufs;
 	struct act *a;
 	int err;
 
 	if (nspath == NULL)
 		return;
+	/* Out of reach, or no path at all: not to be taken for what persist_act() says. */
+	err = fs_resolve(cmd->d->fs, nspath, &ufs, &path);
+	if (err != 0) {
+		ctl_fs_fail(cmd, err, nspath);
+		free(nspath);
+		return;
+	}
 	a = calloc(1, sizeof(*a));
 	if (a == NULL) {
 		free(nspath);

@@ -81,10 +81,17 @@ expect_exit 1 "No such file" "what is beside it is not there" stat "$M/../privat
 for p in / /s3 /s3/private /s3/private/secret /other /other/sub/b; do
 	expect_exit 1 "No such file or directory" "fs stat $p" batonfs -m "$M" fs stat $p
 	expect_exit 1 "No such file or directory" "fs ls $p" batonfs -m "$M" fs ls $p
+	for c in explain load free rm; do
+		expect_exit 1 "No such file or directory" "fs $c $p" batonfs -m "$M" fs $c $p
+	done
+	expect_exit 1 "No such file or directory" "async-persist drop $p" \
+		batonfs -m "$M" async-persist drop $p
 done
 for p in /s3/train/../private /s3/train/x/../../private; do
 	expect_exit 1 "" "fs ls $p" batonfs -m "$M" fs ls $p
+	expect_exit 1 "Invalid argument" "async-persist drop $p" batonfs -m "$M" async-persist drop $p
 done
+expect "all that is out of reach is as it was" test "$(cat "$T/a/private/secret" "$T/b/sub/b" | xargs)" = "secret b"
 same "fs ls of the part" "/s3/train/x" "$(batonfs -m "$M" --json fs ls /s3/train | jq -r '.. | .path? // empty')"
 same "status does not name what is out of reach" "/s3" "$(batonfs -m "$M" --json status | jq -r '.storage[].path')"
 expect_exit 5 "" "a successor with another part is refused" batonfsd -f --takeover=require \

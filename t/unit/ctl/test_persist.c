@@ -240,6 +240,10 @@ Test(ctl_persist, retry_and_drop_under_a_policy)
 	fake_act_err = -EBUSY;
 	say_path("async-persist drop", "/sub/file-000000.new");
 	fake_line_has(3, "has not FAILED");
+	fake_act_err = -EINVAL;
+	say_path("async-persist drop", "/sub/../file");
+	fake_line_has(4, "/sub/../file: Invalid argument");
+	fake_act_err = -EBUSY;
 	cr_assert_eq(fake_acts, 3);
 	/* The client goes while it is tried. */
 	say_path("async-persist retry", "/sub/file-000000.new");
