@@ -137,3 +137,29 @@ for point in rename.dir.copied rename.dir.switched; do
 	ok "finished after power loss at $point"
 done
 stop
+
+# --- a directory on this machine, which renames by itself: killed before that, between that
+# and what this daemon knows of it, and behind that
+mkdir "$T/local"
+serve -u /="file://$T/local" -s worker.page.store.dir="$T/cache.local" \
+	-s "keeper.restart.limit=1000 in 1min" -o attr_timeout=0.2,entry_timeout=0.2
+for point in rename.noted rename.native rename.done; do
+	echo "$point" >"$M/from"
+	exec 5<"$M/from"
+	inode=$(stat -c %i "$M/from")
+	dies_at "$point" mv -T "$M/from" "$M/$point"
+	expect "$point: the old name is gone" not test -e "$M/from"
+	expect "$point: the new one is the same file" test "$(stat -c %i "$M/$point") $(cat "$M/$point" /dev/fd/5)" \
+		= "$inode $point"$'\n'"$point"
+	exec 5<&-
+	echo other >"$M/from"
+	dies_at "$point" mv -T "$M/from" "$M/$point"
+	expect "$point: another takes its place" test "$(cat "$M/$point" "$T/local/$point")" = other$'\n'other
+	tree "$M/tree"
+	before=$(told "$M/tree")
+	dies_at "$point" mv -T "$M/tree" "$M/$point.d"
+	same_as "$before" "$M/$point.d"
+	expect "$point: a directory, too" not test -e "$M/tree"
+done
+expect "the storage has no other names" test "$(find "$T/local" -mindepth 1 -maxdepth 1 | wc -l)" = 6
+stop
