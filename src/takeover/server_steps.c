@@ -286,7 +286,9 @@ static enum task_next s_quiesced(struct task *t)
 	if (!s->quiesced)
 		return handoff_wait(s, S_QUIESCED);
 	tally_save(&d->tally, d->db, loop_counters(d->loop)->v[CTR_FUSE_RESENT]);
-	err = statedb_commit(d->db);
+	err = FAULT("takeover.old.state");
+	if (err == 0)
+		err = statedb_commit(d->db);
 	if (err != 0) {
 		handoff_say(s, "commit the state database: %s", strerror(-err));
 		return task_goto(t, S_ROLLBACK);

@@ -85,7 +85,7 @@ for round in $(seq "$ROUNDS"); do
 	upgrade || true
 	served "new.done=errno:5"
 	ok "round $round: the new one dies, or cannot say DONE, when it has the mount"
-	for point in ready commit; do
+	for point in ready state commit; do
 		for how in kill errno:5@1; do
 			fault takeover.old.$point=$how
 			upgrade || die "upgrade: $(cat "$T/upgrade.out")"

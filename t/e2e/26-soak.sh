@@ -113,6 +113,7 @@ upgrades() {
 		[ $((i % 5)) != 0 ] || look
 	done
 	look
+	batonfs -m "$M" status | grep "pauses: "
 	ok "$1: $ROUNDS upgrades in a row"
 }
 

@@ -43,6 +43,8 @@ ARGS="-s s3.endpoint=$RGW_ENDPOINT -s ufs.timeout=2min -o attr_timeout=0.5,entry
 	serve -u /=s3://data $ARGS -s worker.page.store.dir="$T/cache"
 }
 
+[ "$(id -u)" != 0 ] || expect "a daemon of root has the capabilities that a bucket needs, and no others" \
+	may_only 204006
 ls -lR "$M" >/dev/null || die "ls -lR"
 ok "ls -lR works"
 [ "$(cd "$S" && find . -type f | sort)" = "$(cd "$M" && find ./train ./many -type f | sort)" ] || die "find differs"

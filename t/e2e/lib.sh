@@ -147,6 +147,23 @@ serve() {
 	[ "$(cat "$T/ready")" = 0 ] || die "the daemon ended with $(cat "$T/ready"): $(tail -n 5 "$LOG")"
 }
 
+# may_only HEX: the daemon that serves has these capabilities (as in /proc/PID/status), as far
+# as this shell can give them, in each of its threads; and says so.
+may_only() {
+	local pid t has told want n
+	pid=$(daemon_pid) || return 1
+	want=$(printf %016x $((16#$1 & 16#$(awk '/^CapBnd/ { print $2 }' /proc/self/status))))
+	for t in /proc/"$pid"/task/*; do
+		has=$(awk '/^Cap(Eff|Prm)/ { print $2 }' "$t/status" | sort -u)
+		[ "$has" = "$want" ] || die "${t##*/} of the daemon has the capabilities $has, not $want"
+	done
+	told=$(batonfs -m "$M" --json status | jq '.capabilities | length')
+	for ((n = 16#$want; n > 0; n >>= 1)); do
+		told=$((told - (n & 1)))
+	done
+	[ $told = 0 ] || die "status tells of $told capabilities more than $want"
+}
+
 # The serving daemon's pid; fails if none answers.
 daemon_pid() {
 	local said
