@@ -28,9 +28,9 @@
 #include "reactor/fdb.h"
 #include "reactor/statedb.h"
 
-/* Two seconds in all. */
 #define LOCK_PAUSE_NS (5 * NS_PER_MS)
-#define LOCK_TRIES 400
+/* By the clock: pauses are longer on a busy machine. */
+#define LOCK_TRY_NS (2 * NS_PER_S)
 /* For these and for the disk: less than a successor has until it is given up. */
 #define LOCK_WAIT_S 3
 #define LOCK_AGAIN_NS (2 * NS_PER_S)
@@ -197,10 +197,19 @@ static void staging_unlock(struct daemon *d)
 	d->staging_fd = -1;
 }
 
+static uint64_t lock_now(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (uint64_t)now.tv_sec * NS_PER_S + (uint64_t)now.tv_nsec;
+}
+
 static int lock_dir(struct staging_lock *l)
 {
 	const struct timespec pause = {.tv_nsec = LOCK_PAUSE_NS};
-	int err = FAULT("staging.lock"), tries = LOCK_TRIES;
+	int err = FAULT("staging.lock");
+	uint64_t end;
 
 	if (err == 0)
 		err = paths_make_dir(l->dir, 0700);
@@ -211,9 +220,10 @@ static int lock_dir(struct staging_lock *l)
 	if (l->fd < 0)
 		return errtext_set(
 		    &l->et, -errno, "write.staging.dir %s: open: %s", l->dir, strerror(errno));
+	end = lock_now() + LOCK_TRY_NS;
 	while (flock(l->fd, LOCK_EX | LOCK_NB) != 0) {
 		err = -errno;
-		if (err == -EINTR || (err == -EWOULDBLOCK && tries-- > 0)) {
+		if (err == -EINTR || (err == -EWOULDBLOCK && lock_now() < end)) {
 			nanosleep(&pause, NULL);
 			continue;
 		}
