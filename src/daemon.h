@@ -182,6 +182,17 @@ enum daemon_exit daemon_begin_fresh(struct daemon *d, struct errtext *et);
 int daemon_new_chan(struct daemon *d, struct errtext *et);
 /* Cache object over the (possibly handed over) lock descriptor; -1: lock afresh. */
 enum daemon_exit daemon_open_cache(struct daemon *d, int lock_fd, struct errtext *et);
+/* --- daemon_node.c */
+/* The id of this node, if an earlier daemon of the mount knew it; else 0. */
+uint64_t daemon_node_known(const struct daemon *d);
+/* In the pool.  id: in: what is known, or 0; out: what the directory (locked; path: its name)
+ * says, which is made to say it if it says nothing yet.  What is known counts, since who
+ * follows a daemon must not fail: then et may have words and the result is 0. */
+int daemon_node_read(const char *path, int dir, uint64_t *id, struct errtext *et);
+/* Tells the metadata store, and later daemons; id: 0: not known, which is an error in a
+ * cluster. */
+int daemon_set_node(struct daemon *d, uint64_t id, struct errtext *et);
+
 /* --- daemon_writing.c */
 /* Where they are: before a takeover is asked for. */
 int daemon_find_write_dirs(struct daemon *d, struct errtext *et);

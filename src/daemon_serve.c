@@ -374,8 +374,11 @@ static bool daemon_drain(struct daemon *d)
 		fuse_chan_flush(d->chan);
 	}
 	/* What we handed over is closed already. */
-	if (!d->handed_over)
+	if (!d->handed_over) {
+		if (!d->leaves_mount && d->meta != NULL)
+			meta_leave(d->meta);
 		daemon_close_stores(d, true, NULL, NULL);
+	}
 	return daemon_wait(d, DAEMON_END_WAIT, daemon_closed, "the disk") && idle;
 }
 

@@ -92,7 +92,7 @@ void daemon_write_dirs(const struct daemon *d, char *buf, size_t len)
 		return;
 	dir_identity(d->staging_dir, staged, sizeof(staged));
 	if (in_cluster(d))
-		snprintf(meta, sizeof(meta), "fdb:%llx",
+		snprintf(meta, sizeof(meta), "fdb-%u:%llx", META_FDB_FORMAT,
 		    (unsigned long long)hash64(d->meta_dir, strlen(d->meta_dir), 0));
 	else
 		dir_identity(d->meta_dir, meta, sizeof(meta));
@@ -180,6 +180,8 @@ struct staging_lock {
 	sem_t ended;
 	bool seen; /* who asked has the result */
 	int fd;
+	bool cluster;
+	uint64_t node; /* of a cluster: in: what is known of it */
 	struct errtext et;
 	char dir[];
 };
@@ -243,6 +245,8 @@ static void lock_work(struct pool_job *job)
 	struct staging_lock *l = container_of(job, struct staging_lock, job);
 
 	job->result = lock_dir(l);
+	if (job->result == 0 && l->cluster)
+		job->result = daemon_node_read(l->dir, l->fd, &l->node, &l->et);
 	if (job->result != 0 && l->fd >= 0) {
 		close(l->fd);
 		l->fd = -1;
@@ -267,6 +271,8 @@ static struct staging_lock *lock_new(struct daemon *d)
 		return NULL;
 	l->d = d;
 	l->fd = -1;
+	l->cluster = d->fdb != NULL;
+	l->node = daemon_node_known(d);
 	memcpy(l->dir, d->staging_dir, len);
 	sem_init(&l->ended, 0, 0);
 	return l;
@@ -276,6 +282,9 @@ static struct staging_lock *lock_new(struct daemon *d)
 static int lock_take(struct daemon *d, struct staging_lock *l)
 {
 	if (l->job.result == 0) {
+		if (l->et.s[0] != '\0')
+			log_error("%s", l->et.s);
+		l->et.s[0] = '\0';
 		d->staging_fd = l->fd;
 		l->fd = -1;
 	}
@@ -320,12 +329,13 @@ static void lock_submit(struct daemon *d, struct staging_lock *l)
 /* What has no row here is swept away: that must not be another mount's.  The lock goes
  * with the right to write; who had it before, and is dying, may hold it a moment longer.
  * A disk that does not answer is not waited for: until it does, writes are. */
-static int staging_lock(struct daemon *d, struct errtext *et)
+static int staging_lock(struct daemon *d, uint64_t *node, struct errtext *et)
 {
 	struct staging_lock *l = lock_new(d);
 	struct timespec until;
 	int rc;
 
+	*node = daemon_node_known(d);
 	timer_init(&d->lock_again, d->loop, lock_again);
 	if (l == NULL)
 		return errtext_set(
@@ -345,17 +355,22 @@ static int staging_lock(struct daemon *d, struct errtext *et)
 	l->seen = true;
 	d->locking = NULL;
 	staging_hold(d->staging, false);
+	*node = l->node;
+	rc = lock_take(d, l);
 	*et = l->et;
-	return lock_take(d, l);
+	return rc;
 }
 
 int daemon_begin_writing(struct daemon *d, struct errtext *et)
 {
+	uint64_t node;
 	int err;
 
 	if (d->staging == NULL)
 		return 0;
-	err = staging_lock(d, et);
+	err = staging_lock(d, &node, et);
+	if (err == 0)
+		err = daemon_set_node(d, node, et);
 	if (err != 0)
 		return err;
 	staging_set_db(d->staging, d->db);

@@ -122,6 +122,9 @@ static void print_policy(const struct json *v)
 		    json_get_text(v, "rule_policy", "?"));
 	if (json_get(v, "tries") == NULL || strcmp(json_get_text(v, "state", ""), "TRANSIENT") == 0)
 		return;
+	if (json_get(v, "worker_state") != NULL)
+		printf("%12s: node %s, which is %s\n", "Bytes on", json_get_text(v, "worker", "?"),
+		    json_get_text(v, "worker_state", "?"));
 	printf("%12s: for %s, %" PRIu64 " tries failed", "Waits",
 	    cli_span(json_get_u64(v, "age_seconds", 0), span, sizeof(span)),
 	    json_get_u64(v, "tries", 0));

@@ -19,6 +19,7 @@ static void print_row(const struct json *row, bool terminal)
 {
 	const char *name = json_get_text(row, "path", "?");
 	const char *error = json_get_text(row, "last_error", "");
+	const char *worker_state = json_get_text(row, "worker_state", "alive");
 	const struct json *next = json_get(row, "next_try_seconds");
 	char size[32], age[40], when[40] = "-", tries[24], path[8192];
 
@@ -32,6 +33,9 @@ static void print_row(const struct json *row, bool terminal)
 	    cli_span(json_get_u64(row, "age_seconds", 0), age, sizeof(age)), tries, when, name);
 	if (error[0] != '\0')
 		printf("%9s  last error: %s\n", "", error);
+	if (strcmp(worker_state, "alive") != 0)
+		printf("%9s  its node %s is %s\n", "", json_get_text(row, "worker", "?"),
+		    worker_state);
 }
 
 static int take_row(struct cli *c, void *arg, const struct json *row)

@@ -132,6 +132,31 @@ static void print_writing(const struct json *v)
 		    json_get_text(w, "dir", "?"));
 }
 
+/* Of a cluster; one that is alone says nothing of interest. */
+static void print_cluster(const struct json *v)
+{
+	const struct json *list = json_get(v, "cluster");
+	const char *label = "Nodes";
+
+	if (strcmp(json_get_text(json_get(v, "metadata"), "backend", "none"), "fdb") != 0)
+		return;
+	for (const struct json *n = list != NULL ? list->first : NULL; n != NULL; n = n->next) {
+		const char *state = json_get_text(n, "state", "?");
+		uint64_t waiting = json_get_u64(n, "waiting", 0) + json_get_u64(n, "failed", 0);
+		char span[40] = "", size[32], files[40];
+		bool quiet = strcmp(state, "dead") == 0 || strcmp(state, "unknown") == 0;
+
+		if (quiet)
+			cli_span(json_get_u64(n, "silent_seconds", 0), span, sizeof(span));
+		row(label, "%s (%s) %s%s%s%s; cache of %s; %s not in the storage yet",
+		    json_get_text(n, "name", "?"), json_get_text(n, "id", "?"), state,
+		    quiet ? " for " : "", span, json_get_bool(n, "self", false) ? ", this one" : "",
+		    cli_size(json_get_u64(n, "capacity_bytes", 0), size, sizeof(size)),
+		    count(waiting, "file", "files", files, sizeof(files)));
+		label = "";
+	}
+}
+
 static void print_persist(const struct json *v)
 {
 	const struct json *p = json_get(v, "persist"), *oldest;
@@ -284,6 +309,7 @@ static void print_status(const struct json *v)
 	print_storage(v);
 	print_cache(v);
 	print_writing(v);
+	print_cluster(v);
 	print_persist(v);
 	row("Open", "%s, %s; %s known",
 	    count(json_get_u64(v, "files_open", 0), "file", "files", files, sizeof(files)),

@@ -82,11 +82,13 @@ void ctl_fs_put_entry(struct json_out *o, struct daemon *d, const struct ctl_fs_
 		json_add_null(o, "stored_bytes");
 		return;
 	}
-	/* What is not in the storage is all here. */
+	/* What is not in the storage is all here, or not at all. */
 	if (e->rec != NULL && ctl_fs_unpersisted(e->rec)) {
-		json_add_u64(o, "cached_bytes", at->size);
-		json_add_u64(o, "cached_percent", 100);
-		json_add_u64(o, "stored_bytes", at->size);
+		bool here = meta_is_here(d->meta, &e->rec->content);
+
+		json_add_u64(o, "cached_bytes", here ? at->size : 0);
+		json_add_u64(o, "cached_percent", here ? 100 : 0);
+		json_add_u64(o, "stored_bytes", here ? at->size : 0);
 		return;
 	}
 	cached = e->blob != NULL ? cache_blob_cached(e->blob) : 0;
@@ -236,6 +238,7 @@ static void ex_put_policy(struct json_out *o, struct fs_stat *st)
 	json_add_u64(o, "retries", content ? c->tries : 0);
 	if (!content || c->state == META_STATE_PERSISTED)
 		return;
+	ctl_put_worker(o, d, c);
 	ctl_put_tries(o, d, st->nspath + 1, c);
 	json_add_bool(o, "outcome_unknown", c->doubt);
 	snprintf(id, sizeof(id), "%016" PRIx64, c->id);

@@ -9,6 +9,7 @@
 
 #include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/obj.h"
@@ -223,6 +224,26 @@ const char *ctl_policy_text(const struct meta_content *c)
 	return "NO_CACHE";
 }
 
+void ctl_put_worker(struct json_out *o, struct daemon *d, const struct meta_content *c)
+{
+	struct meta_node *all;
+	char name[META_NODE_TEXT];
+	size_t n, i = 0;
+
+	if (meta_is_here(d->meta, c)) {
+		json_add_text(o, "worker", "local");
+		return;
+	}
+	json_add_text(o, "worker", meta_node_text(d->meta, c->node, name));
+	all = calloc(META_NODES_MAX, sizeof(*all));
+	n = all != NULL ? meta_nodes(d->meta, all, META_NODES_MAX) : 0;
+	while (i < n && all[i].is.id != c->node)
+		i++;
+	json_add_text(o, "worker_state",
+	    meta_node_state_text(i < n ? all[i].state : META_NODE_UNKNOWN));
+	free(all);
+}
+
 void ctl_put_content(struct json_out *o, struct daemon *d, const char *path,
     const struct meta_record *rec)
 {
@@ -237,7 +258,7 @@ void ctl_put_content(struct json_out *o, struct daemon *d, const char *path,
 	json_add_u64(o, "size", c->size);
 	json_add_u64(o, "sent_bytes", sent_bytes(c, s));
 	json_add_text(o, "state", content_text(d, c, s));
-	json_add_text(o, "worker", "local");
+	ctl_put_worker(o, d, c);
 	ctl_put_tries(o, d, path, c);
 	json_add_text(o, "policy", ctl_policy_text(c));
 	json_close_object(o);

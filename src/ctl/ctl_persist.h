@@ -27,6 +27,8 @@ void ctl_put_content(struct json_out *o, struct daemon *d, const char *path,
 /* Of that row: age, tries, next try and last error; path: without leading slash. */
 void ctl_put_tries(struct json_out *o, struct daemon *d, const char *path,
     const struct meta_content *c);
+/* Who has the bytes of what is not persisted, and if that is another node, how it is. */
+void ctl_put_worker(struct json_out *o, struct daemon *d, const struct meta_content *c);
 const char *ctl_policy_text(const struct meta_content *c);
 /* The session of a namespace path, which its node has if the kernel knows it. */
 struct session *ctl_session_of(struct daemon *d, const char *nspath);

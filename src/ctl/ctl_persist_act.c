@@ -42,6 +42,10 @@ static void say_failure(const struct act *a, int err)
 		    "%s: not among the files that are not in the storage yet "
 		    "(`batonfs async-persist list` shows them)",
 		    p);
+	else if (err == -EREMOTE)
+		ctl_fail(a->cmd, err, "%s: its bytes are on another node: `batonfs async-persist "
+				      "stat --path %s` says which",
+		    p, p);
 	else if (err == -EINVAL)
 		ctl_fail(a->cmd, err, "%s: is TRANSIENT: it is never stored, and goes when it is "
 				      "removed",

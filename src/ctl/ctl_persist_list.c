@@ -5,6 +5,8 @@
  * memory than a page.  async-persist stat: one of them.
  */
 #include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -184,18 +186,56 @@ static void list_cancel(struct ctl_cmd *cmd)
 	loop_defer(cmd->ctl->loop, &pl->run, list_run);
 }
 
+/* The node that a person means: an id, or a name that one node has.  0: this one. */
+static int find_worker(const struct daemon *d, const char *worker, uint64_t *id)
+{
+	struct meta_node *all;
+	size_t n, found = 0;
+	char text[24];
+
+	*id = 0;
+	if (strcmp(worker, "local") == 0)
+		return 0;
+	if (d->fdb == NULL)
+		return -ESRCH; /* there are no others, so they have nothing */
+	all = calloc(META_NODES_MAX, sizeof(*all));
+	if (all == NULL)
+		return -ENOMEM;
+	n = d->meta != NULL ? meta_nodes(d->meta, all, META_NODES_MAX) : 0;
+	for (size_t i = 0; i < n; i++) {
+		snprintf(text, sizeof(text), "%016" PRIx64, all[i].is.id);
+		if (strcmp(text, worker) != 0 && strcmp(all[i].is.name, worker) != 0)
+			continue;
+		*id = all[i].self ? 0 : all[i].is.id;
+		found++;
+	}
+	free(all);
+	return found == 1 ? 0 : found == 0 ? -ENOENT : -ENOTUNIQ;
+}
+
 void ctl_persist_list(struct ctl_cmd *cmd)
 {
 	const char *worker = json_get_text(cmd->rq.args, "worker", "local");
-	struct persist_list *pl = calloc(1, sizeof(*pl));
+	uint64_t node;
+	int err = find_worker(cmd->d, worker, &node);
+	struct persist_list *pl;
 
+	if (err == -ENOENT || err == -ENOTUNIQ) {
+		ctl_fail(cmd, err, err == -ENOENT
+				       ? "%s: there is no such node (`batonfs status` shows them)"
+				       : "%s: several nodes are called so: say the id",
+		    worker);
+		return;
+	}
+	pl = err == -ENOMEM ? NULL : calloc(1, sizeof(*pl));
 	if (pl == NULL) {
 		ctl_fail(cmd, -ENOMEM, "out of memory");
 		return;
 	}
 	pl->cmd = cmd;
-	pl->end = cmd->d->meta == NULL || strcmp(worker, "local") != 0;
-	if (strcmp(worker, "local") == 0)
+	pl->end = cmd->d->meta == NULL || err == -ESRCH;
+	pl->queue.node = node;
+	if (node == 0 && err == 0)
 		session_foreach(cmd->d->fs, list_add, pl);
 	cmd->priv = pl;
 	cmd->cancel = list_cancel;

@@ -3,6 +3,7 @@
 
 #include <inttypes.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -85,6 +86,39 @@ static void put_metadata(struct json_out *o, const struct daemon *d)
 		json_add_u64(o, "used_bytes", ms.used_bytes);
 	}
 	json_close_object(o);
+}
+
+static void put_node(struct json_out *o, const struct meta_node *n)
+{
+	char id[24];
+
+	snprintf(id, sizeof(id), "%016" PRIx64, n->is.id);
+	json_open_object(o);
+	json_add_text(o, "id", id);
+	json_add_text(o, "name", n->is.name);
+	json_add_bool(o, "self", n->self);
+	json_add_text(o, "state", meta_node_state_text(n->state));
+	json_add_u64(o, "silent_seconds", n->silent_ns / NS_PER_S);
+	json_add_u64(o, "capacity_bytes", n->is.capacity);
+	json_add_u64(o, "waiting", n->tally.files[META_STATE_NOT_PERSISTED]);
+	json_add_u64(o, "waiting_bytes", n->tally.bytes[META_STATE_NOT_PERSISTED]);
+	json_add_u64(o, "failed", n->tally.files[META_STATE_FAILED]);
+	json_add_u64(o, "transient", n->tally.files[META_STATE_TRANSIENT]);
+	json_close_object(o);
+}
+
+/* Those that share the metadata store, this one first. */
+static void put_cluster(struct json_out *o, const struct daemon *d)
+{
+	struct meta_node *all = calloc(META_NODES_MAX, sizeof(*all));
+	size_t n = all != NULL && d->meta != NULL ? meta_nodes(d->meta, all, META_NODES_MAX) : 0;
+
+	json_key(o, "cluster");
+	json_open_array(o);
+	for (size_t i = 0; i < n; i++)
+		put_node(o, &all[i]);
+	json_close_array(o);
+	free(all);
 }
 
 static void put_deletions(struct json_out *o, const struct daemon *d)
@@ -296,6 +330,7 @@ static void put_status(struct json_out *o, struct daemon *d)
 	put_capabilities(o);
 	put_storage(o, d);
 	put_metadata(o, d);
+	put_cluster(o, d);
 	put_cache(o, d);
 	put_writing(o, d);
 	put_persist(o, d);

@@ -30,6 +30,17 @@ struct fkey fkey_id(char table, uint64_t id)
 	return fkey_of(table, buf, sizeof(buf));
 }
 
+struct fkey fkey_node(char table, uint64_t node, const void *data, size_t len)
+{
+	struct fkey k = fkey_id(table, node);
+
+	assert(len <= sizeof(k.b) - k.len);
+	if (len > 0)
+		memcpy(k.b + k.len, data, len);
+	k.len += len;
+	return k;
+}
+
 struct fkey fkey_row(uint64_t dir, const char *name, size_t len)
 {
 	struct fkey k;
@@ -113,6 +124,7 @@ void fkv_forget_pass(struct fdb_run *t)
 {
 	free_all(&t->over);
 	t->nconflicts = 0;
+	t->nothers = 0;
 	memset(t->delta, 0, sizeof(t->delta));
 	t->dirs_used = 0;
 	t->garbage = false;
@@ -404,6 +416,29 @@ int fkv_conflict(struct fdb_run *t, const struct fkey *begin, const struct fkey 
 	return err;
 }
 
+int fkv_count(struct fdb_run *t, uint64_t node, unsigned no, int64_t by)
+{
+	void *p = t->others;
+	size_t i = 0;
+	int err;
+
+	if (node == fstore_self(t->st)) {
+		t->delta[no] += by;
+		return 0;
+	}
+	while (i < t->nothers && (t->others[i].node != node || t->others[i].no != no))
+		i++;
+	if (i == t->nothers) {
+		err = meta_grow(&p, &t->others_size, (i + 1) * sizeof(*t->others));
+		if (err != 0)
+			return err;
+		t->others = p;
+		t->others[t->nothers++] = (struct fother){.node = node, .no = no};
+	}
+	t->others[i].by += by;
+	return 0;
+}
+
 /* --- Is there anything? */
 
 static bool in_dir(const struct fkv *e, const struct fkey *dir)
@@ -465,6 +500,39 @@ static void put_le64(unsigned char *to, uint64_t v)
 		to[i] = (unsigned char)v;
 }
 
+static bool add_counter(struct fdb_run *t, const struct fkey *k, int64_t by)
+{
+	struct whole w = whole_of(t, k->b, k->len);
+	unsigned char add_it[8];
+
+	if (by == 0)
+		return false;
+	put_le64(add_it, (uint64_t)by);
+	fstore_api(t->st)->transaction_atomic_op(
+	    t->tr, w.b, w.len, add_it, sizeof(add_it), FDB_MUTATION_TYPE_ADD);
+	return true;
+}
+
+static bool flush_counters(struct fdb_run *t)
+{
+	bool any = false;
+
+	for (unsigned i = 0; i < COUNTERS; i++) {
+		const unsigned char no = (unsigned char)i;
+		struct fkey k = i < COUNT_ROWS ? fkey_node('m', fstore_self(t->st), &no, 1)
+					       : fkey_of('c', &no, 1);
+
+		any = add_counter(t, &k, t->delta[i]) || any;
+	}
+	for (size_t i = 0; i < t->nothers; i++) {
+		const unsigned char no = (unsigned char)t->others[i].no;
+		struct fkey k = fkey_node('m', t->others[i].node, &no, 1);
+
+		any = add_counter(t, &k, t->others[i].by) || any;
+	}
+	return any;
+}
+
 int fkv_flush(struct fdb_run *t, bool *any)
 {
 	const struct fdb_api *api = fstore_api(t->st);
@@ -482,19 +550,7 @@ int fkv_flush(struct fdb_run *t, bool *any)
 		else
 			api->transaction_clear(t->tr, w.b, w.len);
 	}
-	for (unsigned i = 0; i < COUNTERS; i++) {
-		const unsigned char no = (unsigned char)i;
-		struct fkey k = fkey_of('c', &no, 1);
-		struct whole w = whole_of(t, k.b, k.len);
-		unsigned char add_it[8];
-
-		if (t->delta[i] == 0)
-			continue;
-		*any = true;
-		put_le64(add_it, (uint64_t)t->delta[i]);
-		api->transaction_atomic_op(
-		    t->tr, w.b, w.len, add_it, sizeof(add_it), FDB_MUTATION_TYPE_ADD);
-	}
+	*any = flush_counters(t) || *any;
 	for (size_t i = 0; *any && i < t->nconflicts; i++) {
 		const struct fconflict *c = &t->conflicts[i];
 		struct whole b = whole_of(t, c->begin.b, c->begin.len);

@@ -3,6 +3,7 @@
  * The FoundationDB back end between its files.
  *
  *	fdb_store.c	opening, closing, which run goes when, the tally
+ *	fdb_node.c	who has the store open: sessions, heartbeats, what is seen of others
  *	fdb_run.c	a transaction's life: passes, reads, commit, again
  *	fdb_kv.c	what a pass reads and writes
  *	fdb_rows.c	rows, directories, the way to a path, and what is kept beside them
@@ -22,20 +23,43 @@
  * Keys are the prefix, a 0 byte, a letter for the table, and what records.h says of it:
  *
  *	F	the format		p	parents		s	settings: id -> head;
- *	O	the session that	n	content			id, piece -> bytes
- *		may write		q	queue		i	intents
- *	c	counters: number ->	b	blobs		g	garbage: ids of deleted
- *		8 bytes, lowest	t	tree			directories, whose rows
- *		first						are deleted later
+ *	O	node -> the session	n	content			id, piece -> bytes
+ *		that may write		q	node, queue	i	node, intents
+ *	N	node -> its row		b	blobs		g	garbage: ids of deleted
+ *	c	counters: number ->	t	tree			directories, whose rows
+ *		8 bytes, lowest		m	node, number ->		are deleted later
+ *		first				a counter
  *
  * Ids of directories are random: a counter would be a conflict for all who make one.  The
  * counters are only ever added to, so nobody conflicts with anybody about them; all else
  * that is written has been read by the same transaction, and that read is what conflicts.
  * Where it is enough to know that a directory is not empty, it is only that row.
  *
- * The session: whoever opens the store writes a number of its own, and each transaction
- * that writes reads it.  So what a dead or replaced daemon had under way cannot come after
- * its successor has opened the store, however long it was on the wire.
+ * Nodes.  Many have the store open.  A node is a random number of 64 bits in a file beside
+ * its directory of staged files, with a name for people; so it is the same one after a
+ * hand-over, a crash or a reboot, and another one if the files are lost.  What only its node
+ * can do something with is kept under the node: the queue, the intents, the tally.  All else
+ * is everybody's: nothing of the store is kept in memory but the counters, which are read
+ * again with each heartbeat, and each change has read what it relies on in its own
+ * transaction.  Directories that were deleted are swept by whoever comes first: two who do
+ * it conflict, and one does it.
+ *
+ * The session: whoever opens the store as a node writes a number of its own to the node's
+ * key, and each transaction that writes reads that.  So what a dead or replaced daemon of
+ * the node had under way cannot come after its successor has opened the store, however long
+ * it was on the wire; and of two that claim to be one node the newer fences the older.
+ * Other nodes' keys are not read: nodes do not conflict about who they are.
+ *
+ * The lease: a node writes its row every meta.node.heartbeat, each time with another number
+ * (session, beat), in the same transaction in which it reads the rows of all.  Wall clocks
+ * are never compared.  Whoever sees a row unchanged adds up, on its own monotonic clock, the
+ * time between its looks, but for each look no more than two heartbeats: who did not look
+ * has not seen silence.  At meta.node.expiry the node is dead, until its row changes.  A row
+ * that was never seen to change is neither.  A node that is unmounted says so in its row.
+ * Nothing follows from a node's death as yet: what it has not persisted waits for it.
+ *
+ *	a node's row: version 1 (1 byte); session, beat (8); 1: left (1); capacity (8);
+ *	lengths of name and address (1 each), name, address
  */
 /*
  * What fdb_rows.c and fdb_write.c do to rows is what embedded_rows.c, embedded_index.c and
@@ -54,14 +78,15 @@
 #include "meta/records.h"
 #include "reactor/fdb.h"
 
-#define STORE_FORMAT 1u
+#define STORE_FORMAT META_FDB_FORMAT
 #define STORE_PREFIX_MAX META_FDB_PREFIX_MAX
 #define STORE_KEY_MAX (1 + META_KEY_MAX + 1)
 #define STORE_PIECE 90000u
 #define STORE_SETTING_HEAD (META_SETTING_HEAD + 4)
 #define STORE_INTENT_VERSION 1
 
-/* The counters: files, then bytes, by state; rows of the tree, and bytes of them. */
+/* The counters: files, then bytes, by state, which are a node's; rows of the tree, and bytes
+ * of them, which are all nodes'. */
 enum {
 	COUNT_FILES = 0,
 	COUNT_BYTES = META_STATES,
@@ -112,6 +137,13 @@ struct fconflict {
 	struct fkey begin, end;
 };
 
+/* What a pass adds to a counter of another node. */
+struct fother {
+	uint64_t node;
+	unsigned no;
+	int64_t by;
+};
+
 /* What a call's results are gathered in. */
 struct fgather {
 	void *items, *arena;
@@ -155,7 +187,9 @@ struct fdb_run {
 	struct fkv *over;
 	struct fconflict *conflicts;
 	size_t nconflicts, conflicts_size;
-	int64_t delta[COUNTERS];
+	int64_t delta[COUNTERS]; /* this node's, and all nodes' */
+	struct fother *others;
+	size_t nothers, others_size;
 	unsigned dirs_used;
 	bool garbage; /* a directory was thrown away */
 	const char *path; /* for words */
@@ -178,10 +212,13 @@ void frun_go(struct fdb_run *t);
 /* Ends it as soon as may be; what is being committed only if `hard`. */
 void frun_stop(struct fdb_run *t, bool hard);
 void frun_free(struct fdb_run **t);
+/* Do two that write concern the same names, or one above the other? */
+bool frun_overlap(const struct fdb_run *a, const struct fdb_run *b);
 
 /* --- fdb_kv.c: for a pass */
 struct fkey fkey_of(char table, const void *data, size_t len);
 struct fkey fkey_id(char table, uint64_t id);
+struct fkey fkey_node(char table, uint64_t node, const void *data, size_t len);
 struct fkey fkey_row(uint64_t dir, const char *name, size_t len);
 /* The first key after it. */
 struct fkey fkey_after(const struct fkey *k);
@@ -200,6 +237,8 @@ int fkv_set(struct fdb_run *t, const struct fkey *k, const void *head, size_t he
 int fkv_force(struct fdb_run *t, const struct fkey *k, const void *data, size_t len);
 int fkv_clear(struct fdb_run *t, const struct fkey *k);
 int fkv_conflict(struct fdb_run *t, const struct fkey *begin, const struct fkey *end);
+/* Adds to a node's counter. */
+int fkv_count(struct fdb_run *t, uint64_t node, unsigned no, int64_t by);
 /* Is there a row in the directory, with what this pass wrote?  1: none, 0, or an error. */
 int fkv_dir_empty(struct fdb_run *t, uint64_t dir);
 /* Into the transaction.  *any: there is something to commit. */
@@ -245,14 +284,39 @@ int fstore_sweep(struct fdb_run *t);
 unsigned fset_pieces(size_t len);
 struct fkey fset_piece(uint64_t id, unsigned no);
 
+/* --- fdb_node.c: struct fdb_nodes is the store's */
+struct fdb_nodes;
+int fnodes_new(struct fdb_nodes **out, struct fdb_store *st);
+void fnodes_free(struct fdb_nodes **n);
+void fnodes_identity(struct fdb_nodes *n, const struct meta_identity *id);
+size_t fnodes_list(const struct fdb_nodes *n, struct meta_node *out, size_t max);
+/* The store is about to be opened; is open; is being closed. */
+void fnodes_opening(struct fdb_nodes *n);
+void fnodes_opened(struct fdb_nodes *n);
+void fnodes_closing(struct fdb_nodes *n);
+uint64_t fnode_self(const struct fdb_nodes *n);
+/* For a pass: the session is ours from now on (-EBUSY: it is another's); it is not ours any
+ * more (-ESTALE); the row says that we have left. */
+int fnode_take(struct fdb_run *t);
+int fnode_fenced(struct fdb_run *t);
+int fnode_leave(struct fdb_run *t);
+
 /* --- fdb_store.c */
+struct fdb_nodes *fstore_nodes(const struct fdb_store *st);
+uint64_t fstore_self(const struct fdb_store *st);
+bool fstore_is_open(const struct fdb_store *st);
+struct meta *fstore_meta(const struct fdb_store *st);
+/* One of the store's own; false: there is no memory. */
+bool fstore_own(struct fdb_store *st, int (*fn)(struct fdb_run *t),
+    void (*done)(struct fdb_run *t, int err));
+/* What others have counted is to be read. */
+void fstore_count_again(struct fdb_store *st);
+int64_t fstore_counter(const struct fval *v);
 struct fdb *fstore_fdb(const struct fdb_store *st);
 const struct fdb_api *fstore_api(const struct fdb_store *st);
 const struct meta_env *fstore_env(const struct fdb_store *st);
 const char *fstore_name(const struct fdb_store *st);
 void fstore_prefix(const struct fdb_store *st, const unsigned char **p, size_t *len);
-/* The session is another's now. */
-int fstore_fenced(struct fdb_run *t);
 void fstore_committed(struct fdb_run *t, int64_t version);
 void fstore_ended(struct fdb_run *t, int err);
 

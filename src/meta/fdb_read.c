@@ -192,11 +192,11 @@ static int intent_add(struct fdb_run *t, const struct frow *at)
 	size_t len;
 	int err;
 
-	if (at->key.len != 8 || at->val.len == 0)
+	if (at->key.len != 16 || at->val.len == 0)
 		return errtext_set(
 		    &t->et, -EIO, "metadata store %s: an intent is damaged", fstore_name(t->st));
 	err = frow_version(
-	    t, meta_get_be64(at->key.data), &at->val, STORE_INTENT_VERSION, 1);
+	    t, meta_get_be64(at->key.data + 8), &at->val, STORE_INTENT_VERSION, 1);
 	if (err != 0)
 		return err;
 	len = at->val.len - 1;
@@ -204,7 +204,7 @@ static int intent_add(struct fdb_run *t, const struct frow *at)
 	if (err != 0)
 		return err;
 	in = (struct meta_intent *)g->items + g->count++;
-	in->id = meta_get_be64(at->key.data);
+	in->id = meta_get_be64(at->key.data + 8);
 	in->len = len;
 	memcpy((char *)g->arena + g->used, at->val.data + 1, len);
 	g->used += (len + BLOB_ALIGN - 1) / BLOB_ALIGN * BLOB_ALIGN;
@@ -228,10 +228,10 @@ static void take_intents(struct fdb_run *t)
 
 static int intents(struct fdb_run *t)
 {
-	const struct fkey end = fkey_of('i' + 1, NULL, 0);
+	const struct fkey end = fkey_id('i', fstore_self(t->st) + 1);
 
 	if (!t->started)
-		t->at = fkey_of('i', NULL, 0);
+		t->at = fkey_id('i', fstore_self(t->st));
 	t->started = true;
 	for (;;) {
 		const struct frange *r;
@@ -372,10 +372,10 @@ static int queue_rows(struct fdb_run *t, const struct frange *r, bool *more)
 	for (size_t i = 0; i < r->count && !*more; i++) {
 		int err;
 
-		if (r->rows[i].key.len != META_QUEUE_KEY)
+		if (r->rows[i].key.len != 8 + META_QUEUE_KEY)
 			return errtext_set(&t->et, -EIO, "metadata store %s: its queue is damaged",
 			    fstore_name(t->st));
-		err = queue_add(t, meta_get_be64(r->rows[i].key.data + 8), more);
+		err = queue_add(t, meta_get_be64(r->rows[i].key.data + 16), more);
 		if (err != 0 && err != -EAGAIN)
 			return err;
 		waits = waits || err == -EAGAIN;
@@ -388,26 +388,26 @@ static int queue_rows(struct fdb_run *t, const struct frange *r, bool *more)
 	return -EAGAIN;
 }
 
-static struct fkey queue_end(uint64_t until)
+static struct fkey queue_end(uint64_t node, uint64_t until)
 {
 	unsigned char buf[8];
 
 	if (until == UINT64_MAX)
-		return fkey_of('q' + 1, NULL, 0);
+		return fkey_id('q', node + 1);
 	meta_put_be64(buf, until + 1);
-	return fkey_of('q', buf, sizeof(buf));
+	return fkey_node('q', node, buf, sizeof(buf));
 }
 
 static int queue(struct fdb_run *t)
 {
-	const struct fkey end = queue_end(t->c->until_ns);
+	const struct fkey end = queue_end(t->c->node, t->c->until_ns);
 	unsigned char after[META_QUEUE_KEY];
 	bool more = false;
 
 	if (!t->started) {
 		meta_put_be64(after, t->c->after_ns);
 		meta_put_be64(after + 8, t->c->after_id);
-		t->at = fkey_of('q', after, sizeof(after));
+		t->at = fkey_node('q', t->c->node, after, sizeof(after));
 		t->at = fkey_after(&t->at);
 		t->started = true;
 	}

@@ -304,6 +304,7 @@ static int index_queue(
     struct fdb_run *t, const struct meta_content *was, const struct meta_content *ct)
 {
 	unsigned char old[META_QUEUE_KEY], new[META_QUEUE_KEY];
+	uint64_t from = was != NULL ? was->node : 0, to = ct != NULL ? ct->node : 0;
 	bool in = was != NULL && meta_content_queued(was);
 	bool wants = ct != NULL && meta_content_queued(ct);
 	struct fkey k;
@@ -313,23 +314,28 @@ static int index_queue(
 		meta_queue_key(old, was);
 	if (wants)
 		meta_queue_key(new, ct);
-	if (in && wants && memcmp(old, new, sizeof(old)) == 0)
+	if (in && wants && from == to && memcmp(old, new, sizeof(old)) == 0)
 		return 0;
 	if (in) {
-		k = fkey_of('q', old, sizeof(old));
+		k = fkey_node('q', from, old, sizeof(old));
 		err = fkv_clear(t, &k);
 	}
 	if (err == 0 && wants) {
-		k = fkey_of('q', new, sizeof(new));
+		k = fkey_node('q', to, new, sizeof(new));
 		err = fkv_set(t, &k, NULL, 0, NULL, 0);
 	}
 	return err;
 }
 
-static void count(struct fdb_run *t, const struct meta_content *ct, int64_t sign)
+static int count(struct fdb_run *t, const struct meta_content *ct, int64_t sign)
 {
-	t->delta[COUNT_FILES + ct->state] += sign;
-	t->delta[COUNT_BYTES + ct->state] += sign * (int64_t)ct->size;
+	const int64_t bytes = (int64_t)ct->size;
+	int err = fkv_count(t, ct->node, COUNT_FILES + ct->state, sign);
+
+	if (err == 0)
+		err = fkv_count(
+		    t, ct->node, COUNT_BYTES + ct->state, sign < 0 ? -bytes : bytes);
+	return err;
 }
 
 static int index_content(struct fdb_run *t, const struct fval *key,
@@ -349,13 +355,11 @@ static int index_content(struct fdb_run *t, const struct fval *key,
 	if (err == 0 && was != NULL &&
 	    (!same || ct->state == META_STATE_PERSISTED || ct->size != was->size))
 		err = del_id(t, 'b', was->id);
-	if (err != 0)
-		return err;
-	if (was != NULL)
-		count(t, was, -1);
-	if (ct != NULL)
-		count(t, ct, 1);
-	return 0;
+	if (err == 0 && was != NULL)
+		err = count(t, was, -1);
+	if (err == 0 && ct != NULL)
+		err = count(t, ct, 1);
+	return err;
 }
 
 int frow_index(struct fdb_run *t, const struct fval *key, const struct meta_row *was,

@@ -36,6 +36,7 @@ void frun_free(struct fdb_run **tp)
 	fkv_forget(t);
 	fstore_unread(t);
 	free(t->conflicts);
+	free(t->others);
 	free(t->dirs);
 	if (t->tr != NULL)
 		fstore_api(t->st)->transaction_destroy(t->tr);
@@ -61,6 +62,54 @@ void frun_stop(struct fdb_run *t, bool hard)
 	if (t->tr != NULL && (t->phase != RUN_COMMITTING || hard))
 		fstore_api(t->st)->transaction_cancel(t->tr);
 }
+
+/* --- Do two concern the same names? */
+
+static bool above(const char *a, const char *b)
+{
+	size_t n = strlen(a);
+
+	return strncmp(a, b, n) == 0 && (b[n] == '\0' || b[n] == '/' || n == 0);
+}
+
+static bool related(const char *a, const char *b)
+{
+	return a != NULL && b != NULL && (above(a, b) || above(b, a));
+}
+
+static bool same_content(const struct meta_change *a, const struct meta_change *b)
+{
+	const struct meta_content *ca = a->verb == META_PUT ? meta_content_of(&a->rec) : NULL;
+	const struct meta_content *cb = b->verb == META_PUT ? meta_content_of(&b->rec) : NULL;
+
+	return ca != NULL && cb != NULL && ca->id == cb->id;
+}
+
+static bool same_thing(const struct meta_change *a, const struct meta_change *b)
+{
+	if (same_content(a, b))
+		return true;
+	if (a->path != NULL || b->path != NULL)
+		return related(a->path, b->path) || related(a->path, b->to) ||
+		       related(a->to, b->path) || related(a->to, b->to);
+	return a->id == b->id &&
+	       (a->verb == META_SETTING_PUT) == (b->verb == META_SETTING_PUT);
+}
+
+bool frun_overlap(const struct fdb_run *a, const struct fdb_run *b)
+{
+	if (a->c == NULL || b->c == NULL || !a->writes || !b->writes)
+		return false;
+	for (unsigned i = 0; i < a->c->n; i++) {
+		for (unsigned j = 0; j < b->c->n; j++) {
+			if (same_thing(&a->c->changes[i], &b->c->changes[j]))
+				return true;
+		}
+	}
+	return false;
+}
+
+/* --- How it ends */
 
 static void finish(struct fdb_run *t, int err)
 {
@@ -200,7 +249,7 @@ static void pass(struct deferred *d)
 		return;
 	}
 	fkv_forget_pass(t);
-	session = t->writes ? fstore_fenced(t) : 0;
+	session = t->writes ? fnode_fenced(t) : 0;
 	err = t->fn(t);
 	/* What it said on the way counts when nothing lacks. */
 	if (t->pending > 0 && err != -ENOMEM && session != -ENOMEM)

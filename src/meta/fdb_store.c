@@ -9,7 +9,6 @@
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "base/log.h"
 #include "base/options.h"
@@ -37,7 +36,7 @@ struct fdb_store {
 	const struct meta_env *env;
 	struct fdb *fdb;
 	size_t prefix_len;
-	uint64_t session;
+	struct fdb_nodes *nodes;
 	struct deferred opened, closed, pump;
 	struct timer open_timer, close_timer;
 
@@ -54,8 +53,9 @@ struct fdb_store {
 	enum store_is is;
 	int open_err;
 	unsigned nactive;
-	bool closing, fenced;
-	bool sweep, sweeping, unswept;
+	bool closing, leaves; /* leaves: the node says so when it is closed */
+	bool sweep, sweeping;
+	bool unswept;
 	bool refreshing, stale; /* stale: nobody waits for it, but it is to be read again */
 	bool uncounted;		/* that has failed: when the next call has ended */
 	unsigned char prefix[STORE_PREFIX_MAX + 1];
@@ -91,6 +91,26 @@ void fstore_prefix(const struct fdb_store *st, const unsigned char **p, size_t *
 	*len = st->prefix_len;
 }
 
+struct fdb_nodes *fstore_nodes(const struct fdb_store *st)
+{
+	return st->nodes;
+}
+
+uint64_t fstore_self(const struct fdb_store *st)
+{
+	return fnode_self(st->nodes);
+}
+
+bool fstore_is_open(const struct fdb_store *st)
+{
+	return st->is == STORE_IS_OPEN;
+}
+
+struct meta *fstore_meta(const struct fdb_store *st)
+{
+	return st->be.meta;
+}
+
 static struct fdb_store *store_of(struct meta_backend *be)
 {
 	struct fdb_store *st = container_of(be, struct fdb_store, be);
@@ -101,7 +121,7 @@ static struct fdb_store *store_of(struct meta_backend *be)
 
 /* --- The tally */
 
-static int64_t get_le64(const struct fval *v)
+int64_t fstore_counter(const struct fval *v)
 {
 	uint64_t n = 0;
 
@@ -110,22 +130,32 @@ static int64_t get_le64(const struct fval *v)
 	return (int64_t)n;
 }
 
-/* All counters, to st->fresh. */
-static int read_counters(struct fdb_run *t)
+/* Their number is the last byte of the key. */
+static void take_counters(struct fdb_run *t, const struct frange *r, size_t at)
 {
-	const struct fkey from = fkey_of('c', NULL, 0), end = fkey_of('c' + 1, NULL, 0);
-	const struct frange *r;
-	int err = fkv_range(t, &from, &end, 2 * COUNTERS, false, &r);
-
-	if (err != 0)
-		return err;
-	memset(t->st->fresh, 0, sizeof(t->st->fresh));
 	for (size_t i = 0; i < r->count; i++) {
 		const struct fval *key = &r->rows[i].key;
 
-		if (key->len == 1 && key->data[0] < COUNTERS)
-			t->st->fresh[key->data[0]] = get_le64(&r->rows[i].val);
+		if (key->len == at + 1 && key->data[at] < COUNTERS)
+			t->st->fresh[key->data[at]] = fstore_counter(&r->rows[i].val);
 	}
+}
+
+/* All counters that are kept here, to st->fresh. */
+static int read_counters(struct fdb_run *t)
+{
+	const uint64_t self = fstore_self(t->st);
+	const struct fkey from = fkey_of('c', NULL, 0), end = fkey_of('c' + 1, NULL, 0);
+	const struct fkey own = fkey_id('m', self), own_end = fkey_id('m', self + 1);
+	const struct frange *all, *mine;
+	int err = fkv_range(t, &from, &end, 2 * COUNTERS, false, &all);
+	int more = fkv_range(t, &own, &own_end, 2 * COUNTERS, false, &mine);
+
+	if (err != 0 || more != 0)
+		return err != 0 ? err : more;
+	memset(t->st->fresh, 0, sizeof(t->st->fresh));
+	take_counters(t, all, 0);
+	take_counters(t, mine, 8);
 	return 0;
 }
 
@@ -206,50 +236,6 @@ static void refreshed(struct fdb_run *t, int err)
 
 /* --- Which goes when */
 
-static bool above(const char *a, const char *b)
-{
-	size_t n = strlen(a);
-
-	return strncmp(a, b, n) == 0 && (b[n] == '\0' || b[n] == '/' || n == 0);
-}
-
-static bool related(const char *a, const char *b)
-{
-	return a != NULL && b != NULL && (above(a, b) || above(b, a));
-}
-
-static bool same_content(const struct meta_change *a, const struct meta_change *b)
-{
-	const struct meta_content *ca = a->verb == META_PUT ? meta_content_of(&a->rec) : NULL;
-	const struct meta_content *cb = b->verb == META_PUT ? meta_content_of(&b->rec) : NULL;
-
-	return ca != NULL && cb != NULL && ca->id == cb->id;
-}
-
-static bool same_thing(const struct meta_change *a, const struct meta_change *b)
-{
-	if (same_content(a, b))
-		return true;
-	if (a->path != NULL || b->path != NULL)
-		return related(a->path, b->path) || related(a->path, b->to) ||
-		       related(a->to, b->path) || related(a->to, b->to);
-	return a->id == b->id &&
-	       (a->verb == META_SETTING_PUT) == (b->verb == META_SETTING_PUT);
-}
-
-static bool overlap(const struct fdb_run *a, const struct fdb_run *b)
-{
-	if (a->c == NULL || b->c == NULL || !a->writes || !b->writes)
-		return false;
-	for (unsigned i = 0; i < a->c->n; i++) {
-		for (unsigned j = 0; j < b->c->n; j++) {
-			if (same_thing(&a->c->changes[i], &b->c->changes[j]))
-				return true;
-		}
-	}
-	return false;
-}
-
 static void begin_run(struct fdb_run *t)
 {
 	if (t->c != NULL)
@@ -264,7 +250,7 @@ static void admit(struct fdb_store *st, struct fdb_run *t)
 	if (st->nactive == 0)
 		st->heard = loop_now(st->env->loop);
 	TAILQ_FOREACH (u, &st->active, link)
-		t->blockers += overlap(u, t);
+		t->blockers += frun_overlap(u, t);
 	TAILQ_INSERT_TAIL(&st->active, t, link);
 	st->nactive++;
 	if (t->blockers == 0)
@@ -276,15 +262,14 @@ static void leave(struct fdb_store *st, struct fdb_run *t)
 	struct fdb_run *u = t;
 
 	while ((u = TAILQ_NEXT(u, link)) != NULL) {
-		if (overlap(t, u) && --u->blockers == 0)
+		if (frun_overlap(t, u) && --u->blockers == 0)
 			begin_run(u);
 	}
 	TAILQ_REMOVE(&st->active, t, link);
 	st->nactive--;
 }
 
-/* One of the store's own; false: there is no memory. */
-static bool begin_own(struct fdb_store *st, int (*fn)(struct fdb_run *t),
+bool fstore_own(struct fdb_store *st, int (*fn)(struct fdb_run *t),
     void (*done)(struct fdb_run *t, int err))
 {
 	struct fdb_run *t = frun_new(st, NULL, fn, done);
@@ -295,6 +280,12 @@ static bool begin_own(struct fdb_store *st, int (*fn)(struct fdb_run *t),
 		t->writes = false;
 	admit(st, t);
 	return true;
+}
+
+void fstore_count_again(struct fdb_store *st)
+{
+	st->stale = true;
+	loop_defer(st->env->loop, &st->pump, pump);
 }
 
 static void swept(struct fdb_run *t, int err)
@@ -316,14 +307,14 @@ static void pump(struct deferred *d)
 		admit(st, t);
 	}
 	if (st->sweep && !st->sweeping) {
-		st->sweeping = begin_own(st, fstore_sweep, swept);
+		st->sweeping = fstore_own(st, fstore_sweep, swept);
 		st->sweep = !st->sweeping;
 	}
 	if ((!TAILQ_EMPTY(&st->parked) || st->stale) && !st->refreshing) {
 		st->stale = false;
 		TAILQ_CONCAT(&st->covered, &st->parked, link);
 		st->nlog = 0;
-		st->refreshing = begin_own(st, refresh, refreshed);
+		st->refreshing = fstore_own(st, refresh, refreshed);
 		st->uncounted = !st->refreshing;
 		if (!st->refreshing)
 			end_all(&st->covered);
@@ -393,49 +384,16 @@ static void store_close(struct meta_backend *be)
 	st->closing = true;
 	loop_undefer(st->env->loop, &st->pump);
 	loop_undefer(st->env->loop, &st->opened);
+	fnodes_closing(st->nodes);
 	TAILQ_FOREACH (t, &st->active, link)
 		frun_stop(t, false);
+	if (st->leaves && st->is == STORE_IS_OPEN)
+		(void)fstore_own(st, fnode_leave, NULL);
 	timer_arm(&st->close_timer, CLOSE_NS);
 	loop_defer(st->env->loop, &st->closed, closed_now);
 }
 
 /* --- Opening */
-
-int fstore_fenced(struct fdb_run *t)
-{
-	const struct fkey k = fkey_of('O', NULL, 0);
-	struct fval v;
-	int err;
-
-	if (t->st->is != STORE_IS_OPEN)
-		return 0; /* it is the one that takes it */
-	err = fkv_get(t, &k, &v);
-	if (err != 0 && err != -ENOENT)
-		return err;
-	if (err == 0 && v.len >= 8 && meta_get_be64(v.data) == t->st->session)
-		return 0;
-	t->st->fenced = true;
-	return errtext_set(&t->et, -ESTALE,
-	    "metadata store %s: another daemon has opened it (%.*s): one mount at a time can use "
-	    "a prefix (meta.fdb.prefix)",
-	    t->st->name, err == 0 && v.len > 8 ? (int)(v.len - 8) : 4,
-	    err == 0 && v.len > 8 ? (const char *)v.data + 8 : "none");
-}
-
-/* Whose it is: for the words of whoever finds it taken. */
-static int take_session(struct fdb_run *t)
-{
-	const struct fkey k = fkey_of('O', NULL, 0);
-	unsigned char buf[8 + 128];
-	char host[64] = "";
-	int n;
-
-	if (gethostname(host, sizeof(host) - 1) != 0)
-		host[0] = '\0';
-	meta_put_be64(buf, t->st->session);
-	n = snprintf((char *)buf + 8, sizeof(buf) - 8, "%s, pid %d", host, (int)getpid());
-	return fkv_force(t, &k, buf, 8 + (size_t)n);
-}
 
 static int check_format(struct fdb_run *t)
 {
@@ -450,6 +408,12 @@ static int check_format(struct fdb_run *t)
 
 		if (format == STORE_FORMAT)
 			return 0;
+		if (format < STORE_FORMAT)
+			return errtext_set(&t->et, -EPROTO,
+			    "metadata store %s: is of format %llu, which was for one mount only: let "
+			    "the batonfs that wrote it persist all, and choose another prefix "
+			    "(meta.fdb.prefix)",
+			    t->st->name, (unsigned long long)format);
 		return errtext_set(&t->et, -EPROTO,
 		    "metadata store %s: is of format %llu, this build knows format %u: use the "
 		    "batonfs that wrote it",
@@ -469,29 +433,11 @@ static int check_format(struct fdb_run *t)
 	return fkv_set(t, &k, NULL, 0, buf, sizeof(buf));
 }
 
-static int check_owner(struct fdb_run *t)
-{
-	const struct fkey k = fkey_of('O', NULL, 0);
-	struct fval v;
-	int err = fkv_get(t, &k, &v);
-
-	if (err == -ENOENT)
-		return 0;
-	if (err != 0)
-		return err;
-	/* Who lost it does not take it back. */
-	if (!t->st->fenced || (v.len >= 8 && meta_get_be64(v.data) == t->st->session))
-		return 0;
-	return errtext_set(&t->et, -EBUSY, "metadata store %s: in use by another daemon (%.*s)",
-	    t->st->name, v.len > 8 ? (int)(v.len - 8) : 0,
-	    v.len > 8 ? (const char *)v.data + 8 : "");
-}
-
 static int open_fn(struct fdb_run *t)
 {
 	const struct fkey from = fkey_of('g', NULL, 0), end = fkey_of('g' + 1, NULL, 0);
 	const struct frange *r;
-	int err = check_format(t), owner = check_owner(t), count = read_counters(t);
+	int err = check_format(t), owner = fnode_take(t), count = read_counters(t);
 	int rest = fkv_range(t, &from, &end, 1, true, &r);
 
 	if (err == 0)
@@ -500,10 +446,9 @@ static int open_fn(struct fdb_run *t)
 		err = count;
 	if (err == 0)
 		err = rest;
-	if (err != 0)
-		return err;
-	t->st->sweep = r->count > 0;
-	return take_session(t);
+	if (err == 0)
+		t->st->sweep = r->count > 0;
+	return err;
 }
 
 static void tell_opened(struct deferred *d)
@@ -529,10 +474,11 @@ static void open_done(struct fdb_run *t, int err)
 		    st->name, strerror(-err));
 	if (err == 0) {
 		memcpy(st->counters, st->fresh, sizeof(st->counters));
-		st->fenced = false;
 		loop_defer(st->env->loop, &st->pump, pump);
 	}
 	st->is = err == 0 ? STORE_IS_OPEN : STORE_IS_CLOSED;
+	if (err == 0)
+		fnodes_opened(st->nodes);
 	loop_defer(st->env->loop, &st->opened, tell_opened);
 }
 
@@ -557,9 +503,8 @@ static void store_open(struct meta_backend *be)
 	st->is = STORE_IS_OPENING;
 	st->base = 0;
 	st->open_words[0] = '\0';
-	if (!st->fenced)
-		st->session = meta_intent_id();
-	if (begin_own(st, open_fn, open_done)) {
+	fnodes_opening(st->nodes);
+	if (fstore_own(st, open_fn, open_done)) {
 		timer_arm(&st->open_timer, st->env->cfg->meta_timeout);
 		return;
 	}
@@ -635,16 +580,42 @@ static void store_status(const struct meta_backend *be, struct meta_status *out)
 	const struct fdb_store *st = container_of(be, const struct fdb_store, be);
 	uint64_t now = loop_now(st->env->loop);
 
+	out->shared = true;
 	out->records = count_of(st, COUNT_ROWS);
 	out->used_bytes = count_of(st, COUNT_SIZE);
 	for (unsigned i = 0; i < META_STATES; i++) {
 		out->tally.files[i] = count_of(st, COUNT_FILES + i);
 		out->tally.bytes[i] = count_of(st, COUNT_BYTES + i);
 	}
-	if (st->is == STORE_IS_OPEN && st->nactive > 0 && now - st->heard > SILENT_NS)
-		(void)snprintf(out->error, sizeof(out->error),
-		    "metadata store %s: the cluster has not answered for %llu s", st->name,
-		    (unsigned long long)((now - st->heard) / NS_PER_S));
+	out->silent = st->is != STORE_IS_OPEN && out->error[0] != '\0';
+	if (st->is != STORE_IS_OPEN || st->nactive == 0 || now - st->heard <= SILENT_NS)
+		return;
+	out->silent = true;
+	(void)snprintf(out->error, sizeof(out->error),
+	    "metadata store %s: the cluster has not answered for %llu s", st->name,
+	    (unsigned long long)((now - st->heard) / NS_PER_S));
+}
+
+/* --- As a node */
+
+static void store_leave(struct meta_backend *be)
+{
+	store_of(be)->leaves = true;
+}
+
+static void store_identity(struct meta_backend *be, const struct meta_identity *id)
+{
+	fnodes_identity(store_of(be)->nodes, id);
+}
+
+static uint64_t store_self(const struct meta_backend *be)
+{
+	return fstore_self(container_of(be, const struct fdb_store, be));
+}
+
+static size_t store_nodes(const struct meta_backend *be, struct meta_node *out, size_t max)
+{
+	return fnodes_list(container_of(be, const struct fdb_store, be)->nodes, out, max);
 }
 
 static void store_free(struct meta_backend *be)
@@ -657,6 +628,7 @@ static void store_free(struct meta_backend *be)
 	loop_undefer(st->env->loop, &st->opened);
 	loop_undefer(st->env->loop, &st->closed);
 	free(st->log);
+	fnodes_free(&st->nodes);
 	FREE_OBJ(st);
 }
 
@@ -669,6 +641,10 @@ int fdb_store_new(struct meta_backend **out, struct meta *m, const struct meta_e
 		.begin = store_begin,
 		.recall = store_recall,
 		.status = store_status,
+		.leave = store_leave,
+		.identity = store_identity,
+		.self = store_self,
+		.nodes = store_nodes,
 	};
 	const char *prefix = env->cfg->meta_fdb_prefix;
 	struct fdb_store *st;
@@ -693,6 +669,10 @@ int fdb_store_new(struct meta_backend **out, struct meta *m, const struct meta_e
 	TAILQ_INIT(&st->covered);
 	timer_init(&st->open_timer, env->loop, open_fired);
 	timer_init(&st->close_timer, env->loop, close_fired);
+	if (fnodes_new(&st->nodes, st) != 0) {
+		FREE_OBJ(st);
+		return -ENOMEM;
+	}
 	*out = &st->be;
 	return 0;
 }

@@ -91,6 +91,10 @@ static int put(struct fdb_run *t, const struct meta_change *ch)
 		return go;
 	if (!had)
 		memset(&old, 0, sizeof(old));
+	/* Acknowledged there: it does not go for what was made here at the same time. */
+	if (had && meta_row_elsewhere(&old, fstore_self(t->st)) &&
+	    ch->rec.content.id != old.rec.content.id)
+		return -EEXIST;
 	row = old;
 	row.rec = ch->rec;
 	if (ch->rec.kind == META_FILE && old.dir != META_DIR_NONE) {
@@ -124,6 +128,8 @@ static int del(struct fdb_run *t, const struct meta_change *ch)
 	if (err != 0)
 		return err == -ENOENT ? 0 : err;
 	go = meta_change_guard(ch, &row);
+	if (go > 0 && meta_row_elsewhere(&row, fstore_self(t->st)))
+		return -EBUSY;
 	return go > 0 ? drop(t, &way, &row) : go;
 }
 
@@ -170,17 +176,25 @@ static int move(struct fdb_run *t, const struct meta_change *ch)
 	return err != 0 ? err : prune(t, &from);
 }
 
+static struct fkey intent_key(const struct fdb_run *t, uint64_t id)
+{
+	unsigned char buf[8];
+
+	meta_put_be64(buf, id);
+	return fkey_node('i', fstore_self(t->st), buf, sizeof(buf));
+}
+
 static int intent_put(struct fdb_run *t, const struct meta_change *ch)
 {
 	static const unsigned char head[1] = {STORE_INTENT_VERSION};
-	const struct fkey k = fkey_id('i', ch->id);
+	const struct fkey k = intent_key(t, ch->id);
 
 	return fkv_set(t, &k, head, sizeof(head), ch->blob, ch->blob_len);
 }
 
 static int intent_del(struct fdb_run *t, const struct meta_change *ch)
 {
-	const struct fkey k = fkey_id('i', ch->id);
+	const struct fkey k = intent_key(t, ch->id);
 
 	return fkv_clear(t, &k);
 }

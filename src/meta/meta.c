@@ -7,6 +7,7 @@
 
 #include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
 
@@ -221,4 +222,95 @@ uint64_t meta_intent_id(void)
 		id = hash64(seed, sizeof(seed), 0);
 	}
 	return id != 0 ? id : 1;
+}
+
+/* --- Nodes */
+
+void meta_leave(struct meta *m)
+{
+	CHECK_OBJ(m, META_MAGIC);
+	if (m->be->ops->leave != NULL)
+		m->be->ops->leave(m->be);
+}
+
+void meta_set_identity(struct meta *m, const struct meta_identity *id)
+{
+	CHECK_OBJ(m, META_MAGIC);
+	if (m->state != STORE_CLOSED)
+		return;
+	m->identity = *id;
+	if (m->be->ops->identity != NULL)
+		m->be->ops->identity(m->be, id);
+}
+
+uint64_t meta_self(const struct meta *m)
+{
+	CHECK_OBJ(m, META_MAGIC);
+	return m->be->ops->self != NULL ? m->be->ops->self(m->be) : 0;
+}
+
+bool meta_is_here(const struct meta *m, const struct meta_content *ct)
+{
+	return ct->node == 0 || ct->node == meta_self(m);
+}
+
+const char *meta_node_state_text(enum meta_node_state state)
+{
+	switch (state) {
+	case META_NODE_UNKNOWN:
+		break;
+	case META_NODE_ALIVE:
+		return "alive";
+	case META_NODE_DEAD:
+		return "dead";
+	case META_NODE_LEFT:
+		return "left";
+	}
+	return "unknown";
+}
+
+size_t meta_nodes(const struct meta *m, struct meta_node *out, size_t max)
+{
+	struct meta_status st = {.open = false};
+
+	CHECK_OBJ(m, META_MAGIC);
+	if (m->be->ops->nodes != NULL)
+		return m->be->ops->nodes(m->be, out, max);
+	if (max == 0)
+		return 0;
+	m->be->ops->status(m->be, &st);
+	*out = (struct meta_node){
+	    .is = m->identity, .self = true, .state = META_NODE_ALIVE, .tally = st.tally};
+	return 1;
+}
+
+const char *meta_node_text(const struct meta *m, uint64_t id, char buf[META_NODE_TEXT])
+{
+	size_t n = 0, i = 0;
+	struct meta_node *all = calloc(META_NODES_MAX, sizeof(*all));
+
+	if (all != NULL)
+		n = meta_nodes(m, all, META_NODES_MAX);
+	while (i < n && all[i].is.id != id)
+		i++;
+	if (i < n && all[i].is.name[0] != '\0')
+		memcpy(buf, all[i].is.name, sizeof(all[i].is.name));
+	else
+		(void)snprintf(buf, META_NODE_TEXT, "%016llx", (unsigned long long)id);
+	free(all);
+	return buf;
+}
+
+void meta_on_rules(struct meta *m, void (*changed)(void *arg), void *arg)
+{
+	CHECK_OBJ(m, META_MAGIC);
+	m->rules_changed = changed;
+	m->rules_arg = arg;
+}
+
+void meta_rules_changed(struct meta *m)
+{
+	CHECK_OBJ(m, META_MAGIC);
+	if (m->rules_changed != NULL)
+		m->rules_changed(m->rules_arg);
 }

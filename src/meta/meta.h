@@ -29,13 +29,20 @@
  * two moves, may undo that; a move comes first, and later changes may concern what it
  * brought, but not the name that it took away.)  Each request ends within meta.timeout.
  *
- * Errors: -ENOENT, -EEXIST (a guard failed), -ENOSPC, -EIO (damage, disk), -ETIMEDOUT,
+ * Errors: -ENOENT, -EEXIST (a guard failed, or another node has content there that is not
+ * persisted), -EBUSY (the same of a META_DEL), -ENOSPC, -EIO (damage, disk), -ETIMEDOUT,
  * -ENOMEM, -ENAMETOOLONG, -EINVAL, -ENOTEMPTY, -ENOTDIR, -ESTALE (the mount is another
  * daemon's now), -ECANCELED (the store is being closed: nothing was done).
  *
  * Back ends: embedded.c, an LMDB environment in meta.dir, one process at a time;
- * fdb_store.c, keys below meta.fdb.prefix in a FoundationDB cluster, one process at a time
- * as well, the last one that opened it.  (Many at one time are to come.)
+ * fdb_store.c, keys below meta.fdb.prefix in a FoundationDB cluster, which many nodes have
+ * open at one time.
+ *
+ * A node is who has a directory of staged files: a daemon and those that follow it on the
+ * mount.  Content that is not persisted is its node's (struct meta_content), which alone
+ * has its bytes and persists it; the queue, the tally and the intents are those of the
+ * node that asks.  What is said of one process is true of each node: the last one that
+ * opened the store as this node has it.  fdb_priv.h says how nodes know of each other.
  */
 #ifndef META_META_H
 #define META_META_H
@@ -52,6 +59,7 @@ struct config;
 struct fdb;
 struct loop;
 struct meta;
+struct meta_content;
 struct pool;
 
 #define META_NAME_MAX 255
@@ -60,6 +68,8 @@ struct pool;
 #define META_BLOB_MAX 65536u /* of an intent, and of content that lies in the store */
 #define META_SETTING_MAX (1u << 20)
 #define META_FDB_PREFIX_MAX 128 /* bytes of meta.fdb.prefix; the first is not 0xff */
+/* Of what lies below the prefix: a daemon hands it over only to one that knows the same. */
+#define META_FDB_FORMAT 2u
 
 struct meta_env {
 	struct loop *loop;
@@ -87,6 +97,8 @@ void meta_close(struct meta *m, void (*done)(void *arg), void *arg);
 /* Instead of done: it is opened as soon as it is closed, and requests wait for that.  A
  * meta_open() meanwhile does nothing. */
 void meta_unclose(struct meta *m);
+/* The next meta_close() is an unmount, and nobody comes after us: other nodes are to know. */
+void meta_leave(struct meta *m);
 
 /* What the store says of content that it accounts for (META_HAS_CONTENT), by
  * enum meta_state; kept with the rows, so it costs nothing to ask.  It has each answered
@@ -99,13 +111,58 @@ struct meta_tally {
 
 struct meta_status {
 	bool open;
+	bool shared; /* other nodes may have put what is not counted here yet */
+	bool silent; /* shared, and it has not answered for a while, or cannot be opened */
 	char dir[256];
 	char error[256]; /* why it is not open, or the last failure; "" if none */
 	uint64_t records; /* rows, with those that say nothing, or wait to be written or deleted */
 	uint64_t used_bytes;
-	struct meta_tally tally;
+	struct meta_tally tally; /* of this node's content */
 };
 void meta_status(const struct meta *m, struct meta_status *out);
+
+/* --- Nodes */
+#define META_NODE_NAME_MAX 63
+#define META_NODE_ADDRESS_MAX 127
+#define META_NODES_MAX 1000
+
+/* Who this process is; said before meta_open(), and once: while it is open or being closed
+ * nothing comes of it.  id: neither 0 nor UINT64_MAX, the same one
+ * for the same directory of staged files, for ever, and no other node's.  Without it, the
+ * node is one that nobody will be again. */
+struct meta_identity {
+	uint64_t id;
+	char name[META_NODE_NAME_MAX + 1]; /* for people */
+	char address[META_NODE_ADDRESS_MAX + 1]; /* "": none yet */
+	uint64_t capacity; /* of its page store, in bytes */
+};
+void meta_set_identity(struct meta *m, const struct meta_identity *id);
+
+/* 0: embedded, there are no others. */
+uint64_t meta_self(const struct meta *m);
+/* Has this node the bytes of content that is not persisted? */
+bool meta_is_here(const struct meta *m, const struct meta_content *ct);
+
+/* UNKNOWN: not heard of for long enough to say.  LEFT: it was unmounted, and may come again;
+ * what it has not persisted is there still. */
+enum meta_node_state { META_NODE_UNKNOWN, META_NODE_ALIVE, META_NODE_DEAD, META_NODE_LEFT };
+struct meta_node {
+	struct meta_identity is;
+	bool self;
+	enum meta_node_state state;
+	uint64_t silent_ns; /* since it was heard; of LEFT and UNKNOWN: for so long */
+	struct meta_tally tally; /* as of the last look */
+};
+const char *meta_node_state_text(enum meta_node_state state);
+/* What this node has seen of the others, which may be a heartbeat old; itself first.  An
+ * embedded store has one.  Returns how many, at most META_NODES_MAX. */
+size_t meta_nodes(const struct meta *m, struct meta_node *out, size_t max);
+/* The name of a node; its id in hexadecimal if it is not known. */
+#define META_NODE_TEXT (META_NODE_NAME_MAX + 1)
+const char *meta_node_text(const struct meta *m, uint64_t id, char buf[META_NODE_TEXT]);
+
+/* Called on the loop when another node has put the setting META_SETTING_RULES. */
+void meta_on_rules(struct meta *m, void (*changed)(void *arg), void *arg);
 
 /* --- Records */
 enum meta_kind { META_PASS, META_FILE, META_DIR };
@@ -149,6 +206,7 @@ struct meta_content {
 	uint64_t next_ns;    /* wall clock: to be tried again then; 0: at once */
 	uint32_t tries;	     /* that failed */
 	int32_t error;	     /* of the last one: negative errno, 0: none */
+	uint64_t node;	     /* who has the bytes; 0: embedded.  0 in a META_PUT: this node */
 };
 #define META_CONTENT_BIT (UINT64_C(1) << 63)
 
@@ -306,6 +364,7 @@ struct meta_queue {
 	uint64_t after_ns, after_id; /* in: 0, 0: from the first; a FAILED one's next_ns counts
 				      * as UINT64_MAX */
 	uint64_t until_ns;	     /* in: none with a later next_ns; UINT64_MAX: all */
+	uint64_t node;		     /* in: whose; 0: this node's */
 	size_t max;		     /* in: 0: 1,000 */
 	struct meta_entry *entries;  /* out: name is the path; until meta_queue_free() or the
 				      * next call */

@@ -55,7 +55,7 @@ struct meta_call {
 	size_t max;			 /* SCAN, QUEUE */
 	bool pass;			 /* SCAN: META_PASS rows too */
 	uint64_t id;			 /* CONTENT, SETTING */
-	uint64_t after_ns, after_id, until_ns; /* QUEUE */
+	uint64_t after_ns, after_id, until_ns, node; /* QUEUE */
 	struct meta_change *changes;	 /* TXN */
 	unsigned n;
 	bool promised; /* TXN: answered long ago; what is kept for deleting is for it, too */
@@ -93,6 +93,11 @@ struct meta_backend_ops {
 	/* True: the call was not begun, and the back end has forgotten it. */
 	bool (*recall)(struct meta_backend *be, struct meta_call *c);
 	void (*status)(const struct meta_backend *be, struct meta_status *out);
+	/* Those of a cluster; NULL: there is one node, which is 0. */
+	void (*leave)(struct meta_backend *be);
+	void (*identity)(struct meta_backend *be, const struct meta_identity *id);
+	uint64_t (*self)(const struct meta_backend *be);
+	size_t (*nodes)(const struct meta_backend *be, struct meta_node *out, size_t max);
 };
 
 int embedded_new(struct meta_backend **out, struct meta *m, const struct meta_env *env,
@@ -108,6 +113,9 @@ void meta_call_end(struct meta_call *c, int err);
 void meta_note(struct meta *m, const char *words);
 /* The store cannot go on as it is: it is closed and opened again. */
 void meta_lost(struct meta *m, const char *words);
+
+/* Another node has put the rules. */
+void meta_rules_changed(struct meta *m);
 
 /* 0, -EINVAL or -ENAMETOOLONG.  "" is the top. */
 int meta_path_check(const char *path);

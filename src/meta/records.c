@@ -41,6 +41,9 @@ enum {
 	AT_NEXT = 92,
 	AT_ERROR = 100,
 	AT_CONTENT_TEXT = 104,
+	/* with content of a node */
+	AT_NODE = 104,
+	AT_NODE_TEXT = 112,
 };
 
 static void put_be32(unsigned char *to, uint32_t v)
@@ -124,6 +127,8 @@ static void put_content(unsigned char *buf, const struct meta_content *ct)
 	meta_put_be64(buf + AT_SINCE, ct->since_ns);
 	meta_put_be64(buf + AT_NEXT, ct->next_ns);
 	put_be32(buf + AT_ERROR, (uint32_t)ct->error);
+	if (ct->node != 0)
+		meta_put_be64(buf + AT_NODE, ct->node);
 }
 
 static void get_content(struct meta_content *ct, const unsigned char *p)
@@ -139,6 +144,14 @@ static void get_content(struct meta_content *ct, const unsigned char *p)
 	ct->since_ns = meta_get_be64(p + AT_SINCE);
 	ct->next_ns = meta_get_be64(p + AT_NEXT);
 	ct->error = (int32_t)get_be32(p + AT_ERROR);
+	ct->node = p[AT_VERSION] == META_ROW_VERSION_NODE ? meta_get_be64(p + AT_NODE) : 0;
+}
+
+static size_t text_at(unsigned version)
+{
+	return version == META_ROW_VERSION_NODE	     ? AT_NODE_TEXT
+	       : version == META_ROW_VERSION_CONTENT ? AT_CONTENT_TEXT
+						     : AT_TEXT;
 }
 
 size_t meta_row_encode(const struct meta_row *row, unsigned char *buf)
@@ -146,10 +159,13 @@ size_t meta_row_encode(const struct meta_row *row, unsigned char *buf)
 	const struct meta_record *rec = &row->rec;
 	const struct meta_content *ct = meta_content_of(rec);
 	size_t len = rec->kind == META_FILE ? strlen(rec->version) : 0;
-	size_t text = ct != NULL ? AT_CONTENT_TEXT : AT_TEXT;
+	unsigned version = ct == NULL	   ? META_ROW_VERSION
+			   : ct->node == 0 ? META_ROW_VERSION_CONTENT
+					   : META_ROW_VERSION_NODE;
+	size_t text = text_at(version);
 
 	memset(buf, 0, text);
-	buf[AT_VERSION] = ct != NULL ? META_ROW_VERSION_CONTENT : META_ROW_VERSION;
+	buf[AT_VERSION] = (unsigned char)version;
 	buf[AT_KIND] = (unsigned char)rec->kind;
 	buf[AT_TEXT_LEN] = (unsigned char)len;
 	meta_put_be64(buf + AT_DIR, row->dir);
@@ -196,15 +212,14 @@ int meta_row_decode(struct meta_row *row, const void *data, size_t len)
 	const unsigned char *p = data;
 	unsigned char again[META_ROW_MAX];
 	struct meta_record *rec = &row->rec;
-	size_t text = AT_TEXT;
+	size_t text;
 
 	memset(row, 0, sizeof(*row));
 	if (len == 0)
 		return -EIO;
-	if (p[AT_VERSION] == META_ROW_VERSION_CONTENT)
-		text = AT_CONTENT_TEXT;
-	else if (p[AT_VERSION] != META_ROW_VERSION)
+	if (p[AT_VERSION] < META_ROW_VERSION || p[AT_VERSION] > META_ROW_VERSION_NODE)
 		return -EPROTO;
+	text = text_at(p[AT_VERSION]);
 	if (len < text || len - text != p[AT_TEXT_LEN] ||
 	    p[AT_TEXT_LEN] >= META_VERSION_MAX || p[AT_KIND] > META_DIR)
 		return -EIO;
@@ -217,7 +232,7 @@ int meta_row_decode(struct meta_row *row, const void *data, size_t len)
 	rec->gid = get_be32(p + AT_GID);
 	rec->mtime = get_time(p + AT_MTIME);
 	rec->atime = get_time(p + AT_ATIME);
-	if (text == AT_CONTENT_TEXT)
+	if (text != AT_TEXT)
 		get_content(&rec->content, p);
 	memcpy(rec->version, p + text, len - text);
 	if (!kind_fits(row) || (rec->kind != META_PASS && meta_record_check(rec) != 0))
@@ -245,6 +260,13 @@ const struct meta_content *meta_content_of(const struct meta_record *rec)
 bool meta_content_queued(const struct meta_content *ct)
 {
 	return ct->state == META_STATE_NOT_PERSISTED || ct->state == META_STATE_FAILED;
+}
+
+bool meta_row_elsewhere(const struct meta_row *row, uint64_t self)
+{
+	const struct meta_content *ct = meta_content_of(&row->rec);
+
+	return ct != NULL && ct->state != META_STATE_PERSISTED && ct->node != self;
 }
 
 void meta_queue_key(unsigned char *buf, const struct meta_content *ct)

@@ -8,7 +8,7 @@
  *
  * A value begins with its version.  Integers with the highest byte first:
  *
- *	0	version, 1 or 2		12	move: the last move that made the row come
+ *	0	version, 1 to 3		12	move: the last move that made the row come
  *	1	kind				here, 0: none
  *	2	has			20	mode, uid, gid
  *	3	length of the version	32	mtime: seconds, nanoseconds (8 + 4 bytes)
@@ -21,6 +21,10 @@
  *	58	1 rewriting, 2 doubt	84	since_ns, next_ns
  *	59	0			100	error
  *	60	id, size		104	the version's text
+ *
+ * Version 3 is one whose content a node of a cluster has (never with the embedded store):
+ *
+ *	104	node			112	the version's text
  *
  * What `has` does not name is 0: a row has one encoding only.
  *
@@ -50,7 +54,8 @@
 
 #define META_ROW_VERSION 1
 #define META_ROW_VERSION_CONTENT 2
-#define META_ROW_MAX (104 + META_VERSION_MAX)
+#define META_ROW_VERSION_NODE 3
+#define META_ROW_MAX (112 + META_VERSION_MAX)
 #define META_KEY_MAX (8 + META_NAME_MAX)
 
 #define META_QUEUE_KEY 16
@@ -88,6 +93,8 @@ const struct meta_content *meta_content_of(const struct meta_record *rec);
 bool meta_content_queued(const struct meta_content *ct);
 /* buf: META_QUEUE_KEY bytes. */
 void meta_queue_key(unsigned char *buf, const struct meta_content *ct);
+/* Has another node its bytes, and nobody else? */
+bool meta_row_elsewhere(const struct meta_row *row, uint64_t self);
 /* Into the tally, or out of it. */
 void meta_tally_add(struct meta_tally *ta, const struct meta_content *ct);
 void meta_tally_sub(struct meta_tally *ta, const struct meta_content *ct);

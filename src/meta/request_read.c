@@ -140,6 +140,7 @@ void meta_queue(struct meta *m, struct meta_queue *rq, void (*done)(struct meta_
 	c->after_ns = rq->after_ns;
 	c->after_id = rq->after_id;
 	c->until_ns = rq->until_ns;
+	c->node = rq->node != 0 ? rq->node : meta_self(m);
 	c->max = rq->max != 0 ? rq->max : PAGE_MAX;
 	start_behind(m, c, 0);
 }

@@ -96,9 +96,12 @@ static size_t change_size(const struct meta_change *ch)
 	return n;
 }
 
-static void copy_change(struct meta_change *to, const struct meta_change *ch, char **at)
+static void copy_change(
+    struct meta_change *to, const struct meta_change *ch, uint64_t self, char **at)
 {
 	*to = *ch;
+	if (ch->verb == META_PUT && ch->rec.content.node == 0 && meta_content_of(&ch->rec) != NULL)
+		to->rec.content.node = self;
 	to->path = has_path(ch) ? request_text(at, ch->path) : NULL;
 	to->to = ch->verb == META_MOVE ? request_text(at, ch->to) : NULL;
 	to->blob = NULL;
@@ -130,7 +133,7 @@ void request_txn(struct meta *m, struct meta_txn *rq, uint64_t mark,
 	c->promised = rq == &m->later_txn;
 	at = (char *)(c->changes + n);
 	for (unsigned i = 0; i < n; i++)
-		copy_change(&c->changes[i], &rq->changes[i], &at);
+		copy_change(&c->changes[i], &rq->changes[i], meta_self(m), &at);
 	request_start(c, err);
 }
 

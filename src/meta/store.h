@@ -43,6 +43,9 @@ struct meta {
 	void (*closed)(void *arg);
 	void *closed_arg;
 	struct deferred tell;
+	struct meta_identity identity;
+	void (*rules_changed)(void *arg);
+	void *rules_arg;
 	char error[256];
 	uint64_t told; /* when the log got it; 0: never */
 

@@ -4,8 +4,10 @@
 #include <errno.h>
 #include <string.h>
 
+#include "base/log.h"
 #include "base/obj.h"
 #include "meta/meta.h"
+#include "ops/node.h"
 #include "ops/session.h"
 #include "ops/unlinked.h"
 
@@ -31,6 +33,8 @@ static uint64_t contents(const struct fs *fs, bool persisted)
 		return 0;
 	meta_status(fs->meta, &st);
 	n = st.tally.files;
+	if (st.open && st.shared)
+		return UINT64_MAX;
 	/* Being opened, it is waited for; one that cannot be opened fails what asks it, which
 	 * is not for those who never needed it. */
 	if (!st.open)
@@ -47,6 +51,17 @@ bool attr_any_unpersisted(const struct fs *fs)
 bool attr_any_content(const struct fs *fs)
 {
 	return contents(fs, true) > 0;
+}
+
+int attr_elsewhere(const struct fs *fs, const char *path, const struct meta_content *c,
+    const char *what, int err)
+{
+	char name[META_NODE_TEXT];
+
+	log_error("/%s: %s: its %llu bytes are on node %s (%016llx), which has not persisted them yet",
+	    path, what, (unsigned long long)c->size, meta_node_text(fs->meta, c->node, name),
+	    (unsigned long long)c->node);
+	return err;
 }
 
 /* --- Records */
@@ -136,6 +151,20 @@ static bool is_down(int err)
 	return err == -EIO || err == -ETIMEDOUT || err == -ENOTCONN;
 }
 
+/* A cluster that is known not to answer, or was asked long enough. */
+static bool is_silent(const struct fs *fs, int err)
+{
+	struct meta_status st;
+
+	meta_status(fs->meta, &st);
+	return st.shared && (st.silent || err == -ETIMEDOUT);
+}
+
+static bool has_failed(int meta_err)
+{
+	return meta_err != 0 && meta_err != -ENOENT;
+}
+
 /* By its record, if that was read. */
 static bool is_dir_here(const struct attr_get *g)
 {
@@ -154,7 +183,9 @@ static void answered(struct attr_get *g)
 		err = 0;
 		g->stat.attr = (struct ufs_attr){.kind = UFS_DIR};
 	}
-	if (err == 0 && g->meta_err != 0 && g->meta_err != -ENOENT)
+	g->alone = err == 0 && g->first && has_failed(g->meta_err);
+	/* Without the record nobody can say that there is nothing. */
+	if ((err == 0 || (err == -ENOENT && g->first)) && has_failed(g->meta_err))
 		err = g->meta_err == -ENOMEM ? -ENOMEM : -EIO;
 	if (err == 0) {
 		g->attr = g->stat.attr;
@@ -191,7 +222,8 @@ static void stat_done(struct ufs_req *r, int err)
 	struct attr_get *g = r->user;
 
 	g->err = err;
-	if ((err == -ENOENT || (is_down(err) && !is_dir_here(g))) && g->first) {
+	if ((err == -ENOENT || (is_down(err) && !is_dir_here(g))) && g->first &&
+	    !has_failed(g->meta_err)) {
 		g->below.path = g->path;
 		g->below.user = g;
 		below_start(g->fs, &g->below, below_looked);
@@ -221,7 +253,7 @@ static void first_done(struct meta_req *r, int err)
 		g->done(g, 0);
 		return;
 	}
-	if (err != 0 && err != -ENOENT) {
+	if (has_failed(err) && (!g->known || !is_silent(g->fs, err))) {
 		g->done(g, err == -ENOMEM ? -ENOMEM : -EIO);
 		return;
 	}
@@ -249,6 +281,7 @@ void attr_get_start(struct fs *fs, struct attr_get *g, void (*done)(struct attr_
 	g->err = 0;
 	g->meta_err = -ENOENT;
 	g->have_record = false;
+	g->alone = false;
 	memset(&g->run, 0, sizeof(g->run));
 	if (unlinked_hides(fs, g->path)) {
 		g->err = -ENOENT;
@@ -260,15 +293,27 @@ void attr_get_start(struct fs *fs, struct attr_get *g, void (*done)(struct attr_
 	g->meta.path = g->path;
 	g->meta.req.user = g;
 	g->first = attr_any_unpersisted(fs);
-	if (g->first) {
+	if (g->first && g->known && is_silent(fs, 0)) {
+		g->meta_err = -ETIMEDOUT;
+	} else if (g->first) {
 		meta_get(fs->meta, &g->meta, first_done);
 		return;
 	}
-	if (fs->meta != NULL && !attr_native(fs, g->path)) {
+	if (!g->first && fs->meta != NULL && !attr_native(fs, g->path)) {
 		g->waits++;
 		meta_get(fs->meta, &g->meta, record_done);
 	}
 	ufs_stat(fs->ufs, &g->stat, stat_done);
+}
+
+bool attr_stands(const struct attr_get *g, const struct node *n)
+{
+	const struct ufs_attr *at = &g->stat.attr;
+
+	if (!g->alone || (n->flags & (NODE_REPLACED | NODE_LOCAL)) != 0 || n->kind != at->kind)
+		return false;
+	return n->kind == UFS_DIR || (n->version[0] != '\0' && n->size == at->size &&
+					 strcmp(n->version, at->version) == 0);
 }
 
 void attr_get_abort(struct attr_get *g)

@@ -336,7 +336,7 @@ bool dir_records_start(struct fs *fs, struct dir_records *rc, struct dir_page *p
 		if (fs->meta == NULL || pg->list.count == 0 || rc->native)
 			return false;
 		meta_status(fs->meta, &st);
-		if (st.open && st.records == 0)
+		if (st.open && st.records == 0 && !st.shared)
 			return false;
 	}
 	next_prefix(rc);

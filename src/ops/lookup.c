@@ -82,6 +82,7 @@ static enum task_next st_ask(struct task *t, int err)
 		return op_fail(&os->op, task_err(t));
 	os->asked = os->op.fs->changes;
 	os->get.path = os->path;
+	os->get.known = true;
 	os->get.user = os;
 	attr_get_start(os->op.fs, &os->get, st_done);
 	return task_wait(t, ST_ANSWER, st_leave);
@@ -153,6 +154,11 @@ static enum task_next lk_answer(struct task *t)
 			lookup_reply(fs, op_take(&os->op), &n);
 			return task_end(t);
 		}
+	}
+	if (err == 0 && os->result != 0 && node_find(fs, os->node, os->name, &n) == 0 &&
+	    attr_stands(&os->get, &n)) {
+		lookup_reply(fs, op_take(&os->op), &n);
+		return task_end(t);
 	}
 	if (err == 0 && os->result == -ENOENT) {
 		err = node_unbind(fs, os->node, os->name);
@@ -259,25 +265,27 @@ static enum task_next ga_answer(struct task *t)
 {
 	struct op_stat *os = OP_OF(t, op_stat);
 	struct fs *fs = os->op.fs;
-	bool gone = os->result == -ENOENT && os->node != NODE_ROOT;
+	bool gone = os->result == -ENOENT && os->node != NODE_ROOT, stands = false;
 	struct session *s;
 	struct node n;
 	int err = task_err(t);
 
 	if (st_outdated(os))
 		return task_goto(t, ST_ASK);
-	if (err == 0 && !gone)
-		err = os->result;
 	if (err == 0) {
 		err = node_load(fs, os->node, &n);
 		err = err == -ENOENT ? -ESTALE : err;
+	}
+	if (err == 0 && os->result != 0 && !gone) {
+		stands = attr_stands(&os->get, &n);
+		err = stands ? 0 : os->result;
 	}
 	if (err != 0)
 		return op_fail(&os->op, err);
 	s = session_of(fs, os->node);
 	if (s != NULL)
 		session_overlay(s, &n);
-	else
+	else if (!stands)
 		err = node_refresh(fs, &n, gone ? NULL : &os->get.attr);
 	if (err != 0 && (err != -ESTALE || (!os->handle && n.opens == 0)))
 		return op_fail(&os->op, err);

@@ -247,6 +247,7 @@ static enum task_next ask(struct op_open *oo)
 {
 	oo->changes = oo->op.fs->changes;
 	oo->get.path = oo->path;
+	oo->get.known = !oo->writes;
 	oo->get.user = oo;
 	attr_get_start(oo->op.fs, &oo->get, opn_get_cb);
 	return task_wait(&oo->op.task, OPN_ANSWER, opn_leave_get);
@@ -258,13 +259,15 @@ static enum task_next opn_answer(struct task *t)
 	struct fs *fs = oo->op.fs;
 	struct node n;
 	int err = task_err(t);
-	bool gone = oo->result == -ENOENT;
+	bool gone = oo->result == -ENOENT, stands = false;
 
-	if (err == 0 && !gone)
-		err = oo->result;
 	if (err == 0) {
 		err = node_load(fs, oo->node, &n);
 		err = err == -ENOENT ? -ESTALE : err;
+	}
+	if (err == 0 && oo->result != 0 && !gone) {
+		stands = attr_stands(&oo->get, &n);
+		err = stands ? 0 : oo->result;
 	}
 	if (err != 0)
 		return op_fail(&oo->op, err);
@@ -273,7 +276,8 @@ static enum task_next opn_answer(struct task *t)
 	    fs_touched_since(fs, n.parent, n.name, oo->changes))
 		return task_goto(t, OPN_CHECK);
 	/* ESTALE for another version: the kernel looks the name up again by itself. */
-	err = node_refresh(fs, &n, gone ? NULL : &oo->get.attr);
+	if (!stands)
+		err = node_refresh(fs, &n, gone ? NULL : &oo->get.attr);
 	if (err != 0)
 		return op_fail(&oo->op, err);
 	oo->asked = true;

@@ -62,7 +62,7 @@ uint64_t persist_backoff(struct fs *fs, unsigned tries);
 
 /* What a person wants of a file that waits or has FAILED (path: of the namespace, without
  * leading slash): a try now, which is waited for, or (drop, only FAILED ones: -EBUSY) that
- * it is thrown away.  -ENOENT: there is no such file; -EINVAL: it is TRANSIENT; else what
+ * it is thrown away.  -ENOENT: there is no such file; -EREMOTE: another node has its bytes; -EINVAL: it is TRANSIENT; else what
  * the try ended with.  Leaf contract; 0, or negative errno and done() is not called. */
 struct persist_act {
 	void (*done)(struct persist_act *a, int err);

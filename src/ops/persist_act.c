@@ -125,6 +125,8 @@ static enum task_next act_got(struct task *t)
 		return end(a, task_err(t));
 	if ((rec->has & META_HAS_CONTENT) == 0 || rec->content.state == META_STATE_PERSISTED)
 		return end(a, -ENOENT);
+	if (!meta_is_here(a->fs->meta, &rec->content))
+		return end(a, -EREMOTE);
 	if (rec->content.state == META_STATE_TRANSIENT)
 		return end(a, -EINVAL);
 	if (a->drop && rec->content.state != META_STATE_FAILED)

@@ -291,7 +291,7 @@ static enum task_next got_record(struct task *t)
 		return fail(f, f->result);
 	/* Persisted or removed meanwhile, or it has failed for good. */
 	if (f->result == -ENOENT || strcmp(f->get.path, f->path) != 0 ||
-	    c->state != META_STATE_NOT_PERSISTED) {
+	    c->state != META_STATE_NOT_PERSISTED || !meta_is_here(f->p->fs->meta, c)) {
 		f->gone = true;
 		return task_goto(t, PF_REST);
 	}

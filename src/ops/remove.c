@@ -27,6 +27,7 @@
 #include <string.h>
 
 #include "base/fault.h"
+#include "ops/attr.h"
 #include "ops/change.h"
 #include "ops/ledger.h"
 #include "ops/op.h"
@@ -411,6 +412,11 @@ static enum task_next rm_recorded(struct task *t)
 	struct op_remove *rm = OP_OF(t, op_remove);
 	int err = rm_result(rm);
 
+	/* Its node may be storing it just now. */
+	if (err == 0 && unpersisted(rm) && !rm->dir &&
+	    !meta_is_here(rm->op.fs->meta, &rm->record.rec.content))
+		err = attr_elsewhere(rm->op.fs, rm->path, &rm->record.rec.content,
+		    "cannot be removed here", -EBUSY);
 	if (err != 0)
 		return rm_fail(rm, err);
 	if (rm->record.found && !rm->dir && attr_unpersisted(&rm->record.rec)) {

@@ -7,6 +7,7 @@
 
 #include "base/fault.h"
 #include "base/units.h"
+#include "ops/attr.h"
 #include "ops/persist.h"
 #include "ops/session.h"
 
@@ -145,6 +146,8 @@ int session_adopt(struct fs *fs, const struct node *n, const struct meta_record 
 	if (strcmp(version, n->version) != 0 || (n->flags & NODE_REPLACED) != 0)
 		return -ESTALE;
 	err = node_path(fs, n->id, path);
+	if (err == 0 && !meta_is_here(fs->meta, c))
+		err = attr_elsewhere(fs, path, c, "cannot be read here", -EIO);
 	if (err == 0)
 		err = session_alloc(fs, n->id, &s);
 	if (err != 0)
@@ -272,6 +275,13 @@ static struct wanted what_is_wanted(const struct session *s)
 	return w;
 }
 
+/* Another node has made a file of that name, and was first: the close(2) has failed, and to
+ * try again later would be to hide that file. */
+static bool refused(const struct session *s)
+{
+	return !s->recorded && s->error == -EEXIST;
+}
+
 /* Nobody will ask for it; of one that is KEPT it is what was set of its attributes, which an
  * upload that runs brings along. */
 static bool closed_unsafe(const struct session *s)
@@ -297,7 +307,7 @@ void session_pump_durable(struct session *s)
 	} else if (w.note || w.secure || (w.upload && (s->unsure || !s->recorded))) {
 		session_secure_start(s, false);
 	} else if (closed_unsafe(s)) {
-		if (!timer_armed(&s->reap))
+		if (!timer_armed(&s->reap) && !refused(s))
 			session_secure_start(s, false);
 	} else if (s->uploading == NULL && (w.upload || s->adopted)) {
 		s->adopted = false;
@@ -320,12 +330,13 @@ void session_unsafe(struct session *s, int err)
 	if (node_path(s->fs, s->node, path) != 0)
 		path[0] = '\0';
 	if (s->unsafe == 0)
-		log_error("/%s: what was written (%llu bytes) could not be made safe: %s; it is "
-			  "tried again",
-		    path, (unsigned long long)staged_size(s->sf), strerror(-err));
-	timer_arm(&s->reap, SECURE_AGAIN_NS << MIN(s->unsafe, SECURE_AGAIN_MAX));
-	s->unsafe++;
+		log_error("/%s: what was written (%llu bytes) could not be made safe: %s; it is %s",
+		    path, (unsigned long long)staged_size(s->sf), strerror(-err),
+		    err == -EEXIST ? "kept" : "tried again");
 	s->error = err;
+	if (!refused(s))
+		timer_arm(&s->reap, SECURE_AGAIN_NS << MIN(s->unsafe, SECURE_AGAIN_MAX));
+	s->unsafe++;
 	s->error_wall_ns = loop_wall(s->fs->env.loop);
 	/* Nobody need wait for it any longer. */
 	if (s->state == SESSION_CLOSING)

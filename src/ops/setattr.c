@@ -375,6 +375,17 @@ static enum task_next set_record(struct op_setattr *sa)
 	return task_wait(&sa->op.task, SA_RECORDED, sa_leave_record);
 }
 
+/* Of a file that is not persisted.  An upload elsewhere would not know of it. */
+static enum task_next set_local(struct op_setattr *sa)
+{
+	const struct meta_content *c = &sa->get.meta.rec.content;
+
+	if (meta_is_here(sa->op.fs->meta, c))
+		return set_record(sa);
+	return sa_fail(sa,
+	    attr_elsewhere(sa->op.fs, sa->path, c, "its attributes cannot be set here", -EBUSY));
+}
+
 /* Is what is there the file of the node, with attributes that we had begun to set? */
 static bool is_ours(const struct op_setattr *sa, const struct node *n)
 {
@@ -409,7 +420,7 @@ static enum task_next sa_asked(struct task *t)
 	if (err != 0)
 		return sa_fail(sa, err);
 	if (attr_unpersisted(&sa->get.meta.rec) && sa->get.have_record)
-		return set_record(sa);
+		return set_local(sa);
 	return attr_native(fs, sa->path) ? set_native(sa) : set_record(sa);
 }
 

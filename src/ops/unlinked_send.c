@@ -229,7 +229,7 @@ static bool any_records(const struct fs *fs)
 	if (fs->meta == NULL)
 		return false;
 	meta_status(fs->meta, &st);
-	return !st.open || st.records > 0;
+	return !st.open || st.shared || st.records > 0;
 }
 
 static enum task_next ub_sent(struct task *t)

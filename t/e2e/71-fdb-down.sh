@@ -45,17 +45,25 @@ expect "nothing is mounted by these" not mounted
 cat >"$T/rules.json" <<'END'
 {"apiVersion": "v1.0", "defaultRule": {"policyMode": "WRITE_BACK"}}
 END
-# Names and attributes are known for long, so that reading asks nobody.
+# Names and attributes are asked for each time: reading does not rely on what is young enough.
 serve "${FLAGS[@]}" -s meta.timeout=2s -s "keeper.restart.limit=1000 in 1min" \
 	-s worker.write.cache.async.persist.retry.max.interval=1s \
-	-o attr_timeout=600,entry_timeout=600
+	-o attr_timeout=0,entry_timeout=0
 batonfs -m "$M" pathconfig set "$T/rules.json" >/dev/null
 pattern gen "$T/small.5000" "$T/big.3000000"
 cp "$T/small.5000" "$M/small"
 cp "$T/big.3000000" "$M/big"
+mkdir -p "$M/deep/er"
+for f in "$M/deep/er/small" "$M/replaced-"{silent,killed,upgraded,crashed}; do
+	cp "$T/small.5000" "$f"
+done
+chmod 640 "$M/deep/er/small"
 batonfs -m "$M" async-persist drain >/dev/null || die "drain"
 expect "what is stored is read" cmp "$T/small.5000" "$M/small"
 expect "and a large file" cmp "$T/big.3000000" "$M/big"
+for f in "$M/deep/er/small" "$M"/replaced-*; do
+	cmp "$T/small.5000" "$f" || die "$f"
+done
 
 error() { # of status
 	batonfs -m "$M" --json status | jq -r .metadata.error
@@ -88,6 +96,17 @@ END
 while_down() {
 	expect "a small file is read" cmp "$T/small.5000" "$M/small"
 	expect "a large one, too" cmp "$T/big.3000000" "$M/big"
+	expect "below directories, too" cmp "$T/small.5000" "$M/deep/er/small"
+	[ "$(stat -c %a:%s "$M/deep/er/small")" = 640:5000 ] || die "with other attributes"
+	# Another version in the storage: whose it is nobody can tell, and it is not the old one.
+	pattern gen "$T/new.5000"
+	mv "$T/new.5000" "$T/store/replaced-$1"
+	LC_ALL=C cat "$M/replaced-$1" >"$T/out" 2>"$T/words" && die "what was replaced is read"
+	[ ! -s "$T/out" ] || die "bytes of what was replaced are read"
+	expect "what was replaced is not" grep -q "Input/output error" "$T/words"
+	# A name that was never seen may be one that only the cluster knows.
+	LC_ALL=C stat "$M/never-seen" 2>"$T/words" && die "it is there"
+	expect "nobody says that a name is not there" grep -q "Input/output error" "$T/words"
 	told EIO create "$M/new-$1"
 	told EIO remove "$M/small"
 	expect "it is still there" cmp "$T/small.5000" "$M/small"

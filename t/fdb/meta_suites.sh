@@ -27,7 +27,7 @@ die() {
 suites() { # WHAT [TESTS]
 	echo "--- $1"
 	"$BATONFS_SRC/t/lib/unit.sh" "$BATONFS_BUILD/unit-meta" \
-		--filter "@(meta|meta_content|meta_model|meta_scan)/${2-*}" || die "$1"
+		--filter "@(meta|meta_content|meta_model|meta_nodes|meta_scan)/${2-*}" || die "$1"
 }
 
 serve() {

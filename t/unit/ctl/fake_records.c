@@ -118,6 +118,37 @@ static void page_free(struct meta_entry **entries, size_t *count)
 	*count = 0;
 }
 
+/* --- Nodes: this one alone */
+
+bool meta_is_here(const struct meta *m, const struct meta_content *ct)
+{
+	(void)m;
+	return ct->node == 0;
+}
+
+size_t meta_nodes(const struct meta *m, struct meta_node *out, size_t max)
+{
+	(void)m;
+	if (max == 0)
+		return 0;
+	*out = (struct meta_node){.is = {.name = "here", .capacity = 1000},
+	    .self = true,
+	    .state = META_NODE_ALIVE};
+	return 1;
+}
+
+const char *meta_node_text(const struct meta *m, uint64_t id, char buf[META_NODE_TEXT])
+{
+	(void)m;
+	snprintf(buf, META_NODE_TEXT, "%016llx", (unsigned long long)id);
+	return buf;
+}
+
+const char *meta_node_state_text(enum meta_node_state state)
+{
+	return state == META_NODE_ALIVE ? "alive" : "unknown";
+}
+
 static void page_add(struct meta_entry *entries, size_t *count, const char *name,
     const struct meta_record *rec)
 {

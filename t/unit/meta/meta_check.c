@@ -301,9 +301,9 @@ static void load_counter(struct check *c, unsigned no, const unsigned char *p)
 	for (int i = 7; i >= 0; i--)
 		n = n << 8 | p[i];
 	if (no < META_STATES)
-		c->tally.files[no] = n;
+		c->tally.files[no] += n;
 	else if (no < 2 * META_STATES)
-		c->tally.bytes[no - META_STATES] = n;
+		c->tally.bytes[no - META_STATES] += n;
 }
 
 static void load_key(struct check *c, const FDBKeyValue *kv, int skip)
@@ -314,12 +314,18 @@ static void load_key(struct check *c, const FDBKeyValue *kv, int skip)
 		char letter;
 		struct table *to;
 	} tables[] = { { 't', &c->tree }, { 'g', &c->garbage }, { 'p', &c->parents },
-		{ 'n', &c->content }, { 'q', &c->queue }, { 'b', &c->blobs },
+		{ 'n', &c->content }, { 'b', &c->blobs },
 		{ 's', &c->settings } };
 
-	if (*key == 'c') {
+	if (*key == 'c')
 		cr_assert(len == 1 && kv->value_length == 8);
-		load_counter(c, key[1], kv->value);
+	if (*key == 'm') { /* a node's */
+		cr_assert(len == 9 && kv->value_length == 8);
+		load_counter(c, key[9], kv->value);
+	}
+	if (*key == 'q') { /* of all nodes together */
+		table_add(&c->queue, key + 9, len - 8, kv->value, (size_t)kv->value_length);
+		return;
 	}
 	if (*key == 's' && len != 8) /* a piece of one */
 		return;

@@ -83,6 +83,9 @@ void meta_rig_new(struct meta_rig *g)
 	if (g->fdb != NULL)
 		meta_rig_set(g, "meta.fdb.prefix", g->dir + 1);
 	cr_assert_eq(meta_new(&g->meta, &env, g->dir), 0);
+	if (g->is.id == 0)
+		g->is = (struct meta_identity){ .id = 1, .name = "one" };
+	meta_set_identity(g->meta, &g->is);
 }
 
 void meta_rig_open(struct meta_rig *g)

@@ -27,6 +27,7 @@ struct meta_rig {
 	struct config *cfg;
 	struct epoch epoch;
 	struct meta *meta;
+	struct meta_identity is; /* zero: the first node */
 	char top[64], dir[80]; /* the store is in top/meta */
 	struct fdb *fdb;       /* NULL: embedded */
 };

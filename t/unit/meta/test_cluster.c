@@ -262,8 +262,8 @@ Test(meta_cluster, who_opens_it_last_has_it)
 	meta_rig_settle(&g);
 	cr_assert(p.end.done && p.end.err == -ESTALE, "%d", p.end.err);
 	st = meta_rig_status(&g);
-	HAS(st.error, "another daemon has opened it (");
-	HAS(st.error, "meta.fdb.prefix");
+	HAS(st.error, "another daemon has opened it as this node, one (");
+	HAS(st.error, "write.staging.dir");
 	put_start(&p, "a", 4);
 	meta_rig_settle(&g);
 	cr_assert_eq(p.end.err, -ESTALE);
@@ -305,6 +305,13 @@ Test(meta_cluster, a_format_that_is_newer)
 {
 	raw_set("F", 1, "\0\0\0\0\0\0\0\x63", 8);
 	check_refused("is of format 99");
+}
+
+Test(meta_cluster, a_format_that_is_older)
+{
+	raw_set("F", 1, "\0\0\0\0\0\0\0\x01", 8);
+	check_refused("is of format 1, which was for one mount only: let the batonfs that wrote it "
+		      "persist all, and choose another prefix (meta.fdb.prefix)");
 }
 
 Test(meta_cluster, a_cluster_file_of_something_else)

@@ -275,6 +275,7 @@ static void compare_dir(const char *dir)
 		(void)snprintf(path, sizeof(path), "%s%s%s", dir, *dir != '\0' ? "/" : "",
 		    scan.entries[i].name);
 		r = find(&now, path);
+		scan.entries[i].rec.content.node = 0;
 		cr_assert(r != NULL && r->kind == scan.entries[i].rec.kind &&
 			      r->mode == scan.entries[i].rec.mode &&
 			      memcmp(&r->ct, &scan.entries[i].rec.content, sizeof(r->ct)) == 0,
@@ -296,6 +297,8 @@ static void compare_content(uint64_t id)
 	}
 	cr_assert_eq(err, 0);
 	cr_assert_str_eq(rq.path, r->path);
+	cr_assert_eq(rq.rec.content.node, meta_self(g.meta));
+	rq.rec.content.node = 0;
 	cr_assert_eq(memcmp(&rq.rec.content, &r->ct, sizeof(r->ct)), 0);
 	cr_assert_eq(rq.blob != NULL, r->blob != 0, "%s", r->path);
 	cr_assert(rq.blob == NULL || rq.len == r->ct.size);

@@ -43,6 +43,13 @@ static const struct meta_row rows[] = {
 	      .content = { .policy = META_POLICY_WRITE_BACK,
 		  .state = META_STATE_NOT_PERSISTED,
 		  .id = META_CONTENT_BIT } } },
+	{ .rec = { .kind = META_FILE,
+	      .has = META_HAS_CONTENT,
+	      .version = "of a node",
+	      .content = { .policy = META_POLICY_WRITE_BACK,
+		  .state = META_STATE_PERSISTED,
+		  .id = META_CONTENT_BIT | 7,
+		  .node = UINT64_C(0x8899aabbccddeeff) } } },
 };
 
 static void same_content(const struct meta_content *a, const struct meta_content *b)
@@ -58,6 +65,7 @@ static void same_content(const struct meta_content *a, const struct meta_content
 	cr_assert_eq(a->next_ns, b->next_ns);
 	cr_assert_eq(a->tries, b->tries);
 	cr_assert_eq(a->error, b->error);
+	cr_assert_eq(a->node, b->node);
 }
 
 Test(meta_records, come_back)
@@ -124,7 +132,7 @@ Test(meta_records, what_is_not_a_row)
 		memcpy(buf, good, len);
 		buf[len] = 0;
 		cr_assert_neq(meta_row_decode(&row, buf, len + 1), 0);
-		buf[0] = 3;
+		buf[0] = 4;
 		cr_assert_eq(meta_row_decode(&row, buf, len), -EPROTO);
 		cr_assert_eq(meta_row_decode(&row, buf, 1), -EPROTO);
 		/* Each byte, each value: refused, or it is what would be written. */

@@ -7,6 +7,7 @@
 #include "../../lib/nth_fault.h"
 #include "meta_rig.h"
 #include "ops/attr.h"
+#include "ops/node.h"
 
 static struct rig r;
 static struct meta *store;
@@ -187,4 +188,38 @@ Test(attr, records)
 	attr.version[0] = '\0';
 	attr_record(&rec, NULL, &attr, &set);
 	cr_assert_eq(rec.kind, META_DIR);
+}
+
+Test(attr, what_stands_without_a_record)
+{
+	const struct node known = {.kind = UFS_FILE, .size = 5, .version = "v1"};
+	const struct attr_get said = {.alone = true,
+	    .stat.attr = {.kind = UFS_FILE, .size = 5, .version = "v1"}};
+	struct attr_get g = said;
+	struct node n = known;
+
+	cr_assert(attr_stands(&g, &n));
+	g.alone = false;
+	cr_assert_not(attr_stands(&g, &n), "the storage has not answered, or both have");
+	g = said;
+	strcpy(g.stat.attr.version, "v2");
+	cr_assert_not(attr_stands(&g, &n));
+	g = said;
+	g.stat.attr.size = 6;
+	cr_assert_not(attr_stands(&g, &n));
+	g = said;
+	g.stat.attr.kind = UFS_DIR;
+	cr_assert_not(attr_stands(&g, &n));
+	n.kind = UFS_DIR;
+	cr_assert(attr_stands(&g, &n));
+	g = said;
+	n = known;
+	n.flags = NODE_REPLACED;
+	cr_assert_not(attr_stands(&g, &n));
+	n.flags = NODE_LOCAL;
+	cr_assert_not(attr_stands(&g, &n));
+	/* A storage without versions says nothing of the content. */
+	n = known;
+	n.version[0] = g.stat.attr.version[0] = '\0';
+	cr_assert_not(attr_stands(&g, &n));
 }
