@@ -68,8 +68,8 @@ void staging_set_db(struct staging *st, struct statedb *db);
 void staging_hold(struct staging *st, bool hold);
 /* Removes, in the pool, files that have no row (a mount that ended, a crash between
  * the two); durable ones never, and those of staged_keep() are set aside.  Once, after
- * staging_set_db(); keep[] are numbers that somebody else accounts for. */
-void staging_sweep(struct staging *st, const uint64_t *keep, size_t nkeep);
+ * staging_set_db().  However many there are, nobody waits for all of it. */
+void staging_sweep(struct staging *st);
 
 struct staging_status {
 	char dir[256];

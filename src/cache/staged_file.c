@@ -45,6 +45,8 @@ int staged_file_open(struct staged *sf, bool create)
 	if (sf->durable)
 		return sums_open(sf, create);
 	create = create && sf->map.n == 0;
+	if (create && sf->sweeping)
+		sweep_clear(sf->path);
 	fd = file_open_path(sf->path, create);
 	if (fd < 0)
 		return fd == -ENOENT && sf->map.n > 0 ? -EIO : fd;

@@ -311,13 +311,13 @@ static enum turn begin(struct staged_io *io)
 	}
 }
 
-/* The directory is not ours yet; or a file of an earlier mount may have the name, and is
- * about to be removed. */
+/* The directory is not ours yet; or a file of an earlier mount has the name, and is just
+ * being moved out of the way. */
 static bool held(const struct staged *sf, const struct staged_io *io)
 {
 	if (sf->st->stopped)
 		return true;
-	return sf->st->sweep != NULL && !sf->durable && sf->fd < 0 && sf->map.n == 0 &&
+	return sweep_moves(sf) && !sf->durable && sf->fd < 0 && sf->map.n == 0 &&
 	       (io->kind == IO_WRITE || io->kind == IO_ZERO || io->kind == IO_ALLOCATE ||
 		   io->kind == IO_CHUNK);
 }
@@ -331,6 +331,7 @@ void io_kick(struct staged *sf)
 		switch (begin(io)) {
 		case TURN_POOL:
 			sf->running = true;
+			sf->sweeping = sf->st->sweep != NULL;
 			submit(io);
 			break;
 		case TURN_COMMIT:

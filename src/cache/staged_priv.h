@@ -94,7 +94,7 @@ struct staging {
 	STAILQ_HEAD(, gone) gone; /* to be removed when their rows are */
 	uint64_t *prune;	  /* ids whose heads are gone and whose extents are left */
 	size_t nprune, prune_cap;
-	struct sweep *sweep;	  /* runs: files must not be made */
+	struct sweep *sweep;	  /* runs */
 	bool stopped;		  /* staging_hold() */
 	LIST_HEAD(, scan_job) scans;
 	struct early *early;	  /* runs */
@@ -145,6 +145,7 @@ struct staged {
 	bool running; /* the first of the queue is in the pool or waits for the commit */
 	TAILQ_ENTRY(staged) commit_link;
 	int fd;	      /* the pool's while one runs */
+	bool sweeping; /* what has its name may be an earlier mount's */
 	bool new_name; /* the directory is to be synced */
 	bool dirs_safe;
 	bool deleted;
@@ -320,6 +321,15 @@ int hold_row_delete(struct statedb *db, uint64_t id);
 struct scan_job;
 void scan_leave_all(struct staging *st);
 
+/* --- staged_sweep.c */
+void sweep_leave(struct staging *st);
+void sweep_go_on(struct staging *st); /* after staging_hold() */
+/* Is a file that has its name being moved out of the way just now? */
+bool sweep_moves(const struct staged *sf);
+/* In the pool, while a sweep runs, before the file of that path is made: what an earlier
+ * mount has left there goes out of the way. */
+void sweep_clear(const char *path);
+
 /* --- staged_keep.c.  In the pool. */
 void keep_forget(const char *path); /* the note of that file goes */
 /* Is it the name of a note?  Of which file, then. */
@@ -336,7 +346,10 @@ void gone_give(struct gone *g, struct blob *b);
 void gone_add(struct staging *st, struct gone *g);
 void gone_submit(struct pool *pl, struct gone *g);
 void gone_run(struct staging *st, bool lost);
-void sweep_leave(struct staging *st);
+/* Those whose rows go with this turn, one after the other (NULL: the first, none); their
+ * files' names. */
+const struct gone *gone_next(const struct staging *st, const struct gone *g);
+const char *gone_name(const struct gone *g);
 /* Extents of the id are to be deleted, a few each turn: -ENOMEM. */
 int prune_add(struct staging *st, uint64_t id);
 void prune_run(struct staging *st);

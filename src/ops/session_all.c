@@ -169,7 +169,7 @@ int session_open_all(struct fs *fs)
 		err = each_key(fs, STATEDB_STAGED, drop_stray);
 	/* Files whose rows went when a daemon died, or with a mount. */
 	if (err == 0)
-		staging_sweep(fs->staging, NULL, 0);
+		staging_sweep(fs->staging);
 	resume_drops(fs);
 	return err;
 }

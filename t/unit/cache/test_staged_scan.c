@@ -111,7 +111,7 @@ Test(staged_scan, finds_what_nobody_has)
 	cr_assert_eq(scan(1000 * NS_PER_S, &id), 0, "it is young");
 	cr_assert_eq(scan(50 * NS_PER_S, &id), 1);
 	cr_assert_eq(id, ID);
-	staging_sweep(s.st, NULL, 0);
+	staging_sweep(s.st);
 	rig_settle(&s.g);
 	cr_assert(there("") && there(STAGED_SUMS), "swept away");
 	staging_discard(s.st, ID);
