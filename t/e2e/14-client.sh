@@ -41,11 +41,13 @@ expect "a name with another system's prefix" test "$(batonfs -m "$M" conf get uf
 entry="path kind size mtime persistence cached_bytes cached_percent stored_bytes"
 batonfs -m "$M" --json status >"$T/status"
 jq -e '(keys_unsorted == ["version", "pid", "uptime_seconds", "mountpoint", "subtree", "mount_id",
-	"keeper", "capabilities", "storage", "metadata", "cache", "read_only", "persist_queue", "writing",
+	"keeper", "capabilities", "storage", "metadata", "cluster", "cache", "read_only", "persist_queue", "writing",
 	"persist", "files_open",
 	"directories_open", "nodes", "requests_running", "last_takeover", "takeovers", "warnings", "counters"])
 	and (.storage[0] | keys_unsorted == ["path", "uri", "health", "since_seconds", "last_error"])
 	and (.metadata | keys_unsorted == ["backend", "dir", "health", "error", "records", "used_bytes"])
+	and (.cluster | length == 1 and (.[0] | keys_unsorted == ["id", "name", "self", "state",
+		"silent_seconds", "capacity_bytes", "waiting", "waiting_bytes", "failed", "transient"]))
 	and (.writing | keys_unsorted == ["dir", "files_open", "files_failed", "staged_files",
 		"staged_bytes", "dirty_bytes", "failed_example", "error", "deletions_pending",
 		"deletions_refused", "deletions_error", "set_aside"])
