@@ -161,7 +161,7 @@ may_only() {
 	for ((n = 16#$want; n > 0; n >>= 1)); do
 		told=$((told - (n & 1)))
 	done
-	[ $told = 0 ] || die "status tells of $told capabilities more than $want"
+	[ "$told" = 0 ] || die "status tells of $told capabilities more than $want"
 }
 
 # The serving daemon's pid; fails if none answers.
