@@ -24,6 +24,14 @@ workers_alive() {
 	done
 }
 
+some_worker_ended() {
+	local w
+	for w in $workers; do
+		kill -0 "${w#*:}" 2>/dev/null || return 0
+	done
+	return 1
+}
+
 # workers_stop: tells all of them to end, shows their words, and fails if one saw what it
 # should not.
 workers_stop() {

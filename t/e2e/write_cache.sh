@@ -102,13 +102,19 @@ killed_at_random() { # TIMES
 	ok "writers did not notice $1 kills and upgrades"
 }
 
+dead_or_worker_ended() { # PID
+	not kill -0 "$1" || some_worker_ended
+}
+
 # Killed where it hurts.
 killed_at_points() {
-	local point
+	local point pid
 
 	for point in $POINTS; do
 		next_has "$point=kill@$((RANDOM % 3 + 1))"
-		wait_until 60 "it comes by $point and dies" not kill -0 "$(cat "$T/fault.pid")"
+		pid=$(cat "$T/fault.pid")
+		wait_until 60 "it comes by $point and dies" dead_or_worker_ended "$pid"
+		workers_alive "$point"
 		wait_until 60 "another one serves" daemon_pid
 		workers_alive "$point"
 	done
