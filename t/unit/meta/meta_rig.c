@@ -22,12 +22,10 @@ void meta_rig_set(struct meta_rig *g, const char *name, const char *value)
 	cr_assert_eq(config_set(g->cfg, name, value, &et), 0, "%s", et.s);
 }
 
-/* FoundationDB's network starts once in a process, and ends with it. */
 static void use_cluster(struct meta_rig *g)
 {
 	const char *file = getenv("BATONFS_TEST_FDB_CLUSTER_FILE");
 	const char *library = getenv("BATONFS_TEST_FDB_LIBRARY");
-	static bool ends;
 	struct errtext et;
 
 	if (file == NULL)
@@ -35,9 +33,11 @@ static void use_cluster(struct meta_rig *g)
 	if (library != NULL)
 		meta_rig_set(g, "meta.fdb.library", library);
 	cr_assert_eq(fdb_new(&g->fdb, g->loop, g->cfg->meta_fdb_library, file, &et), 0, "%s", et.s);
-	if (!ends)
-		cr_assert_eq(atexit(fdb_end), 0);
-	ends = true;
+}
+
+void meta_rig_last(void)
+{
+	fdb_end();
 }
 
 static void begin(struct meta_rig *g)

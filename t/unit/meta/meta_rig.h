@@ -42,6 +42,9 @@ void meta_rig_open(struct meta_rig *g);	 /* and opens it, which must work */
 void meta_rig_close(struct meta_rig *g);
 void meta_rig_free(struct meta_rig *g);	 /* closes and frees it; the directory stays */
 void meta_rig_fini(struct meta_rig *g);
+/* The last that a suite's .fini does, when all rigs are gone: FoundationDB's network starts once
+ * in a process, and must have ended when exit(3) begins with what the library has left. */
+void meta_rig_last(void);
 /* Turns until *flag, or all that can happen has happened. */
 void meta_rig_until(struct meta_rig *g, const bool *flag);
 void meta_rig_settle(struct meta_rig *g);

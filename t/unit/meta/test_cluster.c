@@ -34,6 +34,7 @@ static void fini(void)
 	standin_write("faults", "");
 	meta_rig_fini(&g);
 	standin_stop();
+	meta_rig_last();
 }
 
 TestSuite(meta_cluster, .init = init, .fini = fini);

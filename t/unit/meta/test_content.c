@@ -23,6 +23,7 @@ static void fini(void)
 	meta_rig_settle(&g);
 	meta_rig_check(&g);
 	meta_rig_fini(&g);
+	meta_rig_last();
 }
 
 TestSuite(meta_content, .init = init, .fini = fini);

@@ -19,6 +19,7 @@ static void init(void)
 static void fini(void)
 {
 	meta_rig_fini(&g);
+	meta_rig_last();
 }
 
 TestSuite(meta, .init = init, .fini = fini);

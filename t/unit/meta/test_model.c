@@ -16,7 +16,7 @@
 #include "meta_rig.h"
 
 /* No time limit: criterion loses memory for those of tests that run long side by side. */
-TestSuite(meta_model);
+TestSuite(meta_model, .fini = meta_rig_last);
 
 #define ROWS_MAX 2000
 #define CHANGES_MAX 4

@@ -30,6 +30,7 @@ static void fini(void)
 	if (g.fdb != NULL)
 		meta_rig_fini(&h);
 	meta_rig_fini(&g);
+	meta_rig_last();
 }
 
 TestSuite(meta_nodes, .init = init, .fini = fini);

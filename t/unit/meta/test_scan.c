@@ -20,6 +20,7 @@ static void init(void)
 static void fini(void)
 {
 	meta_rig_fini(&g);
+	meta_rig_last();
 }
 
 TestSuite(meta_scan, .init = init, .fini = fini);
