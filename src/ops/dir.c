@@ -402,7 +402,7 @@ static void dir_leave_records(struct task *t)
 static bool take_missing(struct op_readdir *rd)
 {
 	rd->missing = task_err(&rd->op.task) == 0 && rd->result == -ENOENT &&
-		      attr_any_unpersisted(rd->op.fs);
+		      (rd->h->page.unpersisted || attr_any_unpersisted(rd->op.fs));
 	if (!rd->missing)
 		return false;
 	ufs_list_free(&rd->h->page.list);

@@ -42,6 +42,7 @@ void dir_page_asked(struct fs *fs, struct dir_page *pg, uint64_t node)
 	pg->node = node;
 	pg->valid = pg->again = false;
 	pg->asked = fs->changes;
+	pg->unpersisted = attr_any_unpersisted(fs);
 	free(pg->marks);
 	pg->marks = NULL;
 	changes_clear(pg);

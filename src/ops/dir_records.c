@@ -14,6 +14,8 @@ static void rc_free(struct dir_records *rc)
 	meta_scan_free(&rc->scan);
 	ufs_page_clear(&rc->found);
 	ufs_page_clear(&rc->dirs);
+	ufs_page_clear(&rc->doubted);
+	ufs_list_free(&rc->again);
 }
 
 static void rc_end(struct dir_records *rc, int err)
@@ -101,6 +103,82 @@ static int join(struct dir_records *rc)
 	return 0;
 }
 
+/* --- What the storage has, and did not list: it came between the two answers */
+
+static void ask_again(struct dir_records *rc);
+
+static int take_listed(struct dir_records *rc)
+{
+	const struct ufs_page all = {.entries = rc->again.entries, .count = rc->again.count};
+	const struct ufs_entry *en;
+	size_t i;
+	int err = 0;
+
+	for (i = 0; i < rc->doubted.count && err == 0; i++) {
+		en = &rc->doubted.entries[i];
+		if (ufs_page_find(&all, en->name, en->name_len, en->attr.kind) != NULL)
+			err = ufs_page_add(&rc->found, en->name, en->name_len, &en->attr);
+	}
+	return err;
+}
+
+/* Is the last of them behind what was listed so far? */
+static bool has_further(const struct dir_records *rc)
+{
+	const struct ufs_list *l = &rc->again;
+	const struct ufs_entry *end = &rc->doubted.entries[rc->doubted.count - 1], *last;
+
+	if (!l->more || l->count == 0)
+		return l->more;
+	last = &l->entries[l->count - 1];
+	return ufs_key_cmp(last->name, last->name_len, last->attr.kind, end->name, end->name_len,
+		   end->attr.kind) < 0;
+}
+
+static void listed_again(struct ufs_req *r, int err)
+{
+	struct dir_records *rc = r->user;
+	const struct ufs_entry *last;
+
+	if (err == 0)
+		err = take_listed(rc);
+	if (err != 0 && err != -ENOENT) {
+		rc_end(rc, err);
+		return;
+	}
+	if (err == -ENOENT || !has_further(rc)) {
+		rc_end(rc, join(rc));
+		return;
+	}
+	/* An empty page in the middle: the next one, from the same place. */
+	if (rc->again.count > 0) {
+		last = &rc->again.entries[rc->again.count - 1];
+		memcpy(rc->again_after, last->name, last->name_len + 1);
+		rc->again.after = rc->again_after;
+		rc->again.after_kind = last->attr.kind;
+	}
+	ask_again(rc);
+}
+
+static void ask_again(struct dir_records *rc)
+{
+	rc->again.path = rc->path;
+	rc->again.req.user = rc;
+	ufs_list(rc->fs->ufs, &rc->again, listed_again);
+}
+
+static void end_or_ask_again(struct dir_records *rc)
+{
+	if (rc->doubted.count == 0) {
+		rc_end(rc, join(rc));
+		return;
+	}
+	ufs_page_sort(&rc->doubted);
+	rc->again.after = rc->pg->list.after;
+	rc->again.after_kind = rc->pg->list.after_kind;
+	ask_again(rc);
+}
+
 /* --- Directories that the storage does not have */
 
 static void next_dir(struct dir_records *rc);
@@ -110,8 +188,9 @@ static void below_looked(struct below *b, int err)
 	struct dir_records *rc = b->user;
 	const struct ufs_entry *en = &rc->dirs.entries[rc->next_dir++];
 
-	if (err == 0 && b->found)
-		err = ufs_page_add(&rc->found, en->name, en->name_len, &en->attr);
+	if (err == 0)
+		err = ufs_page_add(
+		    b->found ? &rc->found : &rc->doubted, en->name, en->name_len, &en->attr);
 	if (err != 0)
 		rc_end(rc, err);
 	else
@@ -138,7 +217,7 @@ static void next_dir(struct dir_records *rc)
 		below_start(rc->fs, &rc->below, below_looked);
 		return;
 	}
-	rc_end(rc, join(rc));
+	end_or_ask_again(rc);
 }
 
 /* --- One record */
@@ -178,6 +257,17 @@ static int take_dir(struct dir_records *rc, const struct meta_entry *me)
 	return ufs_page_add(&rc->dirs, me->name, len, &attr);
 }
 
+static int doubt_file(struct dir_records *rc, const struct meta_entry *me)
+{
+	struct ufs_attr attr = {.kind = UFS_FILE, .kind_only = true};
+	size_t len = strlen(me->name);
+
+	if ((me->rec.has & META_HAS_CONTENT) == 0 ||
+	    !dir_page_window(rc->pg, me->name, len, UFS_FILE))
+		return 0;
+	return ufs_page_add(&rc->doubted, me->name, len, &attr);
+}
+
 static int take(struct dir_records *rc, const struct meta_entry *me)
 {
 	bool dir = me->rec.kind != META_FILE;
@@ -188,7 +278,9 @@ static int take(struct dir_records *rc, const struct meta_entry *me)
 	en = listed(rc->pg, me->name, dir ? UFS_DIR : UFS_FILE);
 	if (en != NULL && !en->attr.kind_only && !rc->native)
 		attr_merge(rc->fs, &en->attr, &me->rec);
-	return en == NULL && dir && rc->all ? take_dir(rc, me) : 0;
+	if (en != NULL || !rc->all)
+		return 0;
+	return dir ? take_dir(rc, me) : doubt_file(rc, me);
 }
 
 /* --- Asking */
@@ -330,7 +422,7 @@ bool dir_records_start(struct fs *fs, struct dir_records *rc, struct dir_page *p
 	rc->pg = pg;
 	rc->path = path;
 	rc->done = done;
-	rc->all = attr_any_unpersisted(fs);
+	rc->all = pg->unpersisted || attr_any_unpersisted(fs);
 	rc->native = attr_native(fs, path);
 	if (!rc->all) {
 		if (fs->meta == NULL || pg->list.count == 0 || rc->native)
@@ -349,6 +441,7 @@ void dir_records_abort(struct dir_records *rc)
 		return;
 	if (rc->fs->meta != NULL)
 		meta_abort(&rc->scan.req);
+	ufs_abort(&rc->again.req);
 	below_abort(&rc->below);
 	rc_free(rc);
 }

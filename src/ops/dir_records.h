@@ -4,8 +4,10 @@
  * storage; files that are not persisted, which are entries whatever the storage says; and
  * directories that only those make.
  *
- * It is asked after the storage.  A file that is persisted between the two is in neither
- * answer, and is among the names that changed meanwhile (ops/dir_page.h).
+ * It is asked after the storage, so a file that was persisted between the two, here or by
+ * another node, is in neither answer.  Where a record says that the storage has what it did
+ * not list, the storage is asked once more: the record came after the object, so what is
+ * not there now has gone.  (One that was deleted behind our back costs that too.)
  *
  * A page grows by so many such files at most: it then ends with the last of them, and what
  * the storage has behind it is left for the next page.  Loop thread; leaf contract of
@@ -22,7 +24,8 @@
 #define DIR_RECORDS_MAX 1000
 
 struct dir_records {
-	/* Errors: -ENOMEM, -EIO (the store does not answer, and there may be such files). */
+	/* Errors: -ENOMEM, -EIO (the store does not answer, and there may be such files), those
+	 * of ufs_list(). */
 	void (*done)(struct dir_records *rc, int err);
 	void *user;
 	/* private */
@@ -39,6 +42,9 @@ struct dir_records {
 	size_t next_dir;
 	struct below below;
 	char below_path[UFS_PATH_MAX + 1];
+	struct ufs_page doubted; /* said to be in the storage, which did not list them */
+	struct ufs_list again;
+	char again_after[UFS_NAME_MAX + 1];
 	bool cut; /* the page ends with this name */
 	char cut_name[UFS_NAME_MAX + 1];
 };

@@ -34,6 +34,7 @@ struct dir_page {
 	bool again;	      /* what is on its way is of no use: to be asked for again */
 	uint64_t node;	      /* the directory */
 	uint64_t asked;	      /* fs->changes when the storage was asked */
+	bool unpersisted;     /* there may have been files then that were not persisted */
 	unsigned char *marks; /* of the entries, if they changed here since; NULL: none did */
 	struct dir_change **changed; /* while the page is on its way */
 	size_t nchanged, changed_cap;

@@ -452,3 +452,93 @@ Test(dir_merge, marked_directory_is_empty)
 	node_count(r.fs, &n);
 	cr_assert_eq(rig_run(&r, c_list, &l), 0);
 }
+
+/* --- Persisted while the page is on its way */
+
+static void record_of(const char *path, unsigned n, enum meta_state state)
+{
+	struct meta_record rec = {.kind = META_FILE,
+	    .has = META_HAS_CONTENT,
+	    .content = {.policy = META_POLICY_TRANSIENT,
+		.state = (uint8_t)state,
+		.id = META_CONTENT_BIT | n,
+		.size = 3}};
+
+	if (state == META_STATE_PERSISTED)
+		memcpy(rec.version, "v1", 3);
+	meta_rig_put(&r, path, &rec);
+}
+
+struct object {
+	struct deferred run;
+	const char *path;
+};
+
+static void object_made(struct deferred *d)
+{
+	fake_add(&r.ufs, container_of(d, struct object, run)->path, UFS_FILE, 3, "v1");
+}
+
+/* The storage answers, then it gets the object; the record is read after both, be it here
+ * that it was persisted or elsewhere. */
+static void persist_behind_the_listing(struct object *o, const char *path)
+{
+	record_of(path, 1, META_STATE_PERSISTED);
+	fake_release(&r.ufs);
+	o->path = path;
+	loop_defer(r.loop, &o->run, object_made);
+}
+
+Test(dir_merge, persisted_while_the_page_comes)
+{
+	struct listing l = {.want = "a b c d e f g z "};
+	struct object o = {0};
+	struct way w;
+
+	begin(EACH_TIME);
+	put_files(six);
+	record_of("d/d", 1, META_STATE_TRANSIENT);
+	record_of("d/z", 2, META_STATE_TRANSIENT);
+	for (r.ufs.page = 1; r.ufs.page < 8; r.ufs.page++) {
+		r.ufs.lists = 0;
+		w = page_on_its_way(&l);
+		persist_behind_the_listing(&o, "d/d");
+		cr_assert_eq(rig_wait(&r, w.pid), 0, "pages of %u", r.ufs.page);
+		fake_store_remove(&r.ufs.store, fake_find(&r.ufs, "d/d"));
+		record_of("d/d", 1, META_STATE_TRANSIENT);
+	}
+}
+
+/* All that made a directory one. */
+Test(dir_merge, directory_persisted_while_the_page_comes)
+{
+	struct listing l = {.want = "a b bb c e f g "};
+	struct object o = {0};
+	struct way w;
+
+	begin(EACH_TIME);
+	put_files(six);
+	record_of("d/bb/x", 1, META_STATE_TRANSIENT);
+	w = page_on_its_way(&l);
+	persist_behind_the_listing(&o, "d/bb/x");
+	cr_assert_eq(rig_wait(&r, w.pid), 0);
+}
+
+/* Deleted there by somebody else: it is asked for once more a page, and is not told. */
+Test(dir_merge, persisted_and_deleted_behind_our_back)
+{
+	struct listing l = {.want = "a b c e f g z "};
+	unsigned lists;
+
+	begin(EACH_TIME);
+	put_files(six);
+	record_of("d/d", 1, META_STATE_PERSISTED);
+	record_of("d/h", 2, META_STATE_PERSISTED);
+	record_of("d/y/x", 3, META_STATE_PERSISTED);
+	record_of("d/z", 4, META_STATE_TRANSIENT);
+	for (r.ufs.page = 1; r.ufs.page < 9; r.ufs.page++)
+		cr_assert_eq(rig_run(&r, c_list, &l), 0, "pages of %u", r.ufs.page);
+	lists = r.ufs.lists;
+	cr_assert_eq(rig_run(&r, c_list, &l), 0);
+	cr_assert_eq(r.ufs.lists, lists + 2);
+}
