@@ -574,9 +574,9 @@ void persist_hold(struct fs *fs)
 	persist_check_stop(p);
 	persist_act_stop(p);
 	drop_waiting(p);
-	/* Cancelling only marks and defers: the table stays as it is meanwhile. */
+	/* That only marks and defers: the table stays as it is meanwhile. */
 	for (f = p->files; f != NULL; f = f->hh.next)
-		task_cancel(&f->task, -ECANCELED);
+		persist_file_stop(f);
 }
 
 void persist_resume(struct fs *fs)

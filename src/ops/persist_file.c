@@ -502,3 +502,13 @@ void persist_file_start(struct persist_file *f)
 	fs->nwork++;
 	task_start(&f->task, fs->env.loop, &kind);
 }
+
+void persist_file_stop(struct persist_file *f)
+{
+	task_cancel(&f->task, -ECANCELED);
+	/* What has failed is not cancelled any more. */
+	if (timer_armed(&f->rest)) {
+		timer_cancel(&f->rest);
+		task_resume(&f->task);
+	}
+}

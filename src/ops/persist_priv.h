@@ -121,6 +121,8 @@ struct persist_file *persist_file_new(struct persist *p, const char *path, uint6
 void persist_file_free(struct persist_file **f); /* it has no task */
 /* Its task; persist_file_ended() when it is over. */
 void persist_file_start(struct persist_file *f);
+/* Gives it up; it ends in one of the loop's next turns, also if it was resting. */
+void persist_file_stop(struct persist_file *f);
 /* It is said of the last try, as soon as it is known. */
 void persist_file_failed(struct persist_file *f, int err);
 void persist_file_ended(struct persist_file *f, int err);

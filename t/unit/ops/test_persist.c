@@ -332,6 +332,22 @@ Test(persist, can_be_held)
 	pr_nothing_left();
 }
 
+/* A hand-over is not to wait until what could not be stored has rested. */
+Test(persist, is_held_at_once_after_a_failure)
+{
+	const struct persist_file *f;
+
+	fake_store_fail(&pr.ufs.store, FAKE_PUT, 1, 1000000, -EACCES, false);
+	pr_put("a", 1, SIZE);
+	persist_resume(pr.fs);
+	while ((f = pr.fs->persist->files) == NULL || !timer_armed(&f->rest))
+		pr_serve();
+	persist_hold(pr.fs);
+	/* No time passes on the loop's clock. */
+	test_loop_settle(pr.loop);
+	cr_assert_eq(pr.fs->nwork, 0);
+}
+
 /* --- What is looked for now and then */
 
 static const char *staged_path(uint64_t id)
