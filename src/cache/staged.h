@@ -185,6 +185,8 @@ bool staged_io_abort(struct staged_io *io);
 /* Reads into the caller's memory in the pool, as staged_read() but any length; the
  * caller makes sure by staged_fill() that nothing of the base is missing. */
 void staged_pread(struct staged_io *io, void *mem);
+/* The same at once, if all of it is in the page cache.  False: call staged_pread(). */
+bool staged_pread_try(struct staged_io *io, void *mem);
 
 /* --- Durable files */
 #define STAGED_DURABLE_BIT (UINT64_C(1) << 63)

@@ -86,6 +86,21 @@ void staged_pread(struct staged_io *io, void *mem)
 	fill_start(io);
 }
 
+bool staged_pread_try(struct staged_io *io, void *mem)
+{
+	struct staged *sf = io->sf;
+
+	CHECK_OBJ(sf, STAGED_MAGIC);
+	(void)io_begin(io, IO_PREAD);
+	sf->nio--;
+	/* Of a durable file the sums are on the disk, too. */
+	if (sf->durable || !TAILQ_EMPTY(&sf->queue) || clip(io) < io->len || missing(io, io->len) ||
+	    staged_file_read(sf, io->off, io->len, mem, RWF_NOWAIT) != 0)
+		return false;
+	io->got = io->len;
+	return true;
+}
+
 /* --- Memory */
 
 static void take_memory(struct staged_io *io, bool again)

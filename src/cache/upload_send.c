@@ -9,6 +9,8 @@
 
 #include "cache/upload_priv.h"
 
+#define READ_AT_ONCE (64 * KIB)
+
 /* --- turns */
 
 void uploads_kick(struct uploads *us)
@@ -269,6 +271,16 @@ static void was_read(struct staged_io *io, int err)
 		request(s);
 }
 
+/* What was written just now need not go by the pool: of a small file the way there and back
+ * is longer than the copy. */
+static bool read_at_once(struct up_send *s)
+{
+	if (s->number != 0 || s->len > READ_AT_ONCE)
+		return false;
+	s->io = (struct staged_io){ .sf = s->up->sf, .off = s->off, .len = s->len };
+	return staged_pread_try(&s->io, s->body->mem);
+}
+
 static int read_start(struct up_send *s)
 {
 	s->state = SEND_READ;
@@ -276,7 +288,10 @@ static int read_start(struct up_send *s)
 	s->body = body_new(s->us, s->len);
 	if (s->body == NULL)
 		return -ENOMEM;
-	read_on(s);
+	if (read_at_once(s))
+		request(s);
+	else
+		read_on(s);
 	return 0;
 }
 

@@ -71,6 +71,44 @@ Test(staged, files_are_private)
 	cr_assert_eq(staged_delete(&sf), 0);
 }
 
+/* As an upload of a small file reads it.  (Not each file system can say that it need not
+ * wait.) */
+Test(staged, what_is_in_the_page_cache_can_be_had_at_once)
+{
+	struct staged *sf = srig_create(&s, 1, NULL);
+	struct staged_io io = {.sf = sf, .len = 1000};
+	struct srig_io wr;
+	bool can;
+
+	cr_assert(!staged_pread_try(&io, other), "of an empty file");
+	cr_assert_eq(srig_do(&s, sf, staged_write, 0, 600, data), 0);
+	cr_assert_eq(srig_do(&s, sf, staged_truncate, 1000, 0, NULL), 0);
+	can = staged_read_try(&io);
+	staged_read_release(&io);
+	cr_assert_eq(staged_pread_try(&io, other), can);
+	if (can) {
+		cr_assert_eq(io.got, 1000);
+		cr_assert_eq(memcmp(other, data, 600), 0);
+		cr_assert_eq(memcmp(other + 600, zeros, 400), 0);
+	}
+	io.len = 1001;
+	cr_assert(!staged_pread_try(&io, other), "of less than was asked for");
+	io.len = 1000;
+	srig_start(&wr, sf, staged_write, 0, 600, data);
+	cr_assert(!staged_pread_try(&io, other), "while somebody writes");
+	cr_assert(rig_until(&s.g, srig_done, &wr));
+	cr_assert_eq(staged_delete(&sf), 0);
+	sf = srig_over_base(&s, other, MIB);
+	io = (struct staged_io){.sf = sf, .len = 1000};
+	cr_assert(!staged_pread_try(&io, other), "what lies in the storage");
+	cr_assert_eq(staged_delete(&sf), 0);
+	sf = srig_create(&s, STAGED_DURABLE_BIT | 2, NULL);
+	cr_assert_eq(srig_do(&s, sf, staged_write, 0, 1000, data), 0);
+	io.sf = sf;
+	cr_assert(!staged_pread_try(&io, other), "without its sums");
+	cr_assert_eq(staged_delete(&sf), 0);
+}
+
 Test(staged, what_was_cut_off_does_not_return)
 {
 	struct staged *sf = srig_over_base(&s, other, MIB);
