@@ -450,6 +450,39 @@ def _(d, o):
     assert get(f"{d}/t") == new
 
 
+@row("stat and fstat of an open file that is replaced, here and by another mount")
+def _(d, o):
+    old, new = pattern(300000, 1), pattern(200001, 2)
+
+    def replaced(path, replace):
+        put(path, old)
+        r = os.open(path, os.O_RDONLY)
+        was = os.fstat(r)
+        replace()
+
+        def told():
+            now = os.fstat(r)
+            assert now.st_size == len(old) and now.st_ino == was.st_ino, "fstat tells of another"
+            assert now.st_mtime_ns == was.st_mtime_ns, "fstat has another's time"
+            size = os.stat(path).st_size
+            assert size in (len(old), len(new)), size
+            return size == len(new)
+        eventually("stat has the new one", told)
+        assert told(), "stat has the old one again"
+        links = os.fstat(r).st_nlink
+        assert get(path) == new
+        assert told()
+        os.close(r)
+        assert os.stat(path).st_size == len(new) and os.stat(path).st_nlink == 1
+        return links, was.st_ino == os.stat(path).st_ino
+
+    put(f"{d}/n", new)
+    links, same = replaced(f"{d}/t", lambda: os.rename(f"{d}/n", f"{d}/t"))
+    assert links == 0 and not same, "a rename over it leaves no name to the open one"
+    if o:
+        replaced(f"{d}/f", lambda: put(f"{o}/f", new))
+
+
 @row("rename: NOREPLACE, EXCHANGE, into itself, onto other kinds")
 def _(d, o):
     put(f"{d}/a", b"a")
