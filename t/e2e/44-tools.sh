@@ -13,6 +13,20 @@ cp -r "$BATONFS_SRC/src" "$BATONFS_SRC/man" "$BATONFS_SRC/etc" "$W/"
 find "$W" -type f -exec touch -d '2020-01-02 03:04:05' {} +
 tar -C "$W" -cf "$T/src.tar" .
 
+# The rest of stress-ng's class `filesystem`, a few times each, but for those
+# - that want what the manual says is not there: link, symlink, xattr, verity, fiemap,
+#   inode-flags; lease, which opens a file for writing more than once;
+# - that do not look at the file system under test: bind-mount, binderfs, dup, eventfd, fanotify,
+#   io, procfs;
+# - that cannot be told to be small: chdir (8,192 directories), copy-file (128 MiB), fpunch
+#   (ends by the clock alone).
+STRESS=(--iomix-bytes 8M --fallocate-bytes 8M --sync-file-bytes 8M)
+for s in access chattr chmod chown dirdeep dirmany dnotify fallocate fcntl file-ioctl filename flock \
+	fsize fstat getdent handle inotify iomix ioprio locka lockf lockofd mknod open sync-file touch \
+	utime; do
+	STRESS+=(--"$s" 1 --"$s"-ops 4)
+done
+
 tools() { # NAME: in a directory of that name
 	local D=$M/$1
 	mkdir "$D" "$D/tar"
@@ -55,6 +69,9 @@ tools() { # NAME: in a directory of that name
 		--hdd 1 --hdd-bytes 8M --rename 1 --dir 1 --dentry 1 --dentries 50 --dentry-order random \
 		>"$T/stress.log" 2>&1 || die "stress-ng: $(tail -n 20 "$T/stress.log")"
 	ok "$1: stress-ng: hdd, rename, dir, dentry"
+	stress-ng --temp-path "$D" --timeout 2m --verify --quiet "${STRESS[@]}" >"$T/stress.log" 2>&1 ||
+		die "stress-ng: $(tail -n 20 "$T/stress.log")"
+	ok "$1: stress-ng: what else of its class of file systems applies"
 	rm -rf "$D" || die "rm -rf"
 	expect "$1: rm -rf leaves nothing" not test -e "$D"
 }
