@@ -31,6 +31,14 @@ bool ctl_session_unpersisted(const struct session *s)
 	       (s->state != SESSION_OPEN || s->fresh || s->created || s->uploading != NULL);
 }
 
+/* Under a policy it is the local disk or the metadata store that have failed, and they are
+ * asked again; but for a name that another node was first to take. */
+static bool tried_again(const struct session *s)
+{
+	return s->state == SESSION_FAILED && s->policy != META_POLICY_NO_CACHE &&
+	       !session_refused(s);
+}
+
 static const char *session_text(const struct session *s)
 {
 	if (s->uploading != NULL)
@@ -42,7 +50,7 @@ static const char *session_text(const struct session *s)
 	case SESSION_KEPT:
 		return "NOT_PERSISTED";
 	case SESSION_FAILED:
-		return "FAILED";
+		return tried_again(s) ? "NOT_PERSISTED" : "FAILED";
 	case SESSION_ORPHAN:
 		break;
 	}
@@ -179,8 +187,8 @@ void ctl_put_session(struct json_out *o, struct daemon *d, const struct session 
 	json_add_text(o, "state", session_text(s));
 	json_add_text(o, "worker", "local");
 	put_since(o, d, (uint64_t)s->mtime.tv_sec * NS_PER_S);
-	json_add_u64(o, "tries", s->tries);
-	if (s->next_try_ns == 0)
+	json_add_u64(o, "tries", s->tries + s->unsafe);
+	if (!tried_again(s))
 		json_add_null(o, "next_try_seconds");
 	else
 		json_add_u64(o, "next_try_seconds",
@@ -274,7 +282,7 @@ struct tally {
 static void tally_one(struct session *s, void *arg)
 {
 	struct ctl_unpersisted *out = ((struct tally *)arg)->out;
-	bool failed = s->state == SESSION_FAILED;
+	bool failed = s->state == SESSION_FAILED && !tried_again(s);
 	char *to = failed ? out->first_failed : out->first, path[UFS_PATH_MAX + 1];
 
 	out->open += s->state == SESSION_OPEN;

@@ -82,7 +82,7 @@ struct session {
 	uint32_t mode, uid, gid; /* valid as `set` says */
 	/* of the last upload that failed */
 	int error;
-	uint64_t error_wall_ns, next_try_ns;
+	uint64_t error_wall_ns;
 	unsigned tries;
 	TAILQ_HEAD(, session_wait) waits;
 	struct op_upload *uploading; /* the task that runs, or NULL */
@@ -101,7 +101,8 @@ struct session {
 	bool through;		      /* an upload follows at once: the record says `doubt` */
 	bool last;		      /* the mount is gone */
 	bool adopted;		      /* by a daemon that died: its upload is to be looked at */
-	unsigned unsafe;	      /* tries to make it safe that failed since it was closed */
+	unsigned unsafe;	      /* tries to make it safe that failed since it was closed; */
+	uint64_t next_try_ns;	      /* monotonic: the next of them */
 	struct blob *clean;	      /* all of it as the storage has it, or NULL */
 	/* private */
 	uint64_t staged; /* number of the staged file */
@@ -183,6 +184,12 @@ void session_secure(struct session *s, struct session_wait *w,
 static inline bool session_is_safe(const struct session *s)
 {
 	return s->recorded && s->safe == s->changes;
+}
+/* Of a durable file: another node has made a file of that name, and was first.  The close(2)
+ * has failed, and to try again later would be to hide that file. */
+static inline bool session_refused(const struct session *s)
+{
+	return !s->recorded && s->error == -EEXIST;
 }
 /* Attributes as they were asked for.  In the record of a durable file they are after a
  * session_secure() (which does that for one that is KEPT, too). */

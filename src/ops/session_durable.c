@@ -275,13 +275,6 @@ static struct wanted what_is_wanted(const struct session *s)
 	return w;
 }
 
-/* Another node has made a file of that name, and was first: the close(2) has failed, and to
- * try again later would be to hide that file. */
-static bool refused(const struct session *s)
-{
-	return !s->recorded && s->error == -EEXIST;
-}
-
 /* Nobody will ask for it; of one that is KEPT it is what was set of its attributes, which an
  * upload that runs brings along. */
 static bool closed_unsafe(const struct session *s)
@@ -307,7 +300,7 @@ void session_pump_durable(struct session *s)
 	} else if (w.note || w.secure || (w.upload && (s->unsure || !s->recorded))) {
 		session_secure_start(s, false);
 	} else if (closed_unsafe(s)) {
-		if (!timer_armed(&s->reap) && !refused(s))
+		if (!timer_armed(&s->reap) && !session_refused(s))
 			session_secure_start(s, false);
 	} else if (s->uploading == NULL && (w.upload || s->adopted)) {
 		s->adopted = false;
@@ -324,6 +317,7 @@ void session_pump_durable(struct session *s)
 void session_unsafe(struct session *s, int err)
 {
 	char path[UFS_PATH_MAX + 1];
+	uint64_t again;
 
 	if (s->state == SESSION_OPEN || s->state == SESSION_ORPHAN || err == -ECANCELED)
 		return;
@@ -334,8 +328,11 @@ void session_unsafe(struct session *s, int err)
 		    path, (unsigned long long)staged_size(s->sf), strerror(-err),
 		    err == -EEXIST ? "kept" : "tried again");
 	s->error = err;
-	if (!refused(s))
-		timer_arm(&s->reap, SECURE_AGAIN_NS << MIN(s->unsafe, SECURE_AGAIN_MAX));
+	if (!session_refused(s)) {
+		again = SECURE_AGAIN_NS << MIN(s->unsafe, SECURE_AGAIN_MAX);
+		timer_arm(&s->reap, again);
+		s->next_try_ns = loop_now(s->fs->env.loop) + again;
+	}
 	s->unsafe++;
 	s->error_wall_ns = loop_wall(s->fs->env.loop);
 	/* Nobody need wait for it any longer. */

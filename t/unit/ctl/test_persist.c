@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/obj.h"
+#include "base/units.h"
 #include "fake_records.h"
 #include "fake_sessions.h"
 
@@ -110,6 +111,29 @@ Test(ctl_persist, drain)
 	fake_session[0].state = SESSION_CLOSING;
 	fake_say("{\"command\":\"async-persist drain\",\"args\":{\"timeout\":\"1ms\"}}\n");
 	fake_line_has(5, "EBUSY");
+}
+
+/* What the local disk did not take is no failure as long as it is tried again; a name that
+ * another node was first to take is never asked for again. */
+Test(ctl_persist, drain_waits_for_what_is_tried_again)
+{
+	fake_sessions(fake.d.loop, 3);
+	fake_session[2].policy = META_POLICY_WRITE_BACK;
+	fake_session[2].error = -EEXIST;
+	fake_session[0].policy = META_POLICY_WRITE_BACK;
+	fake_session[0].unsafe = 2;
+	fake_session[0].next_try_ns = loop_now(fake.d.loop) + 9000 * NS_PER_S;
+	fake_connect(NULL);
+	fake_say("{\"command\":\"async-persist list\"}\n");
+	fake_line_has(1, "\"state\":\"NOT_PERSISTED\"");
+	fake_line_has(1, "\"tries\":5,\"next_try_seconds\":89");
+	fake_line_has(2, "\"state\":\"FAILED\"");
+	fake_line_has(3, "\"state\":\"FAILED\"");
+	fake_line_has(3, "\"next_try_seconds\":null");
+	fake_say("{\"command\":\"async-persist drain\"}\n");
+	fake_line(5, "{\"progress\":{\"files\":3,\"failed\":2,\"bytes\":3000}}");
+	fake_session[0].node = 0;
+	fake_line_has(6, "2 files are not in the storage, such as /unsaved/3; they have failed");
 }
 
 Test(ctl_persist, umount_is_refused)
