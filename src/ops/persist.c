@@ -9,6 +9,11 @@
  * and they are fetched from where they were left.  When all has been seen the timer waits
  * for the next one that is due.
  *
+ * In an outage of the storage tries become rare.  The first that goes well after it says
+ * that it is over: the next pass takes what was put off as well, whenever its turn were.
+ * It ends with the first failure, and the next one of that kind is put off itself, twice as
+ * long each time until nothing fails: one file that fails for ever brings no others.
+ *
  * Uploads and whoever writes small files one after the other want the same processors, disk
  * and loop, and only the writer waits for them: close(2) took twice as long beside uploads.
  * So nothing new begins until the writing has paused, unless the queue has not been empty
@@ -111,6 +116,46 @@ static bool is_final(int err)
 	return err == -EEXIST || err == -ESTALE || err == -EBADMSG;
 }
 
+/* --- After an outage */
+
+static void went_well(struct persist *p)
+{
+	if (!p->put_off || p->well)
+		return;
+	p->well = p->again = true;
+	p->next_known = false;
+}
+
+static void was_put_off(struct persist *p)
+{
+	p->put_off = true;
+	p->well = false;
+	p->end |= p->early;
+	p->early = false;
+	p->again = true;
+	p->next_known = false;
+}
+
+/* Is the pass that begins for what was put off, too? */
+static bool takes_early(struct persist *p)
+{
+	uint64_t now = loop_now(p->fs->env.loop);
+
+	if (!p->put_off || !p->well || now < p->early_ns)
+		return false;
+	p->put_off = p->well = false;
+	p->early_wait = MIN(MAX(2 * p->early_wait, NS_PER_S), p->fs->env.cfg->persist_retry_max);
+	p->early_ns = now + p->early_wait;
+	return true;
+}
+
+static bool is_due(const struct persist *p, const struct meta_content *c)
+{
+	return c->next_ns <= loop_wall(p->fs->env.loop) || (p->early && c->tries > 0);
+}
+
+/* --- Ends of tries */
+
 void persist_file_failed(struct persist_file *f, int err)
 {
 	struct persist *p = f->p;
@@ -133,12 +178,15 @@ void persist_file_ended(struct persist_file *f, int err)
 		p->persisted += !f->gone;
 		p->error[0] = '\0';
 		persist_not_oldest(p, f->content);
-	} else if (err != -ECANCELED) {
-		if (is_final(err))
-			persist_not_oldest(p, f->content);
-		/* Its record says when it is due again. */
+		if (!f->gone)
+			went_well(p);
+	} else if (is_final(err)) {
+		persist_not_oldest(p, f->content);
 		p->again = true;
 		p->next_known = false;
+	} else if (err != -ECANCELED) {
+		/* Its record says when it is due again. */
+		was_put_off(p);
 	}
 	while ((w = TAILQ_FIRST(&f->waits)) != NULL) {
 		TAILQ_REMOVE(&f->waits, w, link);
@@ -349,7 +397,7 @@ static bool take_due(struct persist *p)
 	for (size_t i = 0; i < p->queue.count; i++) {
 		const struct meta_entry *e = &p->queue.entries[i];
 		const struct meta_content *c = &e->rec.content;
-		enum added how = add(p, e->name, c);
+		enum added how = is_due(p, c) ? add(p, e->name, c) : ADDED;
 
 		if (how == NO_MEMORY ||
 		    (how == NO_ROOM && size_of(p, c) == PERSIST_SMALL)) {
@@ -384,7 +432,8 @@ static void take_large(struct persist *p)
 			p->passed_over = false;
 			return;
 		}
-		if (size_of(p, c) == PERSIST_LARGE && add(p, e->name, c) != ADDED)
+		if (size_of(p, c) == PERSIST_LARGE && is_due(p, c) &&
+		    add(p, e->name, c) != ADDED)
 			return;
 		p->passed_ns = c->next_ns;
 		p->passed_id = c->id;
@@ -397,6 +446,8 @@ static void take_next(struct persist *p)
 	uint64_t now = loop_wall(p->fs->env.loop), next;
 
 	p->next_known = true;
+	if (p->put_off && p->well)
+		wake_in(p, p->early_ns - MIN(loop_now(p->fs->env.loop), p->early_ns));
 	if (p->queue.count == 0)
 		return;
 	next = p->queue.entries[0].rec.content.next_ns;
@@ -419,9 +470,11 @@ static void asked(struct meta_req *r, int err)
 		return;
 	}
 	p->failing = false;
-	if (p->ask == ASK_DUE)
+	if (p->ask == ASK_DUE) {
 		p->end = take_due(p) && !p->queue.more;
-	else if (p->ask == ASK_LARGE)
+		/* What comes next is known after one of the usual kind. */
+		p->again |= p->end && p->early;
+	} else if (p->ask == ASK_LARGE)
 		take_large(p);
 	else
 		take_next(p);
@@ -434,7 +487,7 @@ static void ask(struct persist *p, enum persist_ask what)
 	p->ask = what;
 	p->asking = true;
 	if (what == ASK_DUE)
-		p->until_ns = loop_wall(p->fs->env.loop);
+		p->until_ns = p->early ? UINT64_MAX - 1 : loop_wall(p->fs->env.loop);
 	memset(&p->queue, 0, sizeof(p->queue));
 	p->queue.req.user = p;
 	p->queue.max = what == ASK_NEXT ? 1 : PAGE;
@@ -462,6 +515,7 @@ static void begin_pass(struct persist *p)
 	p->began_ns = now;
 	p->again = p->end = p->passed_over = p->next_known = false;
 	p->at_ns = p->at_id = 0;
+	p->early = takes_early(p);
 	timer_cancel(&p->due);
 }
 
@@ -473,8 +527,11 @@ static void go_fn(struct deferred *d)
 	if (p->held || p->fs->db == NULL)
 		return;
 	tell_parked(p);
-	if (caught_up(p))
+	if (caught_up(p)) {
 		p->behind = false;
+		if (!p->put_off)
+			p->early_ns = p->early_wait = 0;
+	}
 	if (gives_way(p))
 		return;
 	start_files(p);
@@ -587,7 +644,7 @@ void persist_resume(struct fs *fs)
 		return;
 	p->held = false;
 	p->end = p->again = true;
-	p->next_known = p->passed_over = p->behind = false;
+	p->next_known = p->passed_over = p->behind = p->early = false;
 	persist_check_resume(p);
 	persist_go_on(p);
 }

@@ -90,6 +90,10 @@ struct persist {
 	bool next_known;       /* `due` is armed for what comes next */
 	bool passed_over;      /* large ones behind this place had no room: */
 	uint64_t passed_ns, passed_id;
+	/* Tries that failed were put off, and one has gone well since: then the pass is for
+	 * these, too, until one fails again. */
+	bool put_off, well, early;
+	uint64_t early_ns, early_wait; /* monotonic: the next such pass not before; and after it */
 	bool behind; /* files were written since nothing waited: */
 	uint64_t behind_ns, written_ns; /* monotonic: the first of them, the last */
 	/* --- persist_check.c */

@@ -138,6 +138,18 @@ void pr_until_persisted(uint64_t files)
 		pr_serve();
 }
 
+static bool no_due_try(void)
+{
+	return pr_quiet() && pr.fs->persist->end && pr.fs->persist->next_known;
+}
+
+void pr_until_waiting_for_the_clock(void)
+{
+	do
+		pr_serve();
+	while (!no_due_try());
+}
+
 bool pr_same_bytes(const char *path, uint64_t size)
 {
 	static unsigned char got[sizeof(pr_bytes)];

@@ -31,6 +31,7 @@ struct meta_record pr_get(const char *path);
 bool pr_quiet(void); /* nothing goes on */
 void pr_until_quiet(void);
 void pr_until_persisted(uint64_t files); /* so many are, and nothing goes on */
+void pr_until_waiting_for_the_clock(void); /* nothing goes on, and when the next try is due is known */
 
 /* Of the storage. */
 bool pr_same_bytes(const char *path, uint64_t size);

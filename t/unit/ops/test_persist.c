@@ -70,18 +70,6 @@ Test(persist, a_directory_that_is_not_there)
 	pr_nothing_left();
 }
 
-static bool no_due_try(void)
-{
-	return pr_quiet() && pr.fs->persist->end && pr.fs->persist->next_known;
-}
-
-static void until_waiting_for_the_clock(void)
-{
-	do
-		pr_serve();
-	while (!no_due_try());
-}
-
 /* Storage that refuses for a day: tries become rare, and are not at the same moment. */
 Test(persist, backs_off_and_recovers_by_itself)
 {
@@ -99,7 +87,7 @@ Test(persist, backs_off_and_recovers_by_itself)
 	for (unsigned i = 0; i < 10; i++) {
 		uint64_t full = MIN(NS_PER_S << i, (uint64_t)HOUR);
 
-		until_waiting_for_the_clock();
+		pr_until_waiting_for_the_clock();
 		rec = pr_get("d/file");
 		now = loop_wall(pr.loop);
 		cr_assert_eq(rec.content.state, META_STATE_NOT_PERSISTED);
@@ -117,14 +105,14 @@ Test(persist, backs_off_and_recovers_by_itself)
 	/* Rare from then on. */
 	tries = pr_puts_done();
 	for (unsigned i = 0; i < 24 * 6; i++) {
-		until_waiting_for_the_clock();
+		pr_until_waiting_for_the_clock();
 		test_clock_advance(&pr.clock, HOUR / 6);
 	}
 	cr_assert_leq(pr_puts_done() - tries, 60);
 	cr_assert_geq(pr_puts_done() - tries, 24);
 	/* Nobody says that it works again. */
 	memset(pr.ufs.store.fault, 0, sizeof(pr.ufs.store.fault));
-	until_waiting_for_the_clock();
+	pr_until_waiting_for_the_clock();
 	test_clock_advance(&pr.clock, HOUR);
 	pr_until_persisted(1);
 	cr_assert(pr_same_bytes("d/file", SIZE));
@@ -143,7 +131,7 @@ Test(persist, a_directory_that_cannot_be_looked_up_is_tried_later)
 	pr.ufs.err = -EIO;
 	pr_put("d/file", 1, SIZE);
 	persist_resume(pr.fs);
-	until_waiting_for_the_clock();
+	pr_until_waiting_for_the_clock();
 	rec = pr_get("d/file");
 	cr_assert_eq(rec.content.tries, 1);
 	cr_assert_eq(rec.content.error, -EIO);
@@ -196,13 +184,13 @@ Test(persist, a_conflict_is_for_a_person)
 	fake_add(&pr.ufs, "file", UFS_FILE, 5, "theirs");
 	pr_put("file", 1, SIZE);
 	persist_resume(pr.fs);
-	until_waiting_for_the_clock();
+	pr_until_waiting_for_the_clock();
 	rec = pr_get("file");
 	cr_assert_eq(rec.content.state, META_STATE_FAILED);
 	cr_assert_eq(rec.content.error, -EEXIST);
 	cr_assert_str_eq(fake_find(&pr.ufs, "file")->version, "theirs");
 	test_clock_advance(&pr.clock, 10 * HOUR);
-	until_waiting_for_the_clock();
+	pr_until_waiting_for_the_clock();
 	cr_assert_eq(pr_puts_done(), 1, "not tried again by itself");
 	cr_assert_eq(act("file", false), -EEXIST, "it is still there");
 	cr_assert_eq(pr_get("file").content.state, META_STATE_FAILED);
@@ -237,10 +225,10 @@ Test(persist, what_has_failed_can_be_dropped)
 	fake_add(&pr.ufs, "file", UFS_FILE, 5, "theirs");
 	pr_put("file", 1, SIZE);
 	persist_resume(pr.fs);
-	until_waiting_for_the_clock();
+	pr_until_waiting_for_the_clock();
 	fake_store_fail(&pr.ufs.store, FAKE_PUT, 1, 1000000, -EACCES, false);
 	pr_put("waits", 2, SIZE);
-	until_waiting_for_the_clock();
+	pr_until_waiting_for_the_clock();
 	cr_assert_eq(act("waits", true), -EBUSY);
 	memset(pr.ufs.store.fault, 0, sizeof(pr.ufs.store.fault));
 	cr_assert_eq(act("file", true), 0);
@@ -407,7 +395,7 @@ Test(persist, orphans_go_and_nothing_else)
 	strcpy(rec.version, "v");
 	pr_put_record("stored", &rec);
 	persist_resume(pr.fs);
-	until_waiting_for_the_clock();
+	pr_until_waiting_for_the_clock();
 	cr_assert(there(pr_id_of(1)), "not before its time");
 	test_clock_advance(&pr.clock, HOUR + NS_PER_S);
 	make_staged(pr_id_of(2), 0);
@@ -425,7 +413,7 @@ Test(persist, a_shorter_period_counts_at_once)
 	pr.cfg->persist_orphan_timeout = HOUR;
 	make_staged(pr_id_of(1), 2 * HOUR);
 	persist_resume(pr.fs);
-	until_waiting_for_the_clock();
+	pr_until_waiting_for_the_clock();
 	pr.cfg->persist_check_period = HOUR / 60;
 	test_clock_advance(&pr.clock, HOUR / 60);
 	while (there(pr_id_of(1)))
@@ -463,7 +451,7 @@ Test(persist, a_try_lost_in_the_future_is_found)
 	rec.content.next_ns = loop_wall(pr.loop) + HOUR * 5 / 2;
 	pr_put_record("later", &rec);
 	persist_resume(pr.fs);
-	until_waiting_for_the_clock();
+	pr_until_waiting_for_the_clock();
 	cr_assert_eq(pr_puts_done(), 0);
 	test_clock_advance(&pr.clock, HOUR + NS_PER_S);
 	pr_until_persisted(1);
