@@ -2,8 +2,12 @@
 /*
  * async-persist list: the sessions that alone know of a file, then the queue of the
  * metadata store, a page at a time: as many rows as the client takes, and never more in
- * memory than a page.  async-persist stat: one of them.
+ * memory than a page, and what is tried meanwhile: that comes again further behind.
+ * async-persist stat: one of them.
  */
+#define HASH_NONFATAL_OOM 1
+#include <uthash.h>
+
 #include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
@@ -15,9 +19,17 @@
 #include "ctl/ctl_persist.h"
 #include "ctl/ctl_priv.h"
 #include "daemon.h"
+#include "ops/persist.h"
 #include "ops/session.h"
 
 #define LIST_PAGE 500u
+
+/* A file that may be met twice. */
+struct twice {
+	uint64_t content;
+	bool listed;
+	UT_hash_handle hh;
+};
 
 struct persist_list {
 	struct ctl_cmd *cmd;
@@ -32,7 +44,51 @@ struct persist_list {
 	bool asking, page, end;
 	size_t row;
 	uint64_t rows;
+	struct persist_watch watch;
+	struct twice *twice;
 };
+
+static struct twice *find_twice(struct persist_list *pl, uint64_t content)
+{
+	struct twice *tw;
+
+	HASH_FIND(hh, pl->twice, &content, sizeof(content), tw);
+	return tw;
+}
+
+/* Without memory it is listed twice. */
+static void add_twice(struct persist_list *pl, uint64_t content, bool listed)
+{
+	struct twice *tw = find_twice(pl, content) == NULL ? calloc(1, sizeof(*tw)) : NULL;
+
+	if (tw == NULL)
+		return;
+	tw->content = content;
+	tw->listed = listed;
+	HASH_ADD(hh, pl->twice, content, sizeof(tw->content), tw);
+	if (tw->hh.tbl == NULL)
+		free(tw);
+}
+
+static void free_twice(struct persist_list *pl)
+{
+	struct twice *tw = pl->twice, *next;
+
+	HASH_CLEAR(hh, pl->twice);
+	for (; tw != NULL; tw = next) {
+		next = tw->hh.next;
+		free(tw);
+	}
+}
+
+static void list_moves(struct persist_watch *w, uint64_t content, uint64_t next_ns)
+{
+	struct persist_list *pl = container_of(w, struct persist_list, watch);
+	const struct meta_queue *q = &pl->queue;
+
+	add_twice(pl, content,
+	    next_ns < q->after_ns || (next_ns == q->after_ns && content <= q->after_id));
+}
 
 static void list_add(struct session *s, void *arg)
 {
@@ -60,6 +116,8 @@ static void list_free(struct persist_list *pl)
 	if (pl->asking)
 		meta_abort(&pl->queue.req);
 	meta_queue_free(&pl->queue);
+	persist_unwatch(&pl->watch);
+	free_twice(pl);
 	free(pl->node);
 	free(pl);
 }
@@ -80,6 +138,9 @@ static void list_sessions(struct persist_list *pl)
 		ctl_put_session(o, cmd->d, s, path);
 		ctl_progress_send(cmd, &o);
 		pl->rows++;
+		/* It has a record as soon as it is safe. */
+		if (s->policy != META_POLICY_NO_CACHE)
+			add_twice(pl, s->content.id, true);
 	}
 }
 
@@ -91,11 +152,16 @@ static void list_page(struct persist_list *pl)
 	for (; pl->row < pl->queue.count && !ctl_blocked(cmd); pl->row++) {
 		const struct meta_entry *e = &pl->queue.entries[pl->row];
 		const struct meta_content *c = &e->rec.content;
+		struct twice *tw = find_twice(pl, c->id);
 
-		o = ctl_progress_begin(cmd);
-		ctl_put_content(o, cmd->d, e->name, &e->rec);
-		ctl_progress_send(cmd, &o);
-		pl->rows++;
+		if (tw == NULL || !tw->listed) {
+			o = ctl_progress_begin(cmd);
+			ctl_put_content(o, cmd->d, e->name, &e->rec);
+			ctl_progress_send(cmd, &o);
+			pl->rows++;
+		}
+		if (tw != NULL)
+			tw->listed = true;
 		pl->queue.after_ns = c->state == META_STATE_FAILED ? UINT64_MAX : c->next_ns;
 		pl->queue.after_id = c->id;
 	}
@@ -237,6 +303,8 @@ void ctl_persist_list(struct ctl_cmd *cmd)
 	pl->queue.node = node;
 	if (node == 0 && err == 0)
 		session_foreach(cmd->d->fs, list_add, pl);
+	pl->watch.moves = list_moves;
+	persist_watch(cmd->d->fs, &pl->watch);
 	cmd->priv = pl;
 	cmd->cancel = list_cancel;
 	cmd->drained = list_go_on;

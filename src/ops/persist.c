@@ -606,6 +606,7 @@ void persist_free(struct persist **pp)
 		return;
 	TAKE_OBJ(p, pp, PERSIST_MAGIC);
 	drop_waiting(p);
+	persist_unwatch_all(p);
 	assert(p->files == NULL && TAILQ_EMPTY(&p->acts) && !p->asking && p->check == NULL);
 	loop_undefer(p->fs->env.loop, &p->go);
 	timer_cancel(&p->due);

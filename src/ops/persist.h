@@ -23,6 +23,7 @@
 #include "ops/fs.h"
 
 struct act_task;
+struct meta_content;
 struct persist;
 
 /* fs->persist; NULL where nothing is persisted (read-only).  Begins with
@@ -73,6 +74,19 @@ int persist_act(struct fs *fs, const char *path, bool drop, struct persist_act *
     void (*done)(struct persist_act *a, int err));
 /* done() is not called; what was begun may happen all the same. */
 void persist_act_abort(struct persist_act *a);
+
+/* Whoever reads the queue a page at a time: before the record of a file gets another place in
+ * it (a try that failed, or one that was asked for), moves() is called with the place that
+ * it had, which is next_ns as meta_queue() counts it.  Such a file may be met twice. */
+struct persist_watch {
+	void (*moves)(struct persist_watch *w, uint64_t content, uint64_t next_ns);
+	LIST_ENTRY(persist_watch) link; /* private */
+	bool on;
+};
+void persist_watch(struct fs *fs, struct persist_watch *w);
+void persist_unwatch(struct persist_watch *w);
+/* To be called then; c: as it was. */
+void persist_moves(struct fs *fs, const struct meta_content *c);
 
 /* Is the file of this content being uploaded just now? */
 bool persist_runs(struct fs *fs, uint64_t content);

@@ -165,6 +165,7 @@ static enum task_next act_put(struct task *t)
 	a->change.rec = a->get.rec;
 	a->change.if_content = c->id;
 	a->change.verb = a->drop ? META_DEL : META_PUT;
+	persist_moves(a->fs, c);
 	c->state = META_STATE_NOT_PERSISTED;
 	c->next_ns = loop_wall(a->fs->env.loop);
 	a->txn.changes = &a->change;

@@ -406,6 +406,7 @@ static enum task_next note(struct task *t)
 	f->change.rec = f->get.rec;
 	f->change.if_content = f->content;
 	c = &f->change.rec.content;
+	persist_moves(fs, c);
 	c->error = f->failure;
 	c->next_ns = loop_wall(fs->env.loop) + persist_backoff(fs, c->tries);
 	c->tries++;

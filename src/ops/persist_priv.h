@@ -107,6 +107,7 @@ struct persist {
 		uint64_t files, bytes, failed; /* failed: of the files */
 	} outside; /* what this mount has no path to; nobody else changes it meanwhile */
 	TAILQ_HEAD(, act_task) acts; /* that run */
+	LIST_HEAD(, persist_watch) watches;
 	/* --- for people */
 	uint64_t persisted, parked;
 	char error[256];
@@ -130,6 +131,9 @@ void persist_file_stop(struct persist_file *f);
 /* It is said of the last try, as soon as it is known. */
 void persist_file_failed(struct persist_file *f, int err);
 void persist_file_ended(struct persist_file *f, int err);
+
+/* --- persist_watch.c */
+void persist_unwatch_all(struct persist *p);
 
 /* --- persist_act.c */
 void persist_act_stop(struct persist *p);

@@ -45,6 +45,7 @@ void session_note_failure(struct session *s, int err)
 {
 	struct meta_content *c = &s->content;
 
+	persist_moves(s->fs, c);
 	c->error = err;
 	c->doubt = s->doubt;
 	c->state = is_final(err) ? META_STATE_FAILED : META_STATE_NOT_PERSISTED;

@@ -18,6 +18,8 @@ extern int fake_queue_err;	 /* what meta_queue() ends with */
 extern int fake_act_err;	 /* what persist_act() ends with */
 extern unsigned fake_acts, fake_pages; /* calls of it; pages of the queue */
 
+extern struct persist_watch *fake_watch; /* of the list that runs, or NULL */
+
 /* n of them in `dir` ("" or "sub/"), NOT_PERSISTED; the daemon has a metadata store. */
 void fake_records(const char *dir, unsigned n);
 

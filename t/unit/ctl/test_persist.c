@@ -9,6 +9,7 @@
 #include "base/units.h"
 #include "fake_records.h"
 #include "fake_sessions.h"
+#include "ops/persist.h"
 
 static void init(void)
 {
@@ -215,6 +216,31 @@ Test(ctl_persist, the_queue_goes_out_page_by_page)
 	cr_assert_lt(fake_pages, 6, "all of it was read before the client took any");
 	fake_line(FAKE_RECORDS + 1, "{\"result\":{\"count\":3000}}");
 	cr_assert_eq(fake_pages, 6);
+}
+
+/* What has failed meanwhile is behind its place again: listed once all the same. */
+Test(ctl_persist, the_queue_changes_in_mid_list)
+{
+	uint64_t now = loop_wall(fake.d.loop);
+
+	fake_sessions(fake.d.loop, 1);
+	fake_session[0].policy = META_POLICY_WRITE_BACK;
+	fake_records("", FAKE_RECORDS);
+	for (unsigned i = 0; i < FAKE_RECORDS; i++)
+		fake_record[i].rec.content.next_ns = now + i;
+	/* The last ones are the session's, one that was among the first, and one that was not
+	 * met yet. */
+	fake_session[0].content.id = fake_record[FAKE_RECORDS - 1].rec.content.id;
+	fake_connect(NULL);
+	fake_say("{\"command\":\"async-persist list\"}\n");
+	fake_read(2);
+	cr_assert_not_null(fake_watch);
+	fake_watch->moves(fake_watch, fake_record[FAKE_RECORDS - 2].rec.content.id, now);
+	fake_watch->moves(fake_watch, fake_record[FAKE_RECORDS - 3].rec.content.id,
+	    now + FAKE_RECORDS - 4);
+	fake_line_has(FAKE_RECORDS - 1, "file-002997.new");
+	fake_line(FAKE_RECORDS, "{\"result\":{\"count\":2999}}");
+	cr_assert_null(fake_watch);
 }
 
 Test(ctl_persist, the_client_goes_in_mid_queue)

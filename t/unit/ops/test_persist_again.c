@@ -94,3 +94,46 @@ Test(persist_again, one_that_always_fails_is_not_tried_with_each_that_goes_well)
 	cr_assert_geq(rec.content.tries, 3);
 	cr_assert_leq(rec.content.tries, 20, "%u", rec.content.tries);
 }
+
+/* --- Whoever lists the queue */
+
+struct watch {
+	struct persist_watch w;
+	uint64_t content, next_ns;
+	unsigned n;
+};
+
+static void moves(struct persist_watch *w, uint64_t content, uint64_t next_ns)
+{
+	struct watch *x = container_of(w, struct watch, w);
+
+	x->content = content;
+	x->next_ns = next_ns;
+	x->n++;
+}
+
+Test(persist_again, who_watches_is_told_where_a_file_was)
+{
+	struct watch x = {.w.moves = moves};
+	struct meta_record rec;
+
+	fake_store_fail(&pr.ufs.store, FAKE_PUT, 1, 1000000, -EIO, false);
+	pr_put("file", 1, SIZE);
+	persist_watch(pr.fs, &x.w);
+	persist_resume(pr.fs);
+	pr_until_waiting_for_the_clock();
+	cr_assert_eq(x.n, 1);
+	cr_assert_eq(x.content, pr_id_of(1));
+	cr_assert_eq(x.next_ns, 0);
+	rec = pr_get("file");
+	test_clock_advance(&pr.clock, 10 * NS_PER_S);
+	pr_until_waiting_for_the_clock();
+	cr_assert_geq(x.n, 2);
+	cr_assert_geq(x.next_ns, rec.content.next_ns);
+	persist_unwatch(&x.w);
+	test_clock_advance(&pr.clock, HOUR);
+	rec.content.tries = x.n;
+	pr_until_waiting_for_the_clock();
+	cr_assert_eq(x.n, rec.content.tries);
+	cr_assert_gt(pr_get("file").content.tries, rec.content.tries);
+}
