@@ -26,16 +26,18 @@ void pr_finish(void)
 	rig_free(&pr);
 }
 
-static bool some_try_is_on_its_way(void)
+static bool real_work_is_on_its_way(void)
 {
+	if (pr.fs->persist->asking)
+		return true;
 	for (const struct persist_file *f = pr.fs->persist->files; f != NULL; f = f->hh.next)
 		if (f->running && !timer_armed(&f->rest))
 			return true;
 	return false;
 }
 
-/* The disk takes real time, and a slow one much of it: the next try is not to become due
- * meanwhile. */
+/* The disk, and the threads of a busy machine, take real time, and may take much of it: the
+ * next try is not to become due meanwhile. */
 void pr_serve(void)
 {
 	static unsigned idle;
@@ -43,7 +45,7 @@ void pr_serve(void)
 	if (loop_turn(pr.loop, false))
 		return;
 	usleep(50);
-	if (!some_try_is_on_its_way() || ++idle % 50 == 0)
+	if (!real_work_is_on_its_way() || ++idle % 50 == 0)
 		test_clock_advance(&pr.clock, NS_PER_MS);
 }
 
