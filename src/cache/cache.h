@@ -162,9 +162,9 @@ struct cache_read {
 /* True: answered at once from memory or from the kernel's page cache.  False:
  * call cache_read_start().  Not to be called twice for one read. */
 bool cache_read_try(struct cache_read *r);
-/* After cache_read_try() said false, before cache_read_start(): it would have to wait for
- * the storage.  Also false where that is not known yet. */
-bool cache_read_lacks(const struct cache_read *r);
+/* Would a read of [off, off+len), which is in the file, have to wait for the storage?  Also
+ * false where that is not known yet. */
+bool cache_blob_lacks(const struct blob *b, uint64_t off, uint64_t len);
 /* After cache_read_try() said false.  Leaf contract: done(0 or -EIO, -ESTALE, -EACCES,
  * -ETIMEDOUT, -ENOMEM, -ECANCELED (index closed for a takeover), …) once, never
  * inline, never after abort.  done(0) must be followed by cache_read_release(). */

@@ -344,7 +344,7 @@ static inline enum arena_kind page_kind(const struct blob *b, uint64_t no)
 {
 	return blob_page_len(b, no) <= ARENA_SMALL_SIZE ? ARENA_SMALL : ARENA_PAGE;
 }
-struct cache_page *page_find(struct blob *b, uint64_t no);
+struct cache_page *page_find(const struct blob *b, uint64_t no);
 /* From memory reserved before; pinned once.  NULL: out of memory. */
 struct cache_page *page_new(struct blob *b, uint64_t no);
 void page_pin(struct cache_page *pg);

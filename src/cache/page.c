@@ -7,7 +7,7 @@
 /* With a disk, pages stay in memory only while it fails; so long at most. */
 #define AGE_PERIOD (5 * NS_PER_S)
 
-struct cache_page *page_find(struct blob *b, uint64_t no)
+struct cache_page *page_find(const struct blob *b, uint64_t no)
 {
 	struct cache_page *pg;
 

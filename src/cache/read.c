@@ -211,17 +211,18 @@ miss:
 	return false;
 }
 
-bool cache_read_lacks(const struct cache_read *r)
+bool cache_blob_lacks(const struct blob *b, uint64_t off, uint64_t len)
 {
-	const struct blob *b = r->blob;
+	uint64_t unit, end = off + len;
 
+	CHECK_OBJ(b, BLOB_MAGIC);
+	unit = b->cache->page_size;
 	if (b->load != BLOB_LOADED && store_wait(b->cache))
 		return false;
-	for (unsigned i = 0; i < r->slots; i++) {
-		uint64_t no = first_page(r) + i;
-		const struct cache_page *pg = page_find(r->blob, no);
+	for (uint64_t no = off / unit; no * unit < end; no++) {
+		const struct cache_page *pg = page_find(b, no);
 
-		if (pg != NULL ? pg->fill < read_need(r, i) : !blob_on_disk(b, no))
+		if (pg != NULL ? pg->fill < MIN(end - no * unit, unit) : !blob_on_disk(b, no))
 			return true;
 	}
 	return false;

@@ -165,6 +165,8 @@ struct staged_io {
 void staged_write(struct staged_io *io);
 /* At most STAGED_IO_MAX.  False: not to be had at once, call staged_read(). */
 bool staged_read_try(struct staged_io *io);
+/* After that: would it have to wait for the storage?  Also false where that is not known. */
+bool staged_read_lacks(const struct staged_io *io);
 /* Missing bytes of the base are filled in first. */
 void staged_read(struct staged_io *io);
 void staged_read_release(struct staged_io *io);

@@ -72,6 +72,19 @@ later:
 	return false;
 }
 
+bool staged_read_lacks(const struct staged_io *io)
+{
+	const struct staged *sf = io->sf;
+	uint64_t stop = MIN(io->off + clip(io), sf->limit), from, to;
+
+	for (uint64_t at = io->off; sf->base != NULL && at < stop; at = to) {
+		sf_gap(sf, at, stop, &from, &to);
+		if (from < to && cache_blob_lacks(sf->base, from, to - from))
+			return true;
+	}
+	return false;
+}
+
 void staged_read(struct staged_io *io)
 {
 	(void)io_begin(io, IO_READ);

@@ -11,19 +11,14 @@
 #include "ops/session.h"
 
 /* --- READ */
-struct op_read {
-	struct op op;
-	struct cache_read rd;
-	struct handle *h; /* used */
-	struct blob *blob; /* counted: the handle may get another */
-	int result;
-	uint64_t begun; /* loop time */
-	bool got; /* rd holds buffers */
-	bool direct; /* O_DIRECT */
-	struct held_req *again; /* to be read from elsewhere */
-};
 
-enum { RD_FETCH, RD_ANSWER };
+/* What the kernel asks for. */
+struct wanted {
+	struct handle *h; /* used, while it is waited for */
+	uint64_t off, len;
+	uint64_t begun; /* loop time */
+	bool direct; /* O_DIRECT */
+};
 
 /*
  * What the kernel reads into its page cache, and could not, it asks for a second time, a
@@ -32,13 +27,13 @@ enum { RD_FETCH, RD_ANSWER };
  */
 #define FAILED_FOR (100 * NS_PER_MS)
 
-static void failed_note(const struct op_read *rd, int err)
+static void failed_note(struct fs *fs, const struct wanted *w, int err)
 {
-	uint64_t now = loop_now(rd->op.fs->env.loop), from = rd->rd.off;
-	uint64_t to = from + rd->rd.len;
-	struct handle *h = rd->h;
+	uint64_t now = loop_now(fs->env.loop), from = w->off, to = from + w->len;
+	struct handle *h = w->h;
 
-	if (rd->direct || now - rd->begun < rd->op.fs->env.cfg->ufs_timeout / 4)
+	if (err == -ESTALE || err == -ECANCELED || w->direct ||
+	    now - w->begun < fs->env.cfg->ufs_timeout / 4)
 		return;
 	/* One read(2) can be several requests. */
 	if (now < h->failed.until && from <= h->failed.to && to >= h->failed.from) {
@@ -51,11 +46,35 @@ static void failed_note(const struct op_read *rd, int err)
 	h->failed.err = err;
 }
 
-static bool failed_just_now(struct fs *fs, const struct handle *h, uint64_t off)
+static bool failed_just_now(struct fs *fs, const struct wanted *w)
 {
-	return off >= h->failed.from && off < h->failed.to &&
+	const struct handle *h = w->h;
+
+	return !w->direct && w->off >= h->failed.from && w->off < h->failed.to &&
 	       loop_now(fs->env.loop) < h->failed.until;
 }
+
+/* It is waited for from now on: *to is the operation's. */
+static void wanted_begin(struct fs *fs, struct wanted *to, const struct wanted *w)
+{
+	*to = *w;
+	to->begun = loop_now(fs->env.loop);
+	handle_use(to->h);
+}
+
+/* --- READ of what the storage has */
+
+struct op_read {
+	struct op op;
+	struct cache_read rd;
+	struct wanted w;
+	struct blob *blob; /* counted: the handle may get another */
+	int result;
+	bool got; /* rd holds buffers */
+	struct held_req *again; /* to be read from elsewhere */
+};
+
+enum { RD_FETCH, RD_ANSWER };
 
 static void rd_send(struct fs *fs, fuse_req_t req, struct cache_read *rd)
 {
@@ -96,10 +115,10 @@ static bool rd_moved(const struct op_read *rd)
 {
 	struct fs *fs = rd->op.fs;
 
-	if (fs->db == NULL || rd->h->closed)
+	if (fs->db == NULL || rd->w.h->closed)
 		return false;
-	return session_of(fs, rd->h->node) != NULL ||
-	       (handle_refresh(fs, rd->h) == 0 && rd->h->blob != rd->blob);
+	return session_of(fs, rd->w.h->node) != NULL ||
+	       (handle_refresh(fs, rd->w.h) == 0 && rd->w.h->blob != rd->blob);
 }
 
 static enum task_next rd_answer(struct task *t)
@@ -124,9 +143,9 @@ static enum task_next rd_answer(struct task *t)
 		return task_end(t);
 	}
 	if (err == -ESTALE && fs->db != NULL)
-		node_expire(fs, rd->h->node);
-	if (task_err(t) == 0 && err != -ESTALE && err != -ECANCELED)
-		failed_note(rd, err);
+		node_expire(fs, rd->w.h->node);
+	if (task_err(t) == 0)
+		failed_note(fs, &rd->w, err);
 	return op_fail(&rd->op, err);
 }
 
@@ -137,7 +156,7 @@ static void rd_fini(struct task *t)
 	struct fs *fs = rd->op.fs;
 
 	cache_blob_put(&rd->blob);
-	handle_unuse(fs, rd->h);
+	handle_unuse(fs, rd->w.h);
 	op_free(&rd->op);
 	if (again != NULL)
 		fuse_chan_feed(fs->chan, again->raw, again->len);
@@ -175,11 +194,47 @@ static void spare_put(struct fs *fs, struct op_read *rd)
 	fs->spare_read = rd;
 }
 
+static void read_blob(struct fs *fs, fuse_req_t req, const struct wanted *w)
+{
+	struct op_read *rd = spare_get(fs);
+	struct handle *h = w->h;
+
+	if (rd == NULL) {
+		fuse_reply_err(req, ENOMEM);
+		return;
+	}
+	rd->rd.blob = h->blob;
+	rd->rd.stream = h->old == NULL ? &h->stream : NULL;
+	rd->rd.off = w->off;
+	rd->rd.len = w->len;
+	rd->rd.done = rd_done;
+	rd->rd.user = rd;
+	if (cache_read_try(&rd->rd)) {
+		rd_send(fs, req, &rd->rd);
+		spare_put(fs, rd);
+		return;
+	}
+	if (failed_just_now(fs, w) && cache_blob_lacks(h->blob, rd->rd.off, rd->rd.len)) {
+		fuse_reply_err(req, op_errno(h->failed.err));
+		spare_put(fs, rd);
+		return;
+	}
+	if (op_prepare(&rd->op, fs, req) != 0) {
+		spare_put(fs, rd);
+		return;
+	}
+	rd->op.is_read = true;
+	wanted_begin(fs, &rd->w, w);
+	rd->blob = cache_blob_ref(h->blob);
+	op_run(&rd->op, &rd_kind);
+}
+
 /* --- READ of what is being written */
 
 struct op_sread {
 	struct op op;
 	struct session_io *io;
+	struct wanted w;
 	int result;
 	bool again; /* a second time */
 };
@@ -239,6 +294,8 @@ static enum task_next sr_answer(struct task *t)
 	/* A rename has moved what lies beneath. */
 	if (task_err(t) == 0 && sr->result == -ESTALE && !sr->again && sr_again(sr))
 		return task_goto(t, SR_READ);
+	if (task_err(t) == 0 && sr->result != 0)
+		failed_note(sr->op.fs, &sr->w, sr->result);
 	if (task_fail(t, sr->result) != 0)
 		return op_fail(&sr->op, task_err(t));
 	sr_send(sr->op.fs, op_take(&sr->op), sr->io);
@@ -250,6 +307,7 @@ static void sr_fini(struct task *t)
 	struct op_sread *sr = OP_OF(t, op_sread);
 
 	session_io_end(&sr->io);
+	handle_unuse(sr->op.fs, sr->w.h);
 	op_free(&sr->op);
 }
 
@@ -259,9 +317,9 @@ static const struct task_step sr_steps[] = {
 };
 static const struct task_kind sr_kind = {"read", sr_steps, ARRAY_LEN(sr_steps), sr_fini};
 
-static void read_staged(struct fs *fs, fuse_req_t req, struct session *s, size_t size, off_t off)
+static void read_staged(struct fs *fs, fuse_req_t req, struct session *s, const struct wanted *w)
 {
-	struct session_io *io = session_io_new(s, (uint64_t)off, MIN(size, STAGED_IO_MAX));
+	struct session_io *io = session_io_new(s, w->off, MIN(w->len, STAGED_IO_MAX));
 	struct op_sread *sr;
 
 	if (io == NULL) {
@@ -270,6 +328,11 @@ static void read_staged(struct fs *fs, fuse_req_t req, struct session *s, size_t
 	}
 	if (session_io_try(io)) {
 		sr_send(fs, req, io);
+		session_io_end(&io);
+		return;
+	}
+	if (failed_just_now(fs, w) && staged_read_lacks(&io->io)) {
+		fuse_reply_err(req, op_errno(w->h->failed.err));
 		session_io_end(&io);
 		return;
 	}
@@ -282,67 +345,34 @@ static void read_staged(struct fs *fs, fuse_req_t req, struct session *s, size_t
 	}
 	sr->io = io;
 	io->user = sr;
+	wanted_begin(fs, &sr->w, w);
 	op_run(&sr->op, &sr_kind);
 }
 
-/* --- READ of what the storage has */
-
-static void read_blob(
-    struct fs *fs, fuse_req_t req, struct handle *h, size_t size, off_t off, bool direct)
-{
-	struct op_read *rd = spare_get(fs);
-
-	if (rd == NULL) {
-		fuse_reply_err(req, ENOMEM);
-		return;
-	}
-	rd->h = h;
-	rd->rd.blob = h->blob;
-	rd->rd.stream = h->old == NULL ? &h->stream : NULL;
-	rd->rd.off = (uint64_t)off;
-	rd->rd.len = size;
-	rd->rd.done = rd_done;
-	rd->rd.user = rd;
-	if (cache_read_try(&rd->rd)) {
-		rd_send(fs, req, &rd->rd);
-		spare_put(fs, rd);
-		return;
-	}
-	if (!direct && failed_just_now(fs, h, rd->rd.off) && cache_read_lacks(&rd->rd)) {
-		fuse_reply_err(req, op_errno(h->failed.err));
-		spare_put(fs, rd);
-		return;
-	}
-	if (op_prepare(&rd->op, fs, req) != 0) {
-		spare_put(fs, rd);
-		return;
-	}
-	rd->op.is_read = true;
-	rd->direct = direct;
-	rd->begun = loop_now(fs->env.loop);
-	rd->blob = cache_blob_ref(h->blob);
-	handle_use(h);
-	op_run(&rd->op, &rd_kind);
-}
+/* --- READ of either kind */
 
 void file_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, struct fuse_file_info *fi)
 {
+	struct wanted w = {
+	    .off = (uint64_t)off,
+	    .len = size,
+	    .direct = (fi->flags & O_DIRECT) != 0,
+	};
 	struct fs *fs = fs_of(req);
 	struct session *s = NULL;
-	struct handle *h;
-	int err = handle_get(fs, fi->fh, UFS_FILE, &h);
+	int err = handle_get(fs, fi->fh, UFS_FILE, &w.h);
 
 	(void)ino;
 	if (err == 0)
-		s = session_of(fs, h->node);
+		s = session_of(fs, w.h->node);
 	if (err == 0 && s == NULL)
-		err = handle_refresh(fs, h);
+		err = handle_refresh(fs, w.h);
 	if (err != 0)
 		fuse_reply_err(req, op_errno(err));
 	else if (s != NULL)
-		read_staged(fs, req, s, size, off);
+		read_staged(fs, req, s, &w);
 	else
-		read_blob(fs, req, h, size, off, (fi->flags & O_DIRECT) != 0);
+		read_blob(fs, req, &w);
 }
 
 /* --- The rest */

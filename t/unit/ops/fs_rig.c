@@ -30,6 +30,11 @@ void fsr_begin_still(const char *opts)
 	begin(rig_mount_still, opts);
 }
 
+void fsr_begin_writing_still(const char *opts)
+{
+	begin(rig_mount_writing_still, opts);
+}
+
 void fsr_finish(void)
 {
 	rig_free(&fsr);

@@ -13,6 +13,7 @@ extern struct rig fsr;
 void fsr_begin(const char *opts);
 /* The same, on a clock that the test moves. */
 void fsr_begin_still(const char *opts);
+void fsr_begin_writing_still(const char *opts);
 void fsr_finish(void); /* the suites' .fini */
 /* A directory "many" with so many entries. */
 void fsr_add_many(unsigned n);

@@ -226,6 +226,14 @@ void rig_mount_writing(struct rig *r, const char *opts)
 	mount_it(r, opts, &clock_system);
 }
 
+void rig_mount_writing_still(struct rig *r, const char *opts)
+{
+	memset(r, 0, sizeof(*r));
+	r->writes = true;
+	test_clock_init(&r->clock);
+	mount_it(r, opts, &r->clock.clk);
+}
+
 /* What the storage was told to do goes nowhere, as when a process dies; what the pool has
  * begun ends. */
 static void stop_work(struct rig *r)

@@ -41,8 +41,9 @@ void rig_new_writing(struct rig *r);
 void rig_mount(struct rig *r, const char *opts);
 /* The same, on a clock that the test moves. */
 void rig_mount_still(struct rig *r, const char *opts);
-/* As rig_mount(), for writing. */
+/* As rig_mount(), and as rig_mount_still(), for writing. */
 void rig_mount_writing(struct rig *r, const char *opts);
+void rig_mount_writing_still(struct rig *r, const char *opts);
 void rig_free(struct rig *r);
 /* Turns until pred(arg). */
 void rig_until(struct rig *r, bool (*pred)(struct rig *r, void *arg), void *arg);

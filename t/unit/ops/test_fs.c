@@ -138,11 +138,11 @@ static int c_read_again(const struct tmp_mount *tm, void *arg)
 
 /* A read of `big` that the storage has left without an answer for ufs.timeout; whatever
  * is asked from here on it answers. */
-static pid_t read_in_vain(int *flags)
+static pid_t read_in_vain(void (*begin)(const char *opts), int *flags)
 {
 	pid_t pid;
 
-	fsr_begin_still("attr_timeout=600,entry_timeout=600");
+	begin("attr_timeout=600,entry_timeout=600");
 	cr_assert_eq(fsr_run_stat("big"), 0);
 	fsr.ufs.stall = true;
 	pid = rig_start(&fsr, c_read_again, flags);
@@ -163,8 +163,21 @@ Test(fs, a_read_waits_for_the_storage_once)
 {
 	struct fsr_want big = {"big", 5 << 20, 'b'};
 	int flags = 0;
-	pid_t pid = read_in_vain(&flags);
+	pid_t pid = read_in_vain(fsr_begin_still, &flags);
 
+	cr_assert_eq(rig_run(&fsr, fsr_c_read, &big), 0, "whoever opens it now is not concerned");
+	test_clock_advance(&fsr.clock, NS_PER_S);
+	cr_assert_eq(rig_wait(&fsr, pid), 0);
+}
+
+/* Its bytes are read through the session, whoever reads them. */
+Test(fs, a_read_of_what_is_open_for_writing_waits_once)
+{
+	struct fsr_want big = {"big", 5 << 20, 'b'};
+	int flags = O_RDWR;
+	pid_t pid = read_in_vain(fsr_begin_writing_still, &flags);
+
+	cr_assert_not_null(fsr.fs->sessions);
 	cr_assert_eq(rig_run(&fsr, fsr_c_read, &big), 0, "whoever opens it now is not concerned");
 	test_clock_advance(&fsr.clock, NS_PER_S);
 	cr_assert_eq(rig_wait(&fsr, pid), 0);
@@ -175,7 +188,7 @@ Test(fs, a_direct_read_is_repeated_by_nobody)
 {
 	int flags = O_DIRECT;
 
-	cr_assert_eq(rig_wait(&fsr, read_in_vain(&flags)), 0);
+	cr_assert_eq(rig_wait(&fsr, read_in_vain(fsr_begin_still, &flags)), 0);
 }
 
 static int c_denied(const struct tmp_mount *tm, void *arg)
