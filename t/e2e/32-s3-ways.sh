@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: BSD-2-Clause
 # The ways to a bucket of a real radosgw: the bucket in the host name, TLS with a private
-# authority, credentials that an endpoint hands out.
+# authority, a proxy, credentials that an endpoint hands out.
 . "${BATONFS_SRC:-.}/t/e2e/lib.sh"
 # shellcheck source=t/e2e/bucket.sh
 . "$BATONFS_SRC/t/e2e/bucket.sh"
@@ -38,6 +38,37 @@ expect_exit 0 "are well" "TLS and the bucket in the host name" \
 	-s s3.endpoint="https://s3.localhost:${RGW_TLS_ENDPOINT##*:}"
 expect_exit 3 "TLS failed" "a certificate for another name" \
 	batonfsd --check -u /=s3://data -s s3.ca.file="$T/ca.pem" -s s3.endpoint="https://localhost:${RGW_TLS_ENDPOINT##*:}"
+
+# A proxy that tunnels, named as curl(1) has it named.
+python3 "$BATONFS_SRC/t/e2e/proxy.py" "me:p@ss" "$T/proxy.port" "$T/proxy.log" &
+wait_until 60 "the proxy listens" test -s "$T/proxy.port"
+PROXY=127.0.0.1:$(cat "$T/proxy.port")
+TLS_HOST=${RGW_TLS_ENDPOINT#https://}
+unset no_proxy
+export https_proxy="http://me:p%40ss@$PROXY"
+serve -u /=s3://data -s s3.endpoint="$RGW_TLS_ENDPOINT" -s s3.ca.file="$T/ca.pem"
+same "TLS through a proxy that wants a password"
+expect "the proxy saw it" grep -qx "tunnel $TLS_HOST" "$T/proxy.log"
+: >"$T/proxy.log"
+batonfs -m "$M" upgrade >/dev/null || die "upgrade"
+echo new >"$T/src/new"
+s3_put data new "$T/src/new"
+same "and after an upgrade"
+expect "the proxy saw that as well" grep -qx "tunnel $TLS_HOST" "$T/proxy.log"
+stop
+check() { # FLAGS...: is the storage there?
+	batonfsd --check -u /=s3://data -s s3.endpoint="$RGW_TLS_ENDPOINT" -s s3.ca.file="$T/ca.pem" "$@"
+}
+: >"$T/proxy.log"
+https_proxy="http://me:wrong@$PROXY" \
+	expect_exit 3 "" "a proxy that does not know us" check -s ufs.timeout=5s
+expect "it was asked" grep -qx "denied $TLS_HOST" "$T/proxy.log"
+: >"$T/proxy.log"
+no_proxy="example.org,127.0.0.1" \
+	expect_exit 0 "are well" "a storage that no_proxy names is reached without it" check
+expect "the proxy saw nothing of that" test ! -s "$T/proxy.log"
+unset https_proxy
+export no_proxy='*'
 
 # Credentials from an endpoint: an answer in a file, over openssl's plain file server.
 keys() { # ACCESS SECRET
