@@ -97,8 +97,18 @@ same "status does not name what is out of reach" "/s3" "$(batonfs -m "$M" --json
 expect_exit 5 "" "a successor with another part is refused" batonfsd -f --takeover=require \
 	-t /s3 -u "/s3=file://$T/a" -u "/other=file://$T/b" "$M"
 cat "$M/x/a" >/dev/null
+# Who may open any handle comes to what is in the part, whatever node id he makes up.
+exec 7<"$M/x/a" # so the kernel keeps all that is there
+forged() { # DESCRIPTION
+	local all
+	all=$(find "$M" -printf '%i\n' | sort)
+	same "$1" "$all" "$(python3 "$BATONFS_SRC/t/e2e/forged.py" "$M" 4000 | sort -u)"
+}
+forged "forged file handles open what is inside, all of it and nothing else"
 batonfs -m "$M" upgrade >/dev/null
 same "an upgrade keeps the part" "x" "$(ls "$M")"
+forged "also after the upgrade"
+exec 7<&-
 stop
 serve -t /s3 -u "/s3/x=file://$T/a" -u "/s3/y=file://$T/b" -u "/=file://$T/top"
 expect_exit 1 "" "a part above storage: nothing of the top" test -e "$M/file"
