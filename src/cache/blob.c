@@ -9,7 +9,13 @@
 /* The second half of the 128-bit name. */
 #define HASH_SEED2 UINT64_C(0x62617430)
 
-/* Uses of a page that come closer together are one. */
+/*
+ * Uses of a page that come closer together are one: they are of one job, which looks at a
+ * file, checks it, copies it, or of many processes that begin together.  A scan does that
+ * too, so it says nothing of whether the page is wanted later (the "correlated reference
+ * period" of LRU-K, and why 2Q does not move a page for a hit in its first queue).  Nor do
+ * hits in memory count, where a page of the store stays only while it is fetched and written.
+ */
 #define REUSE_AFTER (10 * NS_PER_S)
 
 /* --- Key */
