@@ -198,6 +198,21 @@ static enum cli_exit not_running(struct cli *c, int rc)
 	return cli_error(c, "%s: %s", c->path, strerror(-rc));
 }
 
+static enum cli_exit cut_short(struct cli *c)
+{
+	c->breaks++;
+	return CLI_FAILURE;
+}
+
+/* Its words; or it says that it ends. */
+static enum cli_exit take_error(struct cli *c, const struct cli_call *call, const struct json *m)
+{
+	if (call->goes_on && strcmp(json_get_text(m, "code", ""), "ECANCELED") == 0)
+		return cut_short(c);
+	cli_error(c, "%s", json_get_text(m, "message", "failed"));
+	return call->refused != CLI_OK ? call->refused : CLI_FAILURE;
+}
+
 /* One line of the answer.  True: go on reading; else *ex is the end. */
 static bool take_line(struct cli *c, struct cli_call *call, const char *line, size_t len,
     struct json **result, enum cli_exit *ex)
@@ -220,9 +235,7 @@ static bool take_line(struct cli *c, struct cli_call *call, const char *line, si
 		return *ex == CLI_OK;
 	}
 	if ((m = json_get(v, "error")) != NULL) {
-		*ex = cli_error(c, "%s", json_get_text(m, "message", "failed"));
-		if (call->refused != CLI_OK)
-			*ex = call->refused;
+		*ex = take_error(c, call, m);
 	} else if (json_get(v, "result") != NULL) {
 		*result = v; /* the caller takes the member out */
 		return false;
@@ -321,6 +334,8 @@ static bool call_once(struct cli *c, struct cli_call *call, const char *text, si
 		*ex = cli_error(c, "%s: %s", c->path, strerror(rc != 0 ? -rc : errno));
 	else if (end == WIRE_CLOSED && (!w.heard || call->waits))
 		gone = true;
+	else if (end == WIRE_CLOSED && call->goes_on)
+		*ex = cut_short(c);
 	else if (end == WIRE_CLOSED)
 		*ex = cli_error(c, "%s: the daemon went away before it was done", c->path);
 	wire_fini(&w);
@@ -375,13 +390,15 @@ enum cli_exit cli_call_run(struct cli *c, struct cli_call *call, struct json **r
 		free(text);
 		return ex;
 	}
-	gone = call_once(c, call, text, len, 0, result, &ex);
+	gone = call_once(c, call, text, len, c->breaks > 0 ? RECONNECT_NS : 0, result, &ex);
 	while (gone && call->repeatable) {
 		gone = call_once(c, call, text, len, RECONNECT_NS, result, &ex);
 		if (!call->waits)
 			break;
 	}
-	if (gone)
+	if (gone && call->goes_on)
+		ex = cut_short(c);
+	else if (gone)
 		ex = cli_error(c, "%s: the daemon closed the connection without an answer",
 		    c->path);
 	free(text);

@@ -2,7 +2,8 @@
 /*
  * fs load and fs free.  A tree is listed, and its files go to the daemon in
  * batches; what is in the wished state already is not sent, so a command that was
- * broken off goes on where it was.
+ * broken off goes on where it was.  It does so by itself with another daemon, when the
+ * one that it asked was replaced or has died.
  */
 #include <inttypes.h>
 #include <stdio.h>
@@ -14,6 +15,7 @@
 
 #define BATCH 256
 #define BATCH_BYTES (256 * 1024) /* of names; a request is at most 1 MiB */
+#define ENDS_MAX 5 /* daemons that ended before one more file was as wished */
 
 struct fill {
 	const char *command; /* "fs load" */
@@ -92,6 +94,7 @@ static enum cli_exit send_batch(struct cli *c, struct fill *f)
 		return ex;
 	}
 	call.repeatable = true;
+	call.goes_on = true;
 	call.progress = take_row;
 	call.arg = f;
 	json_key(call.args, "paths");
@@ -158,6 +161,7 @@ static enum cli_exit list(struct cli *c, struct fill *f,
 	if (ex != CLI_OK)
 		return ex;
 	call.repeatable = true;
+	call.goes_on = true;
 	call.progress = row;
 	call.arg = f;
 	json_add_text(call.args, "path", c->operands[0]);
@@ -206,6 +210,25 @@ static void report(struct cli *c, const struct fill *f, enum cli_exit ex)
 		    ex == CLI_OK ? "" : "; not all of it worked: run the command again to go on");
 }
 
+/* With one daemon, from the beginning. */
+static enum cli_exit go_through(struct cli *c, struct fill *f)
+{
+	enum cli_exit ex = CLI_OK;
+
+	f->files = f->bytes = f->failed = f->lost = f->now_bytes = 0;
+	f->all_files = f->all_bytes = 0;
+	if (f->terminal)
+		ex = list(c, f, count_row);
+	if (ex == CLI_OK)
+		ex = list(c, f, fill_row);
+	if (ex == CLI_OK)
+		ex = send_batch(c, f);
+	drop_batch(f);
+	if (f->failed > 0)
+		ex = CLI_FAILURE;
+	return ex == CLI_OK && f->load ? verify(c, f) : ex;
+}
+
 static enum cli_exit fill(struct cli *c, const char *command, bool load)
 {
 	struct fill f = {
@@ -214,17 +237,22 @@ static enum cli_exit fill(struct cli *c, const char *command, bool load)
 	    .json = c->json,
 	    .terminal = isatty(STDOUT_FILENO) && !c->json,
 	};
-	enum cli_exit ex = f.terminal ? list(c, &f, count_row) : CLI_OK;
+	unsigned breaks, ends = 0;
+	enum cli_exit ex;
+	uint64_t most = 0;
 
-	if (ex == CLI_OK)
-		ex = list(c, &f, fill_row);
-	if (ex == CLI_OK)
-		ex = send_batch(c, &f);
-	drop_batch(&f);
-	if (f.failed > 0)
-		ex = CLI_FAILURE;
-	if (ex == CLI_OK && load)
-		ex = verify(c, &f);
+	do {
+		breaks = c->breaks;
+		ex = go_through(c, &f);
+		if (f.files > most) {
+			most = f.files;
+			ends = 0;
+		}
+		ends++;
+	} while (c->breaks > breaks && ends < ENDS_MAX);
+	if (c->breaks > breaks)
+		cli_error(c, "%s: the daemon went away again and again before it was done",
+		    c->path);
 	if (ex == CLI_OK || f.files > 0)
 		report(c, &f, ex);
 	return ex == CLI_OK ? cli_flush(c) : ex;

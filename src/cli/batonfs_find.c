@@ -124,6 +124,8 @@ static enum cli_exit find_mountpoint(struct cli *c)
 
 enum cli_exit cli_find(struct cli *c)
 {
+	if (c->breaks > 0)
+		return CLI_OK; /* there, and nowhere else, another one will answer */
 	if (c->mountpoint != NULL)
 		return find_mountpoint(c);
 	if (c->socket == NULL)

@@ -43,6 +43,7 @@ struct cli {
 	/* --- made of it */
 	const char *words; /* the command, "fs ls" */
 	char path[4200];   /* of the socket */
+	unsigned breaks;   /* calls that the daemon's end cut short, of those that go on */
 };
 
 struct cli_command {
@@ -80,6 +81,9 @@ struct cli_call {
 	 * away (a takeover) before it said anything, its successor is asked. */
 	bool repeatable;
 	bool waits; /* ... and also if it has: what it said was only how far it is */
+	/* The caller goes on with what is left: if the daemon ends or is replaced on the way,
+	 * that is counted in cli.breaks, and nothing is said of it. */
+	bool goes_on;
 	/* After the result: until the daemon, and whoever keeps it, has ended. */
 	bool until_end;
 	enum cli_exit refused; /* the exit code if the daemon says no; 0: CLI_FAILURE */

@@ -91,6 +91,9 @@ static void item_end(struct fill_item *it, int err)
 {
 	struct fill *f = it->fill;
 
+	/* Not the file's failure: this daemon does no more. */
+	if (err == -ECANCELED)
+		task_cancel(&f->task, err);
 	if (task_err(&f->task) == 0)
 		send_row(it, err);
 	f->done += err == 0;

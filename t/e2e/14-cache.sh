@@ -133,6 +133,42 @@ expect_exit 0 "2000 files" "it is done again" b fs load /
 expect "and goes on where it was" is cache.fetch.bytes -le $((2000000 + 100 * 1000))
 stop
 
+# --- a load whose daemon is replaced, and one whose daemon is killed, while the storage hangs
+
+mkdir "$T/objects" "$T/s3.cache"
+for i in $(seq 40); do
+	head -c 100000 /dev/urandom >"$T/objects/$i"
+done
+echo ok >"$T/mode"
+"$BATONFS_BUILD/hostile_s3" "$T/objects" "$T/mode" "$T/port" 2>/dev/null &
+wait_until 60 "the server listens" test -s "$T/port"
+export AWS_ACCESS_KEY_ID=key AWS_SECRET_ACCESS_KEY=secret
+serve -u /=s3://b -s "s3.endpoint=http://127.0.0.1:$(cat "$T/port")" \
+	-s "worker.page.store.dir=$T/s3.cache" -s ufs.timeout=10min -s ufs.low.speed.time=1s
+begin_load() { # of all; it waits for the storage
+	echo get-silent >"$T/mode"
+	b fs load / >"$T/loaded" 2>&1 &
+	load=$!
+	wait_until 60 "a load is at work" is memory.used.bytes -gt 0
+}
+end_load() { # DESCRIPTION
+	local got=0
+	echo ok >"$T/mode"
+	wait $load || got=$?
+	[ $got = 0 ] || die "$1: exit code $got: $(cat "$T/loaded")"
+	[ "$(tail -n 1 "$T/loaded" | cut -d, -f1)" = "40 files" ] || die "$1: $(cat "$T/loaded")"
+	cached 100 || die "$1: $(b fs ls -R /)"
+	ok "$1"
+}
+begin_load
+b upgrade >/dev/null || die "upgrade"
+end_load "a load goes on with the next daemon after an upgrade"
+b fs free / >/dev/null
+begin_load
+kill -9 "$(daemon_pid)"
+end_load "and after a kill -9"
+stop
+
 # --- a disk that is full
 
 mount -t tmpfs -o size=12m small "$T/small"
