@@ -150,7 +150,16 @@ struct fgather {
 	size_t items_size, arena_size, used, count;
 };
 
-enum run_phase { RUN_WAITING, RUN_READING, RUN_COMMITTING, RUN_PAUSING, RUN_PARKED };
+/* BEHIND: ready to be committed, but another one that makes the same directory is being: it
+ * begins anew when that has ended, for it would only conflict with it. */
+enum run_phase {
+	RUN_WAITING,
+	RUN_READING,
+	RUN_BEHIND,
+	RUN_COMMITTING,
+	RUN_PAUSING,
+	RUN_PARKED
+};
 
 struct fdb_store;
 struct fdb_run {
@@ -191,6 +200,7 @@ struct fdb_run {
 	struct fother *others;
 	size_t nothers, others_size;
 	unsigned dirs_used;
+	struct fkey made; /* the first of them, if there are any */
 	bool garbage; /* a directory was thrown away */
 	const char *path; /* for words */
 	struct errtext et;
@@ -303,6 +313,8 @@ int fnode_leave(struct fdb_run *t);
 
 /* --- fdb_store.c */
 struct fdb_nodes *fstore_nodes(const struct fdb_store *st);
+/* Those that have begun. */
+struct fdb_runs *fstore_active(struct fdb_store *st);
 uint64_t fstore_self(const struct fdb_store *st);
 bool fstore_is_open(const struct fdb_store *st);
 struct meta *fstore_meta(const struct fdb_store *st);

@@ -155,6 +155,8 @@ static int enter(struct fdb_run *t, const struct fstep *at, bool make, uint64_t 
 	if (row.dir == META_DIR_NONE) {
 		if (!make)
 			return -ENOENT;
+		if (t->dirs_used == 0)
+			t->made = key_at(at);
 		err = new_dir(t, &row.dir);
 		if (err == 0)
 			err = frow_put(t, at, had ? &was : NULL, &row);

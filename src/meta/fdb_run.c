@@ -61,6 +61,8 @@ void frun_stop(struct fdb_run *t, bool hard)
 	t->stop = true;
 	if (t->tr != NULL && (t->phase != RUN_COMMITTING || hard))
 		fstore_api(t->st)->transaction_cancel(t->tr);
+	if (t->phase == RUN_BEHIND)
+		frun_go(t);
 }
 
 /* --- Do two concern the same names? */
@@ -109,10 +111,49 @@ bool frun_overlap(const struct fdb_run *a, const struct fdb_run *b)
 	return false;
 }
 
+/* --- Those that make the same directory: when many files are made at the same time in a new
+ * one, all but one commit would be in vain. */
+
+static bool makes_same(const struct fdb_run *a, const struct fdb_run *b)
+{
+	return a->dirs_used > 0 && b->dirs_used > 0 && a->made.len == b->made.len &&
+	       memcmp(a->made.b, b->made.b, a->made.len) == 0;
+}
+
+static bool goes_behind(const struct fdb_run *t)
+{
+	const struct fdb_run *u;
+
+	TAILQ_FOREACH (u, fstore_active(t->st), link) {
+		if (u != t && u->phase == RUN_COMMITTING && makes_same(u, t))
+			return true;
+	}
+	return false;
+}
+
+/* Its commit is over, in whichever way. */
+static void let_others_go(const struct fdb_run *t)
+{
+	struct fdb_run *u;
+
+	if (t->phase != RUN_COMMITTING || t->dirs_used == 0)
+		return;
+	TAILQ_FOREACH (u, fstore_active(t->st), link) {
+		if (u->phase != RUN_BEHIND || !makes_same(u, t))
+			continue;
+		fkv_forget(u);
+		fstore_unread(u);
+		fstore_api(u->st)->transaction_reset(u->tr);
+		u->phase = RUN_READING;
+		frun_go(u);
+	}
+}
+
 /* --- How it ends */
 
 static void finish(struct fdb_run *t, int err)
 {
+	let_others_go(t);
 	fkv_forget(t);
 	fstore_ended(t, err);
 }
@@ -171,6 +212,7 @@ static void paused(struct fdb_wait *w, FDBFuture *future)
 /* After an error: once more, when FoundationDB says so, or not at all. */
 static void again(struct fdb_run *t, fdb_error_t code)
 {
+	let_others_go(t);
 	fkv_forget(t);
 	fstore_unread(t);
 	/* What was done already may be deleted by this one on its way, and is swept then: what
@@ -210,8 +252,13 @@ static void committed(struct fdb_wait *w, FDBFuture *future)
 static void commit(struct fdb_run *t)
 {
 	bool any;
-	int err = fkv_flush(t, &any);
+	int err;
 
+	if (goes_behind(t)) {
+		t->phase = RUN_BEHIND;
+		return;
+	}
+	err = fkv_flush(t, &any);
 	if (err == 0 && any)
 		err = FAULT("meta.commit");
 	if (err != 0 || !any) {

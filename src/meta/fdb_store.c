@@ -96,6 +96,11 @@ struct fdb_nodes *fstore_nodes(const struct fdb_store *st)
 	return st->nodes;
 }
 
+struct fdb_runs *fstore_active(struct fdb_store *st)
+{
+	return &st->active;
+}
+
 uint64_t fstore_self(const struct fdb_store *st)
 {
 	return fnode_self(st->nodes);

@@ -125,6 +125,61 @@ Test(meta_cluster, a_commit_that_is_held_up)
 	cr_assert_eq(meta_rig_status(&g).records, 1);
 }
 
+/* All but one would conflict with the one that makes the directory. */
+Test(meta_cluster, many_files_made_at_once_in_new_directories)
+{
+	enum { N = 150 };
+	static struct put p[N];
+	static char path[N][32];
+	unsigned commits;
+
+	meta_rig_open(&g);
+	meta_rig_settle(&g);
+	standin_write("faults", "commit slow:3\n");
+	for (unsigned i = 0; i < N; i++) {
+		snprintf(path[i], sizeof(path[i]), "new/%s/%u", i % 2 == 0 ? "even" : "odd", i);
+		put_start(&p[i], path[i], i + 1);
+	}
+	for (unsigned i = 0; i < N; i++)
+		meta_rig_until(&g, &p[i].end.done);
+	commits = standin_fired("commit slow");
+	for (unsigned i = 0; i < N; i++) {
+		cr_assert(p[i].end.done && p[i].end.err == 0);
+		cr_assert_eq(meta_rig_mode(&g, path[i]), (int)i + 1);
+	}
+	cr_assert(commits < N * 12 / 10, "%u commits for %d files", commits, N);
+	meta_rig_check(&g);
+}
+
+/* The one whose commit the others wait for is never heard of again: they end as it does. */
+Test(meta_cluster, those_that_make_a_directory_behind_one_that_hangs)
+{
+	bool closed = false;
+	struct put p, q;
+
+	meta_rig_open(&g);
+	standin_write("faults", "commit hold\n");
+	put_start(&p, "new/a", 1);
+	put_start(&q, "new/b", 2);
+	until_met("commit hold", 1);
+	pass(g.cfg->meta_timeout);
+	cr_assert(p.end.done && p.end.err == -ETIMEDOUT);
+	cr_assert(q.end.done && q.end.err == -ETIMEDOUT);
+	put_start(&p, "new/c", 3);
+	pass(0);
+	meta_close(g.meta, set_true, &closed);
+	while (!p.end.done)
+		loop_turn(g.loop, false);
+	cr_assert_eq(p.end.err, -ECANCELED);
+	test_clock_advance(&g.clock, 2 * NS_PER_S);
+	while (!closed)
+		loop_turn(g.loop, false);
+	standin_write("faults", "");
+	meta_rig_open(&g);
+	cr_assert_eq(meta_rig_put(&g, "new/d", 4), 0);
+	meta_rig_check(&g);
+}
+
 /* A move of nothing deletes what is at its target: done a second time that is what the first
  * one made there, which is swept, and not what the second one makes. */
 Test(meta_cluster, the_second_time_directories_have_other_ids)
