@@ -63,6 +63,11 @@ static const struct cli_command commands[] = {
     {"async-persist drop", "PATH | --kept PATH|NAME", 1, 1, CLI_KEPT, false, cli_persist_drop,
 	"Throw away what was written to a file whose upload has failed.\n"
 	"--kept: what an earlier mount could not store."},
+    {"meta export", "FILE", 1, 1, 0, false, cli_meta_export,
+	"Write the metadata store to a file, to move it to another back end.\n"
+	"Refused while files are not in the storage, or the store is in use."},
+    {"meta import", "FILE", 1, 1, 0, false, cli_meta_import,
+	"Put what was exported into an empty metadata store.  Run again, it goes on."},
     {"umount", "[--drain TIME] [--force]", 0, 0, CLI_FORCE | CLI_DRAIN, false, cli_umount,
 	"Unmount and end the daemon.  Refused while files are not in the storage:\n"
 	"--drain waits so long for them; --force unmounts all the same, also if the\n"

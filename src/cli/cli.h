@@ -140,6 +140,8 @@ enum cli_exit cli_kept_retry(struct cli *c);
 enum cli_exit cli_kept_drop(struct cli *c);
 /* Waits until everything is in the storage, at most so long (NULL: for ever). */
 enum cli_exit cli_drain(struct cli *c, const char *timeout);
+enum cli_exit cli_meta_export(struct cli *c);
+enum cli_exit cli_meta_import(struct cli *c);
 enum cli_exit cli_upgrade(struct cli *c);
 enum cli_exit cli_umount(struct cli *c);
 

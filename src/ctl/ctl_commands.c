@@ -49,6 +49,17 @@ static const struct ctl_arg rules_args[] = {
     {"if_version", JSON_NUMBER, false},
     {0},
 };
+static const struct ctl_arg scan_args[] = {
+    {"path", JSON_STRING, true},
+    {"after", JSON_STRING, false},
+    {0},
+};
+static const struct ctl_arg digest_args[] = {{"digest", JSON_STRING, true}, {0}};
+static const struct ctl_arg records_args[] = {
+    {"digest", JSON_STRING, true},
+    {"records", JSON_ARRAY, true},
+    {0},
+};
 static const struct ctl_arg drain_args[] = {{"timeout", JSON_STRING, false}, {0}};
 
 const struct ctl_command ctl_commands[] = {
@@ -73,6 +84,11 @@ const struct ctl_command ctl_commands[] = {
     {"async-persist drain", ctl_persist_drain, drain_args, "wait until there are none"},
     {"async-persist kept", ctl_persist_kept, no_args,
 	"where what earlier mounts could not store was set aside, and how many files"},
+    {"meta state", ctl_meta_state, no_args, "whether the metadata store can be moved"},
+    {"meta scan", ctl_meta_scan, scan_args, "records of a directory, a page"},
+    {"meta begin", ctl_meta_begin, digest_args, "an import into an empty store begins, or goes on"},
+    {"meta put", ctl_meta_put_records, records_args, "records of an import"},
+    {"meta end", ctl_meta_end, digest_args, "an import is complete"},
     {"upgrade", ctl_upgrade, upgrade_args, "start a new daemon and let it take over"},
     {"umount", ctl_umount, umount_args, "unmount and end the daemon"},
     {"help", ctl_help, no_args, "this table"},

@@ -154,6 +154,11 @@ void ctl_persist_retry(struct ctl_cmd *cmd);
 void ctl_persist_drop(struct ctl_cmd *cmd);
 void ctl_persist_drain(struct ctl_cmd *cmd);
 void ctl_persist_kept(struct ctl_cmd *cmd);
+void ctl_meta_state(struct ctl_cmd *cmd);
+void ctl_meta_scan(struct ctl_cmd *cmd);
+void ctl_meta_begin(struct ctl_cmd *cmd);
+void ctl_meta_put_records(struct ctl_cmd *cmd);
+void ctl_meta_end(struct ctl_cmd *cmd);
 void ctl_upgrade(struct ctl_cmd *cmd);
 /* We exit before it ended: nobody waits for its outcome any more. */
 void ctl_upgrade_forget(struct ctl *c);

@@ -273,7 +273,8 @@ enum meta_verb {
 	META_SETTING_PUT, /* id (enum meta_setting), blob up to META_SETTING_MAX; its version
 			   * becomes if_version + 1.  -EEXIST: it is not if_version now */
 };
-enum meta_setting { META_SETTING_RULES = 1 };
+/* IMPORT: what is being imported; empty when that is complete. */
+enum meta_setting { META_SETTING_RULES = 1, META_SETTING_IMPORT = 2 };
 struct meta_change {
 	enum meta_verb verb;
 	const char *path, *to;

@@ -293,3 +293,60 @@ void persist_act_abort(struct persist_act *a)
 	acting = NULL;
 	loop_undefer(fake.d.loop, &act_run);
 }
+/* --- A store that is moved */
+
+char fake_setting[32];
+unsigned fake_puts, fake_intents;
+
+void meta_flush(struct meta *m)
+{
+	(void)m;
+}
+
+unsigned meta_waiting(const struct meta *m)
+{
+	(void)m;
+	return 0;
+}
+
+void meta_intents(
+    struct meta *m, struct meta_intents *rq, void (*done)(struct meta_req *r, int err))
+{
+	(void)m;
+	rq->count = fake_intents;
+	reply_later(&rq->req, 0, done);
+}
+
+void meta_intents_free(struct meta_intents *rq)
+{
+	rq->count = 0;
+}
+
+void meta_setting_get(
+    struct meta *m, struct meta_setting_get *rq, void (*done)(struct meta_req *r, int err))
+{
+	(void)m;
+	cr_assert_eq(rq->id, META_SETTING_IMPORT);
+	meta_setting_free(rq);
+	rq->blob = strdup(fake_setting);
+	rq->len = strlen(fake_setting);
+	reply_later(&rq->req, rq->len > 0 ? 0 : -ENOENT, done);
+}
+
+void meta_setting_free(struct meta_setting_get *rq)
+{
+	free(rq->blob);
+	rq->blob = NULL;
+	rq->len = 0;
+}
+
+void meta_txn(struct meta *m, struct meta_txn *rq, void (*done)(struct meta_req *r, int err))
+{
+	(void)m;
+	if (rq->changes[0].verb == META_SETTING_PUT)
+		snprintf(fake_setting, sizeof(fake_setting), "%.*s", (int)rq->changes[0].blob_len,
+		    (const char *)rq->changes[0].blob);
+	else
+		fake_puts += rq->n;
+	reply_later(&rq->req, 0, done);
+}

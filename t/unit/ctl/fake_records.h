@@ -17,6 +17,8 @@ extern struct fake_record fake_record[FAKE_RECORDS];
 extern int fake_queue_err;	 /* what meta_queue() ends with */
 extern int fake_act_err;	 /* what persist_act() ends with */
 extern unsigned fake_acts, fake_pages; /* calls of it; pages of the queue */
+extern char fake_setting[32];		 /* what is being imported */
+extern unsigned fake_puts, fake_intents; /* records that were put; intents that there are */
 
 extern struct persist_watch *fake_watch; /* of the list that runs, or NULL */
 
