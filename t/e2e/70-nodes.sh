@@ -1,81 +1,20 @@
 #!/bin/bash
 # SPDX-License-Identifier: BSD-2-Clause
-# Three daemons with one metadata store, in the stand-in for FoundationDB: each on its own mount,
+# Three daemons with one metadata store in FoundationDB (fdb.sh): each on its own mount,
 # with its own cache and staged files, over one storage.  They know of each other, path rules
 # reach all, and what one has written is listed by all and persisted by itself alone; a node
 # that was killed is dead for the others, its files stay, and it comes back as itself.
 . "${BATONFS_SRC:-.}/t/e2e/lib.sh"
 
-mkdir "$T/store" "$T/fdb"
-standin_server "$T/fdb" >"$T/fdb.out" 2>&1 &
-wait_until 60 "the stand-in serves" test -s "$T/fdb/fdb.cluster"
+# shellcheck source=t/e2e/fdb.sh
+. "$BATONFS_SRC/t/e2e/fdb.sh"
+# shellcheck source=t/e2e/nodes.sh
+. "$BATONFS_SRC/t/e2e/nodes.sh"
 
+mkdir "$T/store"
+cluster_start
 faults_taken_once
 PATH=$T/bin:$PATH
-
-declare -A keepers=()
-
-on() { # NODE: what follows is about its mount
-	M=$T/mnt.$1
-	LOG=$T/daemon.log
-}
-
-begin() { # NODE [FLAGS...]
-	local node=$1
-	shift
-	on "$node"
-	mkdir -p "$M"
-	serve -u /="file://$T/store" -s write.cache.enabled=true -s meta.backend=fdb \
-		-s meta.fdb.library="$BATONFS_BUILD/libfdb_c.so" \
-		-s meta.fdb.cluster.file="$T/fdb/fdb.cluster" -s meta.node.name="$node" \
-		-s worker.page.store.dir="$T/cache.$node" -s worker.page.store.size=1GiB \
-		-s meta.node.heartbeat=100ms -s meta.node.expiry=2s \
-		-s worker.write.cache.async.persist.retry.max.interval=1s \
-		-o attr_timeout=0.1,entry_timeout=0.1 "$@"
-	keepers[$node]=$keeper
-}
-
-leave() { # NODE: unmounts
-	on "$1"
-	keeper=${keepers[$1]}
-	batonfs -m "$M" async-persist drain --timeout 60s >"$T/drain.out" 2>&1 ||
-		die "$1: drain: $(cat "$T/drain.out")"
-	stop
-}
-
-crash() { # NODE: its daemon and its keeper at once, as if the machine had gone
-	local pid
-	on "$1"
-	pid=$(daemon_pid)
-	kill -9 "${keepers[$1]}" "$pid"
-	wait "${keepers[$1]}" 2>/dev/null || true
-	wait_until 60 "the daemon is gone" not kill -0 "$pid"
-	umount -l "$M"
-	rm -rf "/run/batonfs/$(systemd_escape "$M")" "/dev/shm/batonfs/$(systemd_escape "$M")"
-}
-
-seen() { # BY NODE FIELD: what one node's status says of another
-	batonfs -m "$T/mnt.$1" --json status |
-		jq -r --arg n "$2" '.cluster[] | select(.name == $n) | .'"$3"
-}
-
-is() { # BY NODE STATE
-	[ "$(seen "$1" "$2" state)" = "$3" ]
-}
-
-all_alive() {
-	local by of
-	for by in a b c; do
-		for of in a b c; do
-			is $by $of alive || return 1
-		done
-	done
-}
-
-other_serves() { # PID
-	local p
-	p=$(daemon_pid) && [ -n "$p" ] && [ "$p" != "$1" ]
-}
 
 rule() { # NODE PATH: the policy that decides there
 	batonfs -m "$T/mnt.$1" --json pathconfig test --path "$2" | jq -r .policyMode
@@ -242,7 +181,7 @@ ok "and so is one that took over"
 
 # --- a node dies
 cp "$T/big.300000" "$T/mnt.a/temp/big"
-crash a
+crash_node a
 wait_until 60 "b sees that a is dead" is b a dead
 wait_until 60 "c, too" is c a dead
 [ "$(seen b c state)" = alive ] || die "c is $(seen b c state)"
