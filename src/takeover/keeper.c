@@ -221,6 +221,7 @@ static void keeper_fini(struct keeper *k)
 
 static int keeper_run(struct keeper *k)
 {
+	struct errtext et = {""};
 	int err;
 
 	/* Daemons whose parent has ended become our children, so that none is lost. */
@@ -233,10 +234,12 @@ static int keeper_run(struct keeper *k)
 		timer_init(&k->quit_timer, k->loop, keeper_too_slow);
 		err = keeper_signals(k);
 	}
-	if (err == 0)
-		err = keeper_listen(k);
+	if (err != 0)
+		errtext_set(&et, err, "begin: %s", strerror(-err));
+	else
+		err = keeper_listen(k, &et);
 	if (err != 0) {
-		log_error("begin: %s", strerror(-err));
+		log_error("%s", et.s);
 		return 1;
 	}
 	err = keeper_start(k);

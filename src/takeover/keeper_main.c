@@ -81,7 +81,8 @@ static int start_spawn(struct keeper *k, char **env, pid_t *pid)
 
 int keeper_start(struct keeper *k)
 {
-	char sock[128], usec[64], nfds[32], names[STORE_MAX * (STORE_NAME_MAX + 1) + 32];
+	char sock[sizeof("NOTIFY_SOCKET=") + KEEPER_PATH_MAX], usec[64], nfds[32];
+	char names[STORE_MAX * (STORE_NAME_MAX + 1) + 32];
 	char list[STORE_MAX * (STORE_NAME_MAX + 1)];
 	char *own[4], **env;
 	size_t n = 0;

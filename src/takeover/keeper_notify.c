@@ -4,10 +4,12 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/un.h>
 #include <unistd.h>
 
 #include "base/argv.h"
+#include "base/errtext.h"
 #include "base/log.h"
 #include "base/obj.h"
 #include "reactor/notify.h"
@@ -15,6 +17,7 @@
 #include "takeover/keeper_priv.h"
 
 #define KEEPER_MSG_FDS 16
+#define NOTIFY_NAME "notify"
 
 /* --- what is done about it */
 
@@ -169,39 +172,76 @@ static void keeper_heard(struct loop_fd *lf, unsigned what)
 	keeper_reap(container_of(lf, struct keeper, sock_lf));
 }
 
-/* A directory of mode 0700 of our own: nobody else reaches the socket. */
-static int make_dir(struct keeper *k)
+/* Whoever could rename our directory would be sent the mount's descriptors. */
+static bool is_safe(const char *root)
 {
-	static const char *const roots[] = {"/run", "/dev/shm", "/tmp"};
+	struct stat st;
+
+	return stat(root, &st) == 0 && (st.st_uid == geteuid() || st.st_uid == 0) &&
+	       ((st.st_mode & 022) == 0 || (st.st_mode & S_ISVTX) != 0);
+}
+
+/* NULL, or why not. */
+static const char *make_dir_in(struct keeper *k, const char *root)
+{
+	int n = snprintf(k->dir, sizeof(k->dir), "%s/batonfs-keeper.XXXXXX", root);
+	const char *why = NULL;
+
+	if (n < 0 || (size_t)n + sizeof("/" NOTIFY_NAME) > sizeof(k->path))
+		why = strerror(ENAMETOOLONG);
+	else if (!is_safe(root))
+		why = "not there, or others can write to it";
+	else if (mkdtemp(k->dir) == NULL)
+		why = strerror(errno);
+	if (why != NULL)
+		k->dir[0] = '\0';
+	return why;
+}
+
+/* A directory of mode 0700 of our own: nobody else reaches the socket. */
+static int make_dir(struct keeper *k, struct errtext *et)
+{
+	/* An ordinary user's own, who cannot write to /run, comes before what all share. */
+	const char *const roots[] = {"/run", getenv("XDG_RUNTIME_DIR"), "/dev/shm"};
+	char all[ARRAY_LEN(roots) * 192] = "";
+	const char *why;
+	size_t n = 0;
 	unsigned i;
 
 	for (i = 0; i < ARRAY_LEN(roots); i++) {
-		snprintf(k->dir, sizeof(k->dir), "%s/batonfs-keeper.XXXXXX", roots[i]);
-		if (mkdtemp(k->dir) != NULL)
+		if (roots[i] == NULL || roots[i][0] != '/')
+			continue;
+		why = make_dir_in(k, roots[i]);
+		if (why == NULL)
 			return 0;
+		n += (size_t)snprintf(
+		    all + n, sizeof(all) - n, "%s%.100s: %.80s", n > 0 ? "; " : "", roots[i], why);
 	}
-	k->dir[0] = '\0';
-	return -errno;
+	return errtext_set(et, -EACCES,
+	    "no directory for the notification socket (%s): set XDG_RUNTIME_DIR to one on a tmpfs "
+	    "that nobody else can write to",
+	    all);
 }
 
-int keeper_listen(struct keeper *k)
+int keeper_listen(struct keeper *k, struct errtext *et)
 {
 	struct sockaddr_un sun = {.sun_family = AF_UNIX};
 	int on = 1, err;
 
-	err = make_dir(k);
+	err = make_dir(k, et);
 	if (err != 0)
 		return err;
-	snprintf(k->path, sizeof(k->path), "%s/notify", k->dir);
+	memcpy(k->path, k->dir, strlen(k->dir));
+	memcpy(k->path + strlen(k->dir), "/" NOTIFY_NAME, sizeof("/" NOTIFY_NAME));
 	memcpy(sun.sun_path, k->path, strlen(k->path));
 	k->sock = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	if (k->sock < 0 || bind(k->sock, (struct sockaddr *)&sun, sizeof(sun)) != 0 ||
 	    setsockopt(k->sock, SOL_SOCKET, SO_PASSCRED, &on, sizeof(on)) != 0)
-		return -errno;
+		return errtext_set(et, -errno, "%s: %s", k->path, strerror(errno));
 	err = loop_fd_init(&k->sock_lf, k->loop, k->sock, keeper_heard);
 	if (err == 0)
 		err = loop_fd_want(&k->sock_lf, LOOP_READ);
-	return err;
+	return err == 0 ? 0 : errtext_set(et, err, "%s: %s", k->path, strerror(-err));
 }
 
 void keeper_unlisten(struct keeper *k)

@@ -7,7 +7,9 @@
 #include <stdbool.h>
 #include <stdint.h>
 #include <sys/types.h>
+#include <sys/un.h>
 
+#include "base/errtext.h"
 #include "reactor/loop.h"
 #include "reactor/timer.h"
 #include "takeover/keeper_restart.h"
@@ -15,14 +17,16 @@
 
 #define KEEPER_MSG_MAX (128 * 1024)
 #define KEEPER_WAITERS 16
+#define KEEPER_PATH_MAX sizeof(((struct sockaddr_un *)0)->sun_path)
 
 struct keeper {
 	struct loop *loop;
 	char **argv; /* what to start; as the daemon last said */
 	uint64_t watchdog_ns;
 	int ready_fd; /* -1: none, or told already */
+	bool detach;  /* from stdin, stdout and stderr, when the mount serves */
 	/* the notification socket */
-	char dir[64], path[80];
+	char dir[KEEPER_PATH_MAX], path[KEEPER_PATH_MAX];
 	int sock;
 	struct loop_fd sock_lf;
 	/* the daemon's process */
@@ -67,7 +71,7 @@ void keeper_frozen(struct timer *t);
 void keeper_too_slow(struct timer *t);
 
 /* --- keeper_notify.c */
-int keeper_listen(struct keeper *k);
+int keeper_listen(struct keeper *k, struct errtext *et);
 void keeper_unlisten(struct keeper *k);
 /* Takes in everything that has been sent. */
 void keeper_hear(struct keeper *k);

@@ -91,3 +91,31 @@ empty "$T/st"
 batonfsd -u "$URI" -s state.dir="$T/st/s" "$M"
 expect "with room it starts" pattern check "$M/b.4096"
 batonfs -m "$M" umount
+
+# --- no place for the keeper's socket
+mkdir -m 700 "$T/own"
+mkdir -m 777 "$T/open"
+chmod 777 "$T/open"
+mount -o remount,ro run /run
+mount -t tmpfs -o ro shm /dev/shm
+MINE=(-u "$URI" -s state.dir="$T/st/s" -s control.socket="$T/own/control" "$M")
+unset XDG_RUNTIME_DIR
+expect_exit 1 "(/run: Read-only file system; /dev/shm: Read-only file system)" \
+	"where no directory will do for the keeper's socket, the start says so" batonfsd "${MINE[@]}"
+XDG_RUNTIME_DIR=$T/open expect_exit 1 "$T/open: not there, or others can write to it" \
+	"one that others can write to is not used" batonfsd "${MINE[@]}"
+XDG_RUNTIME_DIR=$T/own batonfsd "${MINE[@]}"
+expect "XDG_RUNTIME_DIR is" test -S "$T/own/batonfs-keeper."*/notify
+pid_there() {
+	batonfs -S "$T/own/control" --json status | jq -e .pid
+}
+before=$(pid_there)
+kill -9 "$before"
+expect "and all goes on with it" pattern check "$M/b.4096"
+expect "by another daemon" test "$(pid_there)" != "$before"
+expect "nothing is in /tmp" test -z "$(find /tmp -maxdepth 1 -name 'batonfs-keeper*' -newer "$T/own")"
+batonfs -S "$T/own/control" umount
+keeper_left() {
+	compgen -G "$T/own/batonfs-keeper.*"
+}
+wait_until 60 "the keeper has removed its directory" not keeper_left
