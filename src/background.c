@@ -29,10 +29,11 @@ static void background_find_keeper(const char *self, char *buf, size_t len)
 		snprintf(buf, len, "%s", SBINDIR "/batonfs-keeper");
 }
 
-/* keeper --ready-fd N -- SELF -f --log=syslog ARGS… */
+/* keeper --log=syslog --ready-fd N -- SELF -f --log=syslog ARGS… */
 static char **background_argv(char *keeper, char *fd_text, char *self, char *const *argv)
 {
-	char *head[] = {keeper, "--ready-fd", fd_text, "--", self, "-f", "--log=syslog"};
+	char *head[] = {
+	    keeper, "--log=syslog", "--ready-fd", fd_text, "--", self, "-f", "--log=syslog"};
 	size_t nhead = sizeof(head) / sizeof(head[0]), n = 0;
 	char **out;
 

@@ -27,10 +27,11 @@
 #define KEEPER_WATCHDOG (30 * NS_PER_S)
 #define EXIT_USAGE 2
 
-enum { ARG_READY_FD = 256, ARG_WATCHDOG, ARG_STAY };
+enum { ARG_READY_FD = 256, ARG_LOG, ARG_WATCHDOG, ARG_STAY };
 
 static const struct option keeper_long[] = {
     {"ready-fd", required_argument, NULL, ARG_READY_FD},
+    {"log", required_argument, NULL, ARG_LOG},
     {"watchdog", required_argument, NULL, ARG_WATCHDOG},
     {"stay", no_argument, NULL, ARG_STAY},
     {"version", no_argument, NULL, 'V'},
@@ -48,6 +49,8 @@ static void keeper_help(void)
 	    "\n"
 	    "      --ready-fd N          write \"0\\n\" to descriptor N when the mount serves, or\n"
 	    "                            the daemon's exit code if it ends before that\n"
+	    "      --log TARGET          stderr (default), or syslog: let go of stdin, stdout and\n"
+	    "                            stderr when the mount serves, and log to syslog\n"
 	    "      --watchdog DURATION   kill a daemon that gives no sign of life for so long\n"
 	    "                            (default 30s; 0: never)\n"
 	    "      --stay                when another keeper's daemon has taken the mount over,\n"
@@ -76,6 +79,11 @@ static int keeper_option(struct keeper *k, int opt, const char *value)
 			    "--ready-fd", value, "must be the number of an open descriptor");
 		k->ready_fd = (int)n;
 		fcntl(k->ready_fd, F_SETFD, FD_CLOEXEC);
+		return -1;
+	case ARG_LOG:
+		k->detach = strcmp(value, "syslog") == 0;
+		if (!k->detach && strcmp(value, "stderr") != 0)
+			return keeper_usage("--log", value, "must be stderr or syslog");
 		return -1;
 	case ARG_WATCHDOG:
 		if (units_parse_duration(value, &k->watchdog_ns) != 0 ||
@@ -119,28 +127,36 @@ static int keeper_args(struct keeper *k, int argc, char **argv)
 
 /* --- the end of the beginning, and the end */
 
-void keeper_tell_ready(struct keeper *k, int code)
+/* Who waited for the mount may also wait for the end of our output.  The daemons that are
+ * started from here on have none either. */
+static void keeper_detach(struct keeper *k)
 {
-	char text[16];
-	int null;
+	int null = k->detach ? open("/dev/null", O_RDWR | O_CLOEXEC) : -1;
 
-	if (k->ready_fd < 0)
-		return;
-	snprintf(text, sizeof(text), "%d\n", code);
-	if (write(k->ready_fd, text, strlen(text)) < 0)
-		log_warn("--ready-fd %d: %s", k->ready_fd, strerror(errno));
-	close(k->ready_fd);
-	k->ready_fd = -1;
-	/* Who waited may also wait for the end of our output. */
-	null = code == 0 ? open("/dev/null", O_RDWR | O_CLOEXEC) : -1;
 	if (null < 0)
 		return;
+	k->detach = false;
 	log_open("batonfs-keeper", LOG_TO_SYSLOG);
 	dup2(null, STDIN_FILENO);
 	dup2(null, STDOUT_FILENO);
 	dup2(null, STDERR_FILENO);
 	if (null > STDERR_FILENO)
 		close(null);
+}
+
+void keeper_tell_ready(struct keeper *k, int code)
+{
+	char text[16];
+
+	if (k->ready_fd >= 0) {
+		snprintf(text, sizeof(text), "%d\n", code);
+		if (write(k->ready_fd, text, strlen(text)) < 0)
+			log_warn("--ready-fd %d: %s", k->ready_fd, strerror(errno));
+		close(k->ready_fd);
+		k->ready_fd = -1;
+	}
+	if (code == 0)
+		keeper_detach(k);
 }
 
 void keeper_end(struct keeper *k, int code)

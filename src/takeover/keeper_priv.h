@@ -53,7 +53,7 @@ struct keeper {
 /* --- keeper.c */
 /* Ends the loop with that exit code; everything held is dropped. */
 void keeper_end(struct keeper *k, int code);
-/* To whoever waits for the mount (--ready-fd); once. */
+/* To whoever waits for the mount (--ready-fd); with code 0 it serves, and --log holds.  Once. */
 void keeper_tell_ready(struct keeper *k, int code);
 
 /* --- keeper_main.c */

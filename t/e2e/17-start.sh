@@ -37,6 +37,20 @@ zombies() {
 wait_until 60 "no zombie is left" not zombies
 batonfs -m "$M" umount
 
+# --- in the foreground all of them go on with their words where their keeper has its own
+serve -u "$URI"
+for how in crash upgrade crash; do
+	case $how in
+	crash) crash ;;
+	*) batonfs -m "$M" upgrade >/dev/null ;;
+	esac
+	pid=$(daemon_pid)
+	wait_until 60 "pid $pid says that it serves" grep -q "batonfsd\[$pid\]" "$LOG"
+done
+expect "and so does the keeper" grep -q "batonfs-keeper\[$keeper\] .*: restarting" "$LOG"
+ok "the words of restarted daemons are where those of the first were"
+stop
+
 # --- conf set wins over what the command line says twice, in every spelling
 batonfsd -u "$URI" -s readahead.max=5MiB --set readahead.max=6MiB -sreadahead.max=7MiB "$M"
 expect "the last one wins" test "$(batonfs -m "$M" conf get readahead.max)" = 7MiB
