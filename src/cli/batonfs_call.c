@@ -17,6 +17,9 @@
 /* A restarted daemon listens again within a second; this is for slow machines. */
 #define RECONNECT_NS (5 * NS_PER_S)
 #define RECONNECT_STEP_NS (20 * NS_PER_MS)
+/* One that its keeper restarts, or that has just got the mount.  A socket that was removed
+ * comes again no more, but that its owner is dead may be news to whoever starts the next. */
+#define NEXT_NS (30 * NS_PER_S)
 /* A socket without a listener: the daemon died and is being restarted, or nobody
  * cleaned up.  One that ended in order has removed its socket. */
 #define REFUSED_NS (2 * NS_PER_S)
@@ -336,6 +339,8 @@ static bool call_once(struct cli *c, struct cli_call *call, const char *text, si
 		gone = true;
 	else if (end == WIRE_CLOSED && call->goes_on)
 		*ex = cut_short(c);
+	else if (end == WIRE_CLOSED && call->lost != NULL)
+		*call->lost = true;
 	else if (end == WIRE_CLOSED)
 		*ex = cli_error(c, "%s: the daemon went away before it was done", c->path);
 	wire_fini(&w);
@@ -390,7 +395,8 @@ enum cli_exit cli_call_run(struct cli *c, struct cli_call *call, struct json **r
 		free(text);
 		return ex;
 	}
-	gone = call_once(c, call, text, len, c->breaks > 0 ? RECONNECT_NS : 0, result, &ex);
+	gone = call_once(c, call, text, len,
+	    call->wait_ns != 0 ? call->wait_ns : c->breaks > 0 ? RECONNECT_NS : 0, result, &ex);
 	while (gone && call->repeatable) {
 		gone = call_once(c, call, text, len, RECONNECT_NS, result, &ex);
 		if (!call->waits)
@@ -407,7 +413,7 @@ enum cli_exit cli_call_run(struct cli *c, struct cli_call *call, struct json **r
 	return ex;
 }
 
-enum cli_exit cli_ask(struct cli *c, const char *command, struct json **result)
+static enum cli_exit ask(struct cli *c, const char *command, uint64_t wait_ns, struct json **result)
 {
 	struct cli_call call;
 	enum cli_exit ex = cli_call_new(c, &call, command);
@@ -415,5 +421,16 @@ enum cli_exit cli_ask(struct cli *c, const char *command, struct json **result)
 	if (ex != CLI_OK)
 		return ex;
 	call.repeatable = true;
+	call.wait_ns = wait_ns;
 	return cli_call_run(c, &call, result);
+}
+
+enum cli_exit cli_ask(struct cli *c, const char *command, struct json **result)
+{
+	return ask(c, command, 0, result);
+}
+
+enum cli_exit cli_ask_next(struct cli *c, const char *command, struct json **result)
+{
+	return ask(c, command, NEXT_NS, result);
 }

@@ -12,8 +12,9 @@
 static int say_progress(struct cli *c, void *arg, const struct json *row)
 {
 	const char *binary = json_get_text(row, "binary", "");
+	uint64_t *pid = arg;
 
-	(void)arg;
+	*pid = json_get_u64(row, "pid", *pid);
 	if (!c->json) {
 		printf("%s%s%s\n", json_get_text(row, "message", ""), binary[0] != '\0' ? ": " : "",
 		    binary);
@@ -73,9 +74,42 @@ static void say_upgraded(struct cli *c, const struct json *v)
 	json_free(&now);
 }
 
+/* The daemon has died before it could say how it ended: that depends on who serves now.
+ * The new one may have had the mount already, or have taken it when the old one died. */
+static enum cli_exit upgrade_lost(struct cli *c, uint64_t pid)
+{
+	enum cli_exit ex;
+	struct json *now;
+	uint64_t serves;
+
+	if ((c->seen & CLI_CHECK) != 0)
+		return cli_error(c, "%s: the daemon died before it could answer", c->path);
+	ex = cli_ask_next(c, "status", &now);
+	if (ex != CLI_OK)
+		return ex;
+	serves = json_get_u64(now, "pid", 0);
+	if (serves != pid) {
+		cli_error(c,
+		    "the old daemon died meanwhile, and pid %" PRIu64 " (version %s) serves, "
+		    "which is not the new daemon: try again",
+		    serves, json_get_text(now, "version", "?"));
+		ex = CLI_TAKEOVER;
+	} else if (c->json) {
+		printf("{\"check\":false,\"message\":\"the old daemon died meanwhile\"}\n");
+	} else {
+		printf("upgraded: the old daemon died meanwhile, the new one serves\n"
+		       "version %s, pid %" PRIu64 "\n",
+		    json_get_text(now, "version", "?"), serves);
+	}
+	json_free(&now);
+	return ex == CLI_OK ? cli_flush(c) : ex;
+}
+
 enum cli_exit cli_upgrade(struct cli *c)
 {
 	struct cli_call call;
+	uint64_t pid = 0;
+	bool lost = false;
 	enum cli_exit ex;
 	struct json *v;
 
@@ -83,6 +117,8 @@ enum cli_exit cli_upgrade(struct cli *c)
 	if (ex != CLI_OK)
 		return ex;
 	call.progress = say_progress;
+	call.arg = &pid;
+	call.lost = &lost;
 	call.refused = CLI_TAKEOVER;
 	ex = upgrade_args(c, call.args);
 	if (ex != CLI_OK) {
@@ -90,6 +126,8 @@ enum cli_exit cli_upgrade(struct cli *c)
 		return ex;
 	}
 	ex = cli_call_run(c, &call, &v);
+	if (lost)
+		return upgrade_lost(c, pid);
 	if (ex != CLI_OK)
 		return ex;
 	if (c->json) {

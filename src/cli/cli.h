@@ -86,6 +86,10 @@ struct cli_call {
 	bool goes_on;
 	/* After the result: until the daemon, and whoever keeps it, has ended. */
 	bool until_end;
+	uint64_t wait_ns; /* for a daemon to be there, if none is */
+	/* Where not NULL: set, and nothing said, if the daemon goes away between its first
+	 * word and its answer. */
+	bool *lost;
 	enum cli_exit refused; /* the exit code if the daemon says no; 0: CLI_FAILURE */
 	/* Each row of progress; may be NULL.  Non-zero: stop with that exit code. */
 	int (*progress)(struct cli *c, void *arg, const struct json *row);
@@ -97,6 +101,8 @@ enum cli_exit cli_call_new(struct cli *c, struct cli_call *call, const char *com
 enum cli_exit cli_call_run(struct cli *c, struct cli_call *call, struct json **result);
 /* Both, for a command without arguments. */
 enum cli_exit cli_ask(struct cli *c, const char *command, struct json **result);
+/* The same, of the daemon that serves when the one before has died. */
+enum cli_exit cli_ask_next(struct cli *c, const char *command, struct json **result);
 
 /* --- batonfs_text.c */
 enum cli_exit cli_print_json(const struct cli *c, const struct json *v);

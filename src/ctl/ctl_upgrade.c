@@ -76,7 +76,8 @@ static void upgrade_done(void *arg, int err, const char *words)
 	ctl_result_send(cmd, &o);
 }
 
-static void upgrade_say(struct ctl_cmd *cmd, const char *binary, bool check)
+/* With its pid: if we die before we can say how it ended, that tells who serves then. */
+static void upgrade_say(struct ctl_cmd *cmd, const char *binary, bool check, int pid)
 {
 	struct json_out *o = ctl_progress_begin(cmd);
 
@@ -85,6 +86,7 @@ static void upgrade_say(struct ctl_cmd *cmd, const char *binary, bool check)
 		json_add_text(o, "message",
 		    check ? "asking a new daemon" : "starting a new daemon");
 		json_add_text(o, "binary", binary);
+		json_add_i64(o, "pid", pid);
 		json_close_object(o);
 	}
 	ctl_progress_send(cmd, &o);
@@ -118,10 +120,11 @@ void ctl_upgrade(struct ctl_cmd *cmd)
 		return;
 	}
 	cmd->ctl->upgrade = cmd;
-	upgrade_say(cmd, binary, check);
 	rc = takeover_spawn(d->takeover, binary, cmd->priv, check, upgrade_done, d, &et);
-	if (rc != 0)
+	if (rc < 0)
 		upgrade_done(d, rc, et.s);
+	else
+		upgrade_say(cmd, binary, check, rc);
 }
 
 void ctl_upgrade_forget(struct ctl *c)

@@ -34,7 +34,7 @@ void takeover_server_link_ended(struct takeover_server *ts);
  * then `extra` (NULL-terminated or NULL), then --takeover=require.  The successor
  * then says HELLO by itself.  `done` is called once, on the loop: ok, or what
  * failed; after ok this daemon is about to exit.  check_only: only the HELLO and
- * the checks (`upgrade --check`). */
+ * the checks (`upgrade --check`).  Returns its pid, or negative errno. */
 int takeover_spawn(struct takeover_server *ts, const char *binary, const char *const *extra,
     bool check_only, void (*done)(void *arg, int err, const char *words), void *arg,
     struct errtext *et);

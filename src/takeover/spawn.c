@@ -392,5 +392,5 @@ int takeover_spawn(struct takeover_server *ts, const char *binary, const char *c
 	}
 	log_info("%s: started %s (pid %d) to %s", ts->d->args.mountpoint, binary, (int)sp->pid,
 	    check_only ? "see whether it could take over" : "take over");
-	return 0;
+	return (int)sp->pid;
 }

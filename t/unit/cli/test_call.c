@@ -224,6 +224,59 @@ Test(cli_call, what_is_not_repeatable_is_asked_once)
 	cr_assert_eq(connections, 1);
 }
 
+/* The daemon that was asked dies before it can say how the upgrade ended: who serves tells. */
+static enum cli_exit upgrade(const char *const *answers)
+{
+	enum cli_exit ex;
+
+	script = answers;
+	cr_assert_eq(pthread_create(&server, NULL, serve, NULL), 0);
+	ex = cli_upgrade(&cli);
+	shutdown(listener, SHUT_RDWR);
+	pthread_join(server, NULL);
+	return ex;
+}
+
+#define STARTED_7 "{\"progress\":{\"message\":\"starting\",\"pid\":7}}\n"
+
+Test(cli_call, an_upgrade_whose_daemon_dies_when_it_has_handed_over)
+{
+	const char *const answers[] = {
+	    STARTED_7, "{\"result\":{\"pid\":7,\"version\":\"2\"}}\n", NULL};
+
+	cr_assert_eq(upgrade(answers), CLI_OK);
+	cr_assert_eq(connections, 2);
+	cr_assert_not_null(strstr(asked[1], "\"status\""), "%s", asked[1]);
+	cr_assert_str_eq(said, "");
+}
+
+Test(cli_call, an_upgrade_whose_daemon_dies_and_is_restarted)
+{
+	const char *const answers[] = {
+	    STARTED_7, "{\"result\":{\"pid\":8,\"version\":\"1\"}}\n", NULL};
+
+	cr_assert_eq(upgrade(answers), CLI_TAKEOVER);
+	cr_assert_not_null(strstr(said, "pid 8 (version 1) serves"), "%s", said);
+}
+
+Test(cli_call, an_upgrade_whose_daemon_dies_for_good)
+{
+	const char *const answers[] = {STARTED_7, "", "", NULL};
+
+	cr_assert_eq(upgrade(answers), CLI_FAILURE);
+	cr_assert_not_null(strstr(said, "without an answer"), "%s", said);
+}
+
+Test(cli_call, a_check_whose_daemon_dies)
+{
+	const char *const answers[] = {STARTED_7, NULL};
+
+	cli.seen = CLI_CHECK;
+	cr_assert_eq(upgrade(answers), CLI_FAILURE);
+	cr_assert_not_null(strstr(said, "before it could answer"), "%s", said);
+	cr_assert_eq(connections, 1);
+}
+
 Test(cli_call, nobody_there)
 {
 	struct json *v;

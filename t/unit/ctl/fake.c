@@ -72,7 +72,7 @@ int takeover_spawn(struct takeover_server *ts, const char *binary, const char *c
 	fake.spawn_check = check_only;
 	fake.spawn_done = done;
 	fake.spawn_arg = arg;
-	return 0;
+	return 77;
 }
 
 int fuse_chan_unmount(const char *mountpoint, bool lazy)

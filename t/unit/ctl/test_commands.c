@@ -370,7 +370,8 @@ Test(ctl_commands, upgrade)
 	fake_connect(NULL);
 	fake_say("{\"command\":\"upgrade\",\"args\":{\"binary\":\"/new\","
 		 "\"flags\":[\"-s\",\"a=b\"]}}\n");
-	fake_line_has(1, "\"progress\"");
+	fake_line(1, "{\"progress\":{\"message\":\"starting a new daemon\",\"binary\":\"/new\","
+		     "\"pid\":77}}");
 	cr_assert_str_eq(fake.spawn_line, "/new -s a=b");
 	cr_assert_not(fake.spawn_check);
 	fake.spawn_done(fake.spawn_arg, 0, "pid 5 serves");
@@ -391,12 +392,12 @@ Test(ctl_commands, upgrade_check_and_failures)
 		     "\"message\":\"the new daemon has other storage\"}}");
 	fake.spawn_err = -ENOENT;
 	fake_say("{\"command\":\"upgrade\"}\n");
-	fake_line_has(4, "cannot be executed");
+	fake_line_has(3, "cannot be executed");
 	fake_say("{\"command\":\"upgrade\",\"args\":{\"flags\":[1]}}\n");
-	fake_line_has(5, "strings");
+	fake_line_has(4, "strings");
 	fake.d.takeover = NULL;
 	fake_say("{\"command\":\"upgrade\"}\n");
-	fake_line_has(6, "EOPNOTSUPP");
+	fake_line_has(5, "EOPNOTSUPP");
 }
 
 Test(ctl_commands, one_upgrade_at_a_time)
