@@ -105,6 +105,7 @@ struct fs {
 	size_t nanswered, answered_cap;
 	bool ledger_old; /* there may be rows of before a crash or takeover */
 	bool ledger_missed; /* an answered row is not among those */
+	uint64_t untaken;   /* CTR_FUSE_REPLY_ERRORS at the last turn that answered */
 
 	TAILQ_HEAD(op_list, op) ops;
 	unsigned nops, nreads;

@@ -135,6 +135,17 @@ static int row_del(struct fs *fs, uint64_t unique)
 	return err == -ENOENT ? 0 : err;
 }
 
+/* Has the kernel refused one since the last time?  After FUSE_NOTIFY_RESEND it has requests
+ * in its queue that we were about to answer: they come again. */
+static bool some_not_taken(struct fs *fs)
+{
+	uint64_t now = loop_counters(fs->env.loop)->v[CTR_FUSE_REPLY_ERRORS];
+	bool more = now != fs->untaken;
+
+	fs->untaken = now;
+	return more;
+}
+
 /* Deleted only when the replies have left: a daemon that dies between its commit and
  * its reply leaves the row to the next. */
 void ledger_turn_end(struct fs *fs)
@@ -147,7 +158,12 @@ void ledger_turn_end(struct fs *fs)
 		fuse_chan_flush(fs->chan);
 	else
 		(void)statedb_commit(fs->db);
-	/* One that there was no memory to note goes as those do that a daemon left. */
+	/* One that there was no memory to note goes as those do that a daemon left, and so do
+	 * all of a turn with a reply that was not taken. */
+	if (some_not_taken(fs)) {
+		fs->ledger_missed = true;
+		fs->nanswered = 0;
+	}
 	if (fs->ledger_missed)
 		fs->ledger_old = true;
 	fs->ledger_missed = false;

@@ -15,10 +15,11 @@
  * from the result.
  *
  * A row goes when its reply is known to be taken.  Rows of requests that were answered
- * just before the daemon died go when the first new request shows that none comes
- * again.  CREATE and OPEN, which are done in one turn, need LEDGER_DONE only.  SETATTR
- * needs LEDGER_INTENT only, where it makes another version of a file.  WRITE, FALLOCATE,
- * FSYNC, FLUSH and RELEASE have the same effect twice: no row.
+ * just before the daemon died, or when the kernel had just been asked to send all again,
+ * go when the first new request shows that none comes again.  CREATE and OPEN, which are
+ * done in one turn, need LEDGER_DONE only.  SETATTR needs LEDGER_INTENT only, where it
+ * makes another version of a file.  WRITE, FALLOCATE, FSYNC, FLUSH and RELEASE have the
+ * same effect twice: no row.
  */
 #ifndef OPS_LEDGER_H
 #define OPS_LEDGER_H

@@ -127,6 +127,41 @@ Test(ledger_mount, first_new_request_ends_old_rows)
 	cr_assert_not(r.fs->ledger_old);
 }
 
+static int client_mkdir(const struct tmp_mount *tm, void *arg)
+{
+	return mkdir(rig_at(tm, arg), 0755) == 0 ? 0 : errno;
+}
+
+static bool makes_directory(struct rig *rig, void *arg)
+{
+	(void)arg;
+	return fake_waits(&rig->ufs, FAKE_MKDIR) || (fake_release_one(&rig->ufs), false);
+}
+
+/* An answer that comes when the kernel has put the request back to send it again is not
+ * taken: what comes again is answered by what was done. */
+Test(ledger_mount, answered_when_it_is_to_be_sent_again)
+{
+	pid_t pid;
+
+	rig_mount_writing(&r, "attr_timeout=0,entry_timeout=0");
+	fake_can(&r.ufs, UFS_CAN_SETATTR | UFS_CAN_RENAME | UFS_CAN_ABSENT);
+	r.ufs.stall = true;
+	pid = rig_start(&r, client_mkdir, "new");
+	rig_until(&r, makes_directory, NULL);
+	fuse_chan_disarm(r.chan);
+	if (fuse_chan_resend(r.chan) != 0)
+		cr_skip_test("needs Linux 6.9");
+	fake_release(&r.ufs);
+	while (fs_running(r.fs) > 0)
+		loop_turn(r.loop, true);
+	cr_assert_eq(loop_counters(r.loop)->v[CTR_FUSE_REPLY_ERRORS], 1);
+	fuse_chan_arm(r.chan);
+	cr_assert_eq(rig_wait(&r, pid), 0);
+	cr_assert_eq(rig_run(&r, client_stat_two, NULL), ENOENT);
+	cr_assert_eq(rows(), 0, "the first new request ends what is left");
+}
+
 /* A request that runs here and is sent again runs once, and is answered. */
 Test(ledger_mount, sent_again_while_it_runs)
 {
