@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "base/fault.h"
 #include "base/options.h"
 #include "base/units.h"
 #include "meta/embedded_priv.h"
@@ -132,9 +133,13 @@ static void open_work(struct pool_job *job)
 {
 	struct batch *b = batch_of(job);
 	struct embedded *e = b->e;
+	int err = FAULT("meta.open");
 
-	job->result = db_open(&e->db, e->dir, e->limit, e->env->epoch, &e->was,
-	    &b->rep.et);
+	if (err != 0)
+		errtext_set(&b->rep.et, err, "metadata store %s: open: %s", e->dir, strerror(-err));
+	else
+		err = db_open(&e->db, e->dir, e->limit, e->env->epoch, &e->was, &b->rep.et);
+	job->result = err;
 	if (job->result == 0) {
 		e->was.known = true;
 		db_usage(e->db, &b->rep.records, &b->rep.bytes);

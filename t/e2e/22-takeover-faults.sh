@@ -116,7 +116,7 @@ for round in $(seq "$ROUNDS"); do
 	ok "round $round: the old one dies or fails while it hands over"
 	# What hangs with the right in its hand is killed by the old daemon, or by the
 	# keeper's watchdog.
-	for point in new.commit new.done old.ready old.commit; do
+	for point in new.commit new.done old.ready old.state old.window old.commit; do
 		if [ "${point#old}" != "$point" ]; then
 			fault takeover.$point=stop
 			upgrade || die "upgrade: $(cat "$T/upgrade.out")"
@@ -127,6 +127,12 @@ for round in $(seq "$ROUNDS"); do
 		fi
 		served "$point=stop"
 	done
+	# The state database does not answer whoever has got the right to open it.
+	before=$(daemon_pid)
+	fault state.format=stop
+	upgrade && die "state.format=stop: the upgrade should fail"
+	served "state.format=stop"
+	[ "$(daemon_pid)" = "$before" ] || die "state.format=stop: the old daemon does not serve"
 	ok "round $round: who hangs in a hand-over is ended"
 	# A restarted daemon that dies or hangs on its way.
 	for how in kill stop errno:5; do
@@ -263,6 +269,17 @@ expect_exit 5 "belongs to neither root nor this user" "a daemon of another user 
 	-s control.socket="$T/ours/control" "$T/mnt2"
 expect "nor told anything" wait $false_daemon
 served "after strangers"
+
+# A successor that cannot honour what INIT has agreed: it says so before anything is stopped.
+before=$(daemon_pid)
+for check in "" --check; do
+	fault fuse.init.bit=errno:1
+	# shellcheck disable=SC2086
+	expect_exit 5 "bit 63" "upgrade $check: a bit of INIT that a successor does not know" \
+		batonfs -m "$M" upgrade $check --binary "$T/bin/batonfsd"
+done
+[ "$(daemon_pid)" = "$before" ] || die "another daemon serves"
+served "after a bit of INIT"
 
 # A successor for which there is no memory.  A sanitizer wants so much that it does not begin.
 before=$(daemon_pid)

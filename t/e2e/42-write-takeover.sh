@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 # Writers that know what each call must answer go on while the daemon is upgraded, killed
 # at random and killed at the named points of its changes; every change happens exactly
-# once.  ROUNDS=100 for more.
+# once.  So they do while an old daemon that hands over is frozen.  ROUNDS=100 for more.
 . "${BATONFS_SRC:-.}/t/e2e/lib.sh"
 # shellcheck source=t/e2e/bucket.sh
 . "$BATONFS_SRC/t/e2e/bucket.sh"
@@ -34,7 +34,44 @@ rounds() { # NAME
 	ok "$ROUNDS upgrades and kills under $WRITERS writers on $1"
 }
 
+# The old daemon stops for good at a named point of its hand-over: before COMMIT its keeper
+# ends it, later the one that has the mount.
+frozen() { # POINT
+	local old
+	fault "takeover.old.$1=stop"
+	batonfs -m "$M" upgrade --binary "$T/bin/batonfsd" >"$T/up" 2>&1 ||
+		die "upgrade to one that freezes at $1: $(cat "$T/up")"
+	[ ! -e "$T/fault" ] || die "$1: the fault was not taken"
+	old=$(daemon_pid)
+	wait_until 60 "$1: requests are answered" work_goes_on
+	timeout 200 batonfs -m "$M" upgrade --binary "$T/bin/batonfsd" >"$T/up" 2>&1 || true
+	wait_until 60 "the daemon that froze at $1 is ended" not kill -0 "$old"
+	wait_until 60 "$1: another daemon serves" other_serves "$old"
+	wait_until 60 "$1: requests are answered" work_goes_on
+	workers_alive "frozen at $1"
+}
+
+all_frozen() { # DIR
+	local point
+	mutators_start "$M/$1" "$WRITERS"
+	for point in ready state window commit committed "done" end; do
+		frozen $point
+	done
+	workers_stop
+	mutators_checked "$M/$1" "$WRITERS" "the mount"
+	ok "an old daemon that freezes at any point of its hand-over under $WRITERS writers"
+}
+
 mkdir "$T/store"
+faults_taken_once
+KEEPER_OPTIONS="--watchdog 3s" serve -u /="file://$T/store" -s worker.page.store.dir="$T/cache" \
+	-s "keeper.restart.limit=1000 in 1min" -s fuse.migration.slow.read.timeout=1s \
+	-s fuse.migration.ongoing.request.grace_period=1s
+mkdir "$M/frozen"
+all_frozen frozen
+stop
+mutators_checked "$T/store/frozen" "$WRITERS" "the storage"
+
 serve -u /="file://$T/store" -s worker.page.store.dir="$T/cache" -s "keeper.restart.limit=1000 in 1min"
 mkdir "$M/directory"
 rounds directory

@@ -104,6 +104,37 @@ bad read-only "the storage is read-only"
 mount -o remount,rw "$T/src"
 good read-only
 
+# --- the metadata store cannot be opened, or not at once, by a new daemon that has the mount
+faults_taken_once
+upgrade_with() { # FAULT
+	fault "$1"
+	batonfs -m "$M" upgrade --binary "$T/bin/batonfsd" >"$T/up" 2>&1 || die "$1: $(cat "$T/up")"
+	[ ! -e "$T/fault" ] || die "$1: the fault was not taken"
+}
+[ "$(write back/before "$T/data")" = ok ] || die "back/before"
+[ "$(write temp/before "$T/data")" = ok ] || die "temp/before"
+exec 8<"$M/temp/before"
+upgrade_with meta.open=errno:5@1
+expect "EIO: the new daemon serves" status_is .pid
+expect "EIO: it is told" grep -q "metadata store .*: open: Input/output error" "$LOG"
+wait_until 60 "EIO: it is opened a moment later" grep -q "metadata store .*: open again" "$LOG"
+expect "EIO: what was acknowledged is there" cmp "$T/data" "$M/back/before"
+expect "EIO: what was open is" cmp "$T/data" /proc/self/fd/8
+upgrade_with "meta.open=until:$T/go@1"
+wait_until 60 "silent: it is asked" test -e "$T/go.here"
+cmp "$T/data" "$M/temp/before" &
+reader=$!
+expect "silent: the new daemon serves" status_is .pid
+touch "$T/go"
+expect "silent: who asked is answered when it is" wait $reader
+exec 8<&-
+expect "all is well after that" test "$(write back/after "$T/small")" = ok
+expect "and stored" drained
+fill "$T/meta"
+expect "full: an upgrade goes through" batonfs -m "$M" upgrade
+expect "full: what was acknowledged is there" cmp "$T/data" "$M/temp/before"
+rm "$T/meta/filler" "$M/back/before" "$M/back/after" "$M/temp/before"
+
 # --- the metadata store, while what waits there cannot go to the storage
 many() { # writes m0, m1, ... until one fails: how many there are, and what failed
 	python3 - "$M/back" "$T/small" <<'END'

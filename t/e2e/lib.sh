@@ -137,11 +137,12 @@ wait_until() {
 # On a slow machine an upgrade may take longer than changes wait for it by default.
 PATIENT="-s fuse.migration.mutation.hold=10min"
 
-# The daemon under a keeper, ready when this returns: serve [flags...]
+# The daemon under a keeper (with the options $KEEPER_OPTIONS), ready when this returns:
+# serve [flags...]
 serve() {
 	: >"$T/ready"
 	# shellcheck disable=SC2086
-	batonfs-keeper --ready-fd 9 -- batonfsd -f $PATIENT "$@" "$M" 9>"$T/ready" 2>>"$LOG" &
+	batonfs-keeper ${KEEPER_OPTIONS:-} --ready-fd 9 -- batonfsd -f $PATIENT "$@" "$M" 9>"$T/ready" 2>>"$LOG" &
 	keeper=$!
 	wait_until 60 "the mount serves" test -s "$T/ready"
 	[ "$(cat "$T/ready")" = 0 ] || die "the daemon ended with $(cat "$T/ready"): $(tail -n 5 "$LOG")"
