@@ -10,9 +10,9 @@
 #
 # Unpacking is measured with both values of create.exclusive, and beside it curl, which puts
 # the same files one after the other over one connection: no file system that has the file in
-# the storage when close(2) returns can be faster.  Removing is measured to the
-# end of rm, which does not wait for the storage, and to the end of an fsync of the
-# directory after it, which does.
+# the storage when close(2) returns can be much faster.  Removing is measured to the end of rm,
+# which does not wait for the storage, and to the end of an fsync of the directory after it,
+# which does.
 . "${BATONFS_SRC:-.}/t/bench/bench.sh"
 
 FILES=${FILES:-1000}
@@ -61,9 +61,20 @@ turn() { # NAME DIRECTORY
 	echo >>"$T/$1.gone"
 }
 
-puts_alone() { # TURN: into a bucket that is empty
-	"$BATONFS_SRC/t/lib/s3put.sh" bucket "alone$1"
-	seconds "$BATONFS_SRC/t/lib/s3put.sh" many "alone$1" "$T/tree" >>"$T/curl.unpack"
+# One curl for all, and each a request of its own in its list: what curl takes for uploads
+# waits for "100 Continue" first.
+puts_alone() { # BUCKET, empty
+	local f word=""
+	"$BATONFS_SRC/t/lib/s3put.sh" bucket "$1"
+	while IFS= read -r f; do
+		printf '%s\n' $word 'aws-sigv4 = "aws:amz:us-east-1:s3"' \
+			"user = \"$AWS_ACCESS_KEY_ID:$AWS_SECRET_ACCESS_KEY\"" \
+			'header = "x-amz-content-sha256: UNSIGNED-PAYLOAD"' \
+			'header = "Content-Type: application/octet-stream"' 'request = PUT' 'fail' \
+			"data-binary = \"@$T/tree/$f\"" "url = \"$RGW_ENDPOINT/$1/$f\""
+		word=next
+	done < <(cd "$T/tree" && find . -type f -printf '%P\n') >"$T/puts"
+	seconds curl -sS --fail-early -K "$T/puts" >>"$T/curl.unpack"
 }
 
 exclusive() { # storage|mount
@@ -102,7 +113,7 @@ mount_both() { # ENDPOINT
 turns() { # NAME ENDPOINT
 	local i
 	for i in $(seq "$ROUNDS"); do
-		RGW_ENDPOINT=$2 puts_alone "$1$i"
+		RGW_ENDPOINT=$2 puts_alone "alone$1$i"
 		turn s3fs "$S"
 		turn batonfs "$M"
 		exclusive mount
