@@ -26,14 +26,14 @@ void pr_finish(void)
 	rig_free(&pr);
 }
 
+/* Is there anything but files whose try has failed, and which rest? */
 static bool real_work_is_on_its_way(void)
 {
-	if (pr.fs->persist->asking)
-		return true;
+	unsigned resting = 0;
+
 	for (const struct persist_file *f = pr.fs->persist->files; f != NULL; f = f->hh.next)
-		if (f->running && !timer_armed(&f->rest))
-			return true;
-	return false;
+		resting += timer_armed(&f->rest);
+	return pr.fs->persist->asking || pr.fs->nwork > resting;
 }
 
 /* The disk, and the threads of a busy machine, take real time, and may take much of it: the
