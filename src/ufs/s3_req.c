@@ -294,7 +294,7 @@ static bool next_pause(struct s3_req *r, uint64_t *pause)
 	const struct config *cfg = ufs_of(r)->env.cfg;
 	uint64_t now = loop_now(ufs_of(r)->env.loop);
 	uint64_t left = r->deadline > now ? r->deadline - now : 0;
-	uint64_t ceil = cfg->ufs_retry_base, asked = retry_after(r);
+	uint64_t ceil = cfg->ufs_retry_base, asked = retry_after(r), drawn;
 
 	for (unsigned i = 1; i < r->attempt && ceil < cfg->ufs_retry_max; i++)
 		ceil *= 2;
@@ -302,7 +302,8 @@ static bool next_pause(struct s3_req *r, uint64_t *pause)
 	if (left < MIN(cfg->ufs_retry_base, 10 * NS_PER_MS) || asked >= left)
 		return false;
 	/* An outage that ends shortly before the deadline shall still be noticed. */
-	*pause = MAX(asked, MIN(random_below(ceil + 1), left / 2));
+	drawn = random_below(ceil + 1);
+	*pause = MAX(asked, MIN(drawn, left / 2));
 	return true;
 }
 

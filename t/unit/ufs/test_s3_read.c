@@ -5,6 +5,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/random.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #include "../../lib/http_script.h"
 #include "ufs/ufs.h"
@@ -32,6 +35,21 @@ static void down(void)
 {
 	ufs_fix_fini(&f);
 	http_script_free(&hs);
+}
+
+/* What the C library has, but where a test says which numbers are drawn: 0 and `draws`, in
+ * turn. */
+static uint64_t draws;
+static unsigned drawn;
+
+ssize_t getrandom(void *buf, size_t len, unsigned flags)
+{
+	uint64_t v = drawn++ % 2 == 0 ? 0 : draws;
+
+	if (draws == 0 || len != sizeof(v))
+		return syscall(SYS_getrandom, buf, len, flags);
+	memcpy(buf, &v, sizeof(v));
+	return sizeof(v);
 }
 
 /* One answer to a read of bytes 0..7 of version v1; `times` 0: again and again. */
@@ -101,6 +119,26 @@ Test(s3_read, retry_after_is_kept)
 	before = clock_system.monotonic(&clock_system);
 	cr_assert_eq(ufs_fix_read(&f, "k", "v1", 0, 8), 0);
 	cr_assert_geq(clock_system.monotonic(&clock_system) - before, UINT64_C(990000000));
+	down();
+}
+
+/* A pause is drawn once: one that is chosen for being short is not drawn again. */
+Test(s3_read, no_pause_beyond_the_deadline)
+{
+	uint64_t before;
+
+	up();
+	ufs_fix_set(&f, "ufs.timeout", "10s");
+	ufs_fix_set(&f, "ufs.retry.max.interval", "20s");
+	ufs_fix_set(&f, "ufs.retry.base.interval", "20s");
+	http_script_reply(hs, NULL, 503, NULL, "", 0, 1);
+	http_script_reply(hs, NULL, 206, V "Content-Range: bytes 0-7/8\r\n", "goodgood", 8, 0);
+	drawn = 0;
+	draws = UINT64_C(15000000000);
+	before = clock_system.monotonic(&clock_system);
+	cr_assert_eq(ufs_fix_read(&f, "k", "v1", 0, 8), 0);
+	cr_assert_lt(clock_system.monotonic(&clock_system) - before, UINT64_C(10000000000));
+	draws = 0;
 	down();
 }
 
