@@ -38,16 +38,18 @@ static void down(void)
 }
 
 /* What the C library has, but where a test says which numbers are drawn: 0 and `draws`, in
- * turn. */
-static uint64_t draws;
-static unsigned drawn;
+ * turn.  Whatever thread asks. */
+static _Atomic uint64_t draws;
+static _Atomic unsigned drawn;
 
 ssize_t getrandom(void *buf, size_t len, unsigned flags)
 {
-	uint64_t v = drawn++ % 2 == 0 ? 0 : draws;
+	uint64_t v = draws;
 
-	if (draws == 0 || len != sizeof(v))
+	if (v == 0 || len != sizeof(v))
 		return syscall(SYS_getrandom, buf, len, flags);
+	if (drawn++ % 2 == 0)
+		v = 0;
 	memcpy(buf, &v, sizeof(v));
 	return sizeof(v);
 }
