@@ -25,6 +25,7 @@
 #include "ops/counts.h"
 #include "ops/persist.h"
 #include "ops/policy.h"
+#include "peer/peer.h"
 #include "reactor/http.h"
 #include "reactor/notify.h"
 #include "reactor/statedb.h"
@@ -320,6 +321,18 @@ enum daemon_exit daemon_begin_fresh(struct daemon *d, struct errtext *et)
 	return DAEMON_EXIT_OK;
 }
 
+/* Who follows a daemon is of use without that, and tries again. */
+static int daemon_listen(struct daemon *d, bool fresh, struct errtext *et)
+{
+	int err = d->peers != NULL ? peers_begin(d->peers, et) : 0;
+
+	if (err == 0 || fresh)
+		return err;
+	daemon_warn(d, "%s", et->s);
+	et->s[0] = '\0';
+	return 0;
+}
+
 int daemon_take_right(struct daemon *d, uint64_t from, bool create, struct errtext *et)
 {
 	struct fs_info info;
@@ -342,6 +355,9 @@ int daemon_take_right(struct daemon *d, uint64_t from, bool create, struct errte
 	err = statedb_commit(d->db);
 	if (err != 0)
 		return errtext_set(et, err, "state.dir %s: commit: %s", d->state_dir, strerror(-err));
+	err = daemon_listen(d, create, et);
+	if (err != 0)
+		return err;
 	fs_info(d->fs, &info);
 	if (create)
 		d->mount_id = info.mount_id;
@@ -555,6 +571,7 @@ void daemon_fini(struct daemon *d)
 			flock(cache_lock_fd(d->cache), LOCK_UN);
 		cache_free(&d->cache);
 	}
+	peers_free(&d->peers);
 	while (d->nufs > 0)
 		ufs_free(&d->ufs[--d->nufs]);
 	if (d->http != NULL)

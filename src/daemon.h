@@ -38,6 +38,7 @@ struct http;
 struct statedb;
 struct fdb;
 struct meta;
+struct peers;
 struct staging;
 struct takeover_link;
 struct takeover_server;
@@ -110,6 +111,7 @@ struct daemon {
 	/* what writing needs; NULL in a read-only mount */
 	struct fdb *fdb; /* the cluster with the metadata store; NULL: it is in meta_dir */
 	struct meta *meta;
+	struct peers *peers; /* other nodes; NULL: there is no cluster */
 	struct staging *staging;
 	struct uploads *uploads;
 	char *meta_dir, *staging_dir;

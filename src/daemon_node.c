@@ -19,6 +19,7 @@
 #include "daemon.h"
 #include "meta/meta.h"
 #include "ops/policy.h"
+#include "peer/peer.h"
 #include "reactor/statedb.h"
 
 #define NODE_FILE "node"
@@ -178,6 +179,7 @@ int daemon_set_node(struct daemon *d, uint64_t id, struct errtext *et)
 		return err;
 	/* Without a cluster there is nobody to tell apart. */
 	if (d->fdb != NULL) {
+		snprintf(is.address, sizeof(is.address), "%s", peers_address(d->peers));
 		if (id == 0)
 			return errtext_set(et, -ETIMEDOUT,
 			    "write.staging.dir %s: its disk does not answer, and has the id of "

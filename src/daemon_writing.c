@@ -25,6 +25,7 @@
 #include "daemon.h"
 #include "meta/meta.h"
 #include "ops/policy.h"
+#include "peer/peer.h"
 #include "reactor/fdb.h"
 #include "reactor/statedb.h"
 
@@ -143,6 +144,29 @@ int daemon_open_cluster(struct daemon *d, struct errtext *et)
 	    &d->fdb, d->loop, d->cfg->meta_fdb_library, d->cfg->meta_fdb_cluster_file, et);
 }
 
+static int open_peers(struct daemon *d, struct errtext *et)
+{
+	const struct peers_env env = {.loop = d->loop,
+	    .pool = d->pool,
+	    .http = d->http,
+	    .cfg = d->cfg,
+	    .meta = d->meta,
+	    .fs = d->fs,
+	    .staging_dir = d->staging_dir};
+	int err;
+
+	if (d->fdb == NULL)
+		return d->cfg->node_listen[0] == '\0'
+			   ? 0
+			   : errtext_set(et, -EINVAL,
+				 "node.listen %s: other nodes there are with meta.backend=fdb only",
+				 d->cfg->node_listen);
+	err = peers_new(&d->peers, &env, et);
+	if (err == 0)
+		fs_set_peers(d->fs, peers_ufs(d->peers));
+	return err;
+}
+
 int daemon_open_writing(struct daemon *d, struct errtext *et)
 {
 	const struct meta_env menv = {.loop = d->loop,
@@ -170,7 +194,7 @@ int daemon_open_writing(struct daemon *d, struct errtext *et)
 		return errtext_set(
 		    et, err, "write.staging.dir %s: %s", d->staging_dir, strerror(-err));
 	fs_set_writing(d->fs, d->meta, d->staging, d->uploads);
-	return 0;
+	return open_peers(d, et);
 }
 
 /* Who asks may not wait for the disk: it is done in the pool, and looked at when it ends. */
@@ -470,6 +494,8 @@ void daemon_close_stores(struct daemon *d, bool sync, void (*done)(void *arg), v
 	d->stores_closed_arg = arg;
 	d->index_closed = false;
 	d->meta_closed = d->meta == NULL;
+	if (d->peers != NULL)
+		peers_end(d->peers);
 	if (d->meta != NULL)
 		meta_close(d->meta, meta_closed, d);
 	cache_index_close(d->cache, sync, index_closed, d);
@@ -488,6 +514,8 @@ void daemon_unclose_stores(struct daemon *d)
 void daemon_free_writing(struct daemon *d)
 {
 	staging_unlock(d);
+	if (d->peers != NULL)
+		peers_stop(d->peers);
 	if (d->uploads != NULL)
 		uploads_free(&d->uploads);
 	if (d->staging != NULL)

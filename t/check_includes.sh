@@ -6,6 +6,7 @@
 #	base <- reactor <- {ufs, meta}
 #	cache -> base, reactor, ufs/ufs.h
 #	ops -> all of these (of ufs: ufs.h and ufs_page.h, of meta: meta.h)
+#	peer -> all of these (of ufs also ufs_priv.h)
 #	takeover, ctl, cli and the files of src/ itself -> anything
 #
 # and who may speak to the event library, to curl's multi interface and to
@@ -38,6 +39,7 @@ allowed() {
 	meta) echo '^(base|reactor|meta)/' ;;
 	cache) echo '^(base|reactor|cache)/|^ufs/ufs\.h$' ;;
 	ops) echo '^(base|reactor|cache|ops)/|^ufs/ufs(_page)?\.h$|^meta/meta\.h$' ;;
+	peer) echo '^(base|reactor|cache|ops|peer)/|^ufs/ufs(_priv)?\.h$|^meta/meta\.h$' ;;
 	*) echo '.' ;;
 	esac
 }
@@ -65,7 +67,7 @@ check_own() {
 		*)
 			# src/*.h are the daemon's: only those may see them that may see all.
 			case $dir in
-			base | reactor | ufs | meta | cache | ops)
+			base | reactor | ufs | meta | cache | ops | peer)
 				bad "${place%:}" "$dir/ must not include \"$header\"" ;;
 			esac
 			continue
@@ -164,6 +166,9 @@ self_test() {
 	expect bad ops/a.c '#include "ufs/s3.h"'
 	expect bad ops/a.c '#include "takeover/server.h"'
 	expect bad ops/a.c '#include "daemon.h"'
+	expect good peer/a.c '#include "ops/session.h"'
+	expect bad peer/a.c '#include "ufs/s3_priv.h"'
+	expect bad ops/a.c '#include "peer/peer.h"'
 	expect good takeover/a.c '#include "ops/fs.h"'
 	expect good ctl/a.c '#include "takeover/server.h"'
 	expect good daemon.c '#include "daemon.h"'

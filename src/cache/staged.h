@@ -225,6 +225,13 @@ int staged_restore(struct staging *st, uint64_t id, const struct staged_durable 
 /* Out of memory, rows too: the files stay, the record describes them.  Nothing of it may
  * be running. */
 int staged_park(struct staged **sf);
+/* In the pool, whoever has it in memory: bytes [off, off+len) of a durable file that is closed,
+ * safe, and has `size` bytes, compared with their sums.  They begin at *at in `mem`, which has
+ * room for STAGED_CLOSED_ROOM(len) bytes.  dir: that of staged files.  -ENOENT: it is not
+ * there (any more), -ENODATA: shorter than that, -EBADMSG, -EIO. */
+#define STAGED_CLOSED_ROOM(len) ((len) + 2 * (size_t)STAGED_BLOCK)
+int staging_read_closed(const char *dir, uint64_t id, uint64_t size, uint64_t off, size_t len,
+    unsigned char *mem, size_t *at);
 /* Deletes, in the pool, the files of a durable id that is not in memory. */
 void staging_discard(struct staging *st, uint64_t id);
 /* Ids of durable files in the directory that nobody has in memory and that are older than

@@ -10,6 +10,7 @@
  *	staged_sums.c	their checksums		staged_scan.c	which there are
  *	staged_hold.c	small ones without a file	staged_keep.c	notes of failed ones
  *	staged_early.c	large ones, on their way to the disk before a sync
+ *	staged_closed.c	reads of those that are closed, past all that
  *
  * Requests of one file that touch the local file form a queue; the first is the one
  * that runs.  Only the end of that one changes the list of extents, so what runs in the
@@ -276,6 +277,9 @@ int sums_sync_dir(struct staged *sf);
 /* Of a file without a struct: the sums of [off, off+len), from a block's start to one's end
  * or the file's, as checksum_blocks() has them.  -EBADMSG: it cannot tell. */
 int sums_plain(int fd, int sum_fd, uint64_t off, uint64_t len, uint32_t *crc);
+/* The same file: are these `n` blocks from `off` on (a block's start; what is beyond the end
+ * of the file is zero) what was written?  0, -EBADMSG. */
+int sums_agree(int sum_fd, uint64_t off, const unsigned char *mem, size_t n);
 
 /* --- staged_durable.c */
 /* Does the id belong to one? */

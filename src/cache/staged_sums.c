@@ -576,6 +576,21 @@ int sums_sync_dir(struct staged *sf)
 	return err == -ENOENT ? -EIO : err;
 }
 
+int sums_agree(int sum_fd, uint64_t off, const unsigned char *mem, size_t n)
+{
+	uint32_t sums[AT_ONCE];
+	int err = 0;
+
+	for (size_t i = 0; i < n && err == 0; i++) {
+		if (i % AT_ONCE == 0)
+			err = read_from(
+			    sum_fd, off / STAGED_BLOCK + i, MIN(n - i, (size_t)AT_ONCE), sums);
+		if (err == 0 && !agrees(sums[i % AT_ONCE], mem + i * STAGED_BLOCK))
+			err = -EBADMSG;
+	}
+	return err;
+}
+
 /* --- For the page store, whose sums are those of the bytes themselves */
 
 static int last_block(int fd, uint64_t off, size_t len, uint32_t *sum)

@@ -123,8 +123,9 @@ static void print_policy(const struct json *v)
 	if (json_get(v, "tries") == NULL || strcmp(json_get_text(v, "state", ""), "TRANSIENT") == 0)
 		return;
 	if (json_get(v, "worker_state") != NULL)
-		printf("%12s: node %s, which is %s\n", "Bytes on", json_get_text(v, "worker", "?"),
-		    json_get_text(v, "worker_state", "?"));
+		printf("%12s: node %s, which is %s%s\n", "Bytes on",
+		    json_get_text(v, "worker", "?"), json_get_text(v, "worker_state", "?"),
+		    json_get_bool(v, "readable", false) ? ": they are read from it" : "");
 	printf("%12s: for %s, %" PRIu64 " tries failed", "Waits",
 	    cli_span(json_get_u64(v, "age_seconds", 0), span, sizeof(span)),
 	    json_get_u64(v, "tries", 0));

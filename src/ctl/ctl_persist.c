@@ -16,6 +16,7 @@
 #include "base/units.h"
 #include "daemon.h"
 #include "ops/persist.h"
+#include "peer/peer.h"
 #include "ops/session.h"
 
 /* --- States */
@@ -234,22 +235,23 @@ const char *ctl_policy_text(const struct meta_content *c)
 
 void ctl_put_worker(struct json_out *o, struct daemon *d, const struct meta_content *c)
 {
-	struct meta_node *all;
+	struct meta_node n = {.state = META_NODE_UNKNOWN};
 	char name[META_NODE_TEXT];
-	size_t n, i = 0;
+	struct peers_status st;
 
 	if (meta_is_here(d->meta, c)) {
 		json_add_text(o, "worker", "local");
 		return;
 	}
 	json_add_text(o, "worker", meta_node_text(d->meta, c->node, name));
-	all = calloc(META_NODES_MAX, sizeof(*all));
-	n = all != NULL ? meta_nodes(d->meta, all, META_NODES_MAX) : 0;
-	while (i < n && all[i].is.id != c->node)
-		i++;
-	json_add_text(o, "worker_state",
-	    meta_node_state_text(i < n ? all[i].state : META_NODE_UNKNOWN));
-	free(all);
+	(void)meta_node_of(d->meta, c->node, &n);
+	json_add_text(o, "worker_state", meta_node_state_text(n.state));
+	if (d->peers == NULL)
+		return;
+	peers_status(d->peers, &st);
+	json_add_bool(o, "readable",
+	    st.key && n.is.address[0] != '\0' &&
+		(n.state == META_NODE_ALIVE || n.state == META_NODE_UNKNOWN));
 }
 
 void ctl_put_content(struct json_out *o, struct daemon *d, const char *path,

@@ -17,6 +17,7 @@
 #include "daemon.h"
 #include "meta/meta.h"
 #include "ops/persist.h"
+#include "peer/peer.h"
 #include "ufs/ufs.h"
 
 static void put_storage(struct json_out *o, const struct daemon *d)
@@ -99,6 +100,7 @@ static void put_node(struct json_out *o, const struct meta_node *n)
 	json_add_bool(o, "self", n->self);
 	json_add_text(o, "state", meta_node_state_text(n->state));
 	json_add_u64(o, "silent_seconds", n->silent_ns / NS_PER_S);
+	json_add_text(o, "address", n->is.address);
 	json_add_u64(o, "capacity_bytes", n->is.capacity);
 	json_add_u64(o, "waiting", n->tally.files[META_STATE_NOT_PERSISTED]);
 	json_add_u64(o, "waiting_bytes", n->tally.bytes[META_STATE_NOT_PERSISTED]);
@@ -119,6 +121,23 @@ static void put_cluster(struct json_out *o, const struct daemon *d)
 		put_node(o, &all[i]);
 	json_close_array(o);
 	free(all);
+}
+
+/* What is between them. */
+static void put_peers(struct json_out *o, const struct daemon *d)
+{
+	struct peers_status st;
+
+	if (d->peers == NULL)
+		return;
+	peers_status(d->peers, &st);
+	json_key(o, "peers");
+	json_open_object(o);
+	json_add_bool(o, "key", st.key);
+	json_add_bool(o, "listening", st.listening);
+	json_add_u64(o, "connections", st.conns);
+	json_add_text(o, "error", st.error);
+	json_close_object(o);
 }
 
 static void put_deletions(struct json_out *o, const struct daemon *d)
@@ -331,6 +350,7 @@ static void put_status(struct json_out *o, struct daemon *d)
 	put_storage(o, d);
 	put_metadata(o, d);
 	put_cluster(o, d);
+	put_peers(o, d);
 	put_cache(o, d);
 	put_writing(o, d);
 	put_persist(o, d);

@@ -284,20 +284,27 @@ size_t meta_nodes(const struct meta *m, struct meta_node *out, size_t max)
 	return 1;
 }
 
-const char *meta_node_text(const struct meta *m, uint64_t id, char buf[META_NODE_TEXT])
+bool meta_node_of(const struct meta *m, uint64_t id, struct meta_node *out)
 {
-	size_t n = 0, i = 0;
 	struct meta_node *all = calloc(META_NODES_MAX, sizeof(*all));
+	size_t n = all != NULL ? meta_nodes(m, all, META_NODES_MAX) : 0, i = 0;
 
-	if (all != NULL)
-		n = meta_nodes(m, all, META_NODES_MAX);
 	while (i < n && all[i].is.id != id)
 		i++;
-	if (i < n && all[i].is.name[0] != '\0')
-		memcpy(buf, all[i].is.name, sizeof(all[i].is.name));
+	if (i < n)
+		*out = all[i];
+	free(all);
+	return i < n;
+}
+
+const char *meta_node_text(const struct meta *m, uint64_t id, char buf[META_NODE_TEXT])
+{
+	struct meta_node n;
+
+	if (meta_node_of(m, id, &n) && n.is.name[0] != '\0')
+		memcpy(buf, n.is.name, sizeof(n.is.name));
 	else
 		(void)snprintf(buf, META_NODE_TEXT, "%016llx", (unsigned long long)id);
-	free(all);
 	return buf;
 }
 

@@ -157,6 +157,8 @@ const char *meta_node_state_text(enum meta_node_state state);
 /* What this node has seen of the others, which may be a heartbeat old; itself first.  An
  * embedded store has one.  Returns how many, at most META_NODES_MAX. */
 size_t meta_nodes(const struct meta *m, struct meta_node *out, size_t max);
+/* One of them.  False: it is not known. */
+bool meta_node_of(const struct meta *m, uint64_t id, struct meta_node *out);
 /* The name of a node; its id in hexadecimal if it is not known. */
 #define META_NODE_TEXT (META_NODE_NAME_MAX + 1)
 const char *meta_node_text(const struct meta *m, uint64_t id, char buf[META_NODE_TEXT]);

@@ -125,6 +125,11 @@ void fs_set_writing(struct fs *fs, struct meta *meta, struct staging *staging,
 	fs->uploads = uploads;
 }
 
+void fs_set_peers(struct fs *fs, struct ufs *peers)
+{
+	fs->peers = peers;
+}
+
 void fs_set_chan(struct fs *fs, struct fuse_chan *ch)
 {
 	fs->chan = ch;

@@ -56,6 +56,10 @@ void fs_set_cache(struct fs *fs, struct cache *cache);
 /* The same for what writing needs; before the first request. */
 void fs_set_writing(struct fs *fs, struct meta *meta, struct staging *staging,
     struct uploads *uploads);
+/* In a cluster: what has the content of other nodes that is not persisted yet.  A ufs of
+ * files alone: their paths are contents' ids in 16 hexadecimal digits, and their versions "~"
+ * and the same.  Its ufs_stat() says -EBUSY of one that is still being written.  Not owned. */
+void fs_set_peers(struct fs *fs, struct ufs *peers);
 /* No request may be running.  Does not close the state database. */
 void fs_free(struct fs **fs);
 

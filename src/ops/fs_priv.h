@@ -70,6 +70,7 @@ struct fs {
 	struct meta *meta;
 	struct staging *staging;
 	struct uploads *uploads;
+	struct ufs *peers;     /* what only other nodes have (fs_set_peers()), or NULL */
 	struct policy *policy; /* ops/policy.h */
 	struct persist *persist;
 	struct node_held *held_nodes; /* hash by id: node_hold.c */

@@ -133,6 +133,17 @@ static int handle_make(struct fs *fs, uint64_t id, uint64_t node, enum ufs_kind 
 	return 0;
 }
 
+/* Where the bytes of that version are: storage, or another node. */
+static void blob_place(const struct fs *fs, const char *path, struct blob_id *bid)
+{
+	if (fs->peers == NULL || session_version_content(bid->version) == 0) {
+		fs_place(fs, path, &bid->ufs, &bid->path);
+		return;
+	}
+	bid->ufs = fs->peers;
+	bid->path = bid->version + 1; /* the content's id, whatever its name is by now */
+}
+
 static int open_row(struct fs *fs, const struct node *n, const char *path, struct handle *h)
 {
 	bool dir = n->kind == UFS_DIR;
@@ -162,7 +173,7 @@ static int open_handle(struct fs *fs, const struct node *n, const char *path, bo
 	uint64_t id;
 	int err;
 
-	fs_place(fs, path, &bid.ufs, &bid.path);
+	blob_place(fs, path, &bid);
 	err = fs_next_id(fs, &id);
 	if (err == 0)
 		err = handle_make(
@@ -212,7 +223,7 @@ int handle_refresh(struct fs *fs, struct handle *h)
 	if (err != 0)
 		return h->blob != NULL ? 0 : err == -ENOENT ? -ESTALE : err;
 	bid = (struct blob_id){.version = n.version, .size = n.size};
-	fs_place(fs, path, &bid.ufs, &bid.path);
+	blob_place(fs, path, &bid);
 	blob = cache_blob_get(fs->env.cache, &bid);
 	if (blob == NULL)
 		return -ENOMEM;
@@ -245,7 +256,7 @@ int handle_get(struct fs *fs, uint64_t id, enum ufs_kind kind, struct handle **o
 		if (err != 0)
 			return err;
 		bid.size = r.size;
-		fs_place(fs, path, &bid.ufs, &bid.path);
+		blob_place(fs, path, &bid);
 		err = handle_make(fs, id, r.node, (enum ufs_kind)r.kind,
 		    (r.flags & HANDLE_NO_BLOB) != 0 ? NULL : &bid, &h);
 		if (err != 0)

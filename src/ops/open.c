@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * OPEN.  For reading: a handle on the version that the storage has, or on what a write
- * session has; of a file that is not persisted the session is made from its record.  For
- * writing: a session, one a file; under a policy of the write cache a file that was closed
+ * session has; of a file that is not persisted the session is made from its record, or, if
+ * another node has it, that one is asked whether it is to be had.  For writing: a session, one a file; under a policy of the write cache a file that was closed
  * is not written any more.
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "base/fault.h"
@@ -26,6 +27,7 @@ struct op_open {
 	struct op op;
 	struct attr_get get;
 	struct meta_content_get content;
+	struct ufs_stat peer; /* what another node says of it */
 	unsigned adopts;
 	uint64_t changes; /* fs->changes when the storage was asked */
 	struct session_wait wait;
@@ -38,9 +40,10 @@ struct op_open {
 	pid_t pid;
 	struct fuse_file_info fi;
 	char path[UFS_PATH_MAX + 1];
+	char id[UFS_VERSION_MAX]; /* of the content, for whom it is asked */
 };
 
-enum { OPN_CHECK, OPN_ANSWER, OPN_SETTLED, OPN_CUT, OPN_CONTENT };
+enum { OPN_CHECK, OPN_ANSWER, OPN_SETTLED, OPN_CUT, OPN_CONTENT, OPN_PEER };
 
 #define ADOPT_TRIES 4
 
@@ -333,6 +336,69 @@ static int adopt(struct op_open *oo, const struct node *n)
 	return err;
 }
 
+/* Persisted, written on or deleted just now: the node is about to be told, or is stale. */
+static enum task_next ask_again(struct op_open *oo)
+{
+	if (++oo->adopts > ADOPT_TRIES)
+		return op_fail(&oo->op, -ESTALE);
+	return ask(oo);
+}
+
+static void opn_peer_cb(struct ufs_req *rq, int err)
+{
+	struct op_open *oo = rq->user;
+
+	oo->result = err;
+	task_resume(&oo->op.task);
+}
+
+static void opn_leave_peer(struct task *t)
+{
+	ufs_abort(&OP_OF(t, op_open)->peer.req);
+}
+
+static enum task_next ask_peer(struct op_open *oo, const struct node *n)
+{
+	struct fs *fs = oo->op.fs;
+
+	oo->peer.path = oo->id;
+	snprintf(oo->id, sizeof(oo->id), "%s", n->version + 1);
+	oo->peer.req.user = oo;
+	ufs_stat(fs->peers, &oo->peer, opn_peer_cb);
+	return task_wait(&oo->op.task, OPN_PEER, opn_leave_peer);
+}
+
+/* Closed there: neither bytes nor size will change. */
+static enum task_next opn_peer(struct task *t)
+{
+	struct op_open *oo = OP_OF(t, op_open);
+	struct fs *fs = oo->op.fs;
+	struct node n;
+	int err = task_err(t);
+
+	if (err == 0)
+		err = open_load(fs, oo->node, &n, oo->path);
+	if (err != 0)
+		return op_fail(&oo->op, err);
+	if (session_of(fs, oo->node) != NULL ||
+	    session_version_content(n.version) != oo->content.id)
+		return task_goto(t, OPN_CHECK);
+	if (oo->result == -ENOENT || oo->result == -ESTALE ||
+	    (oo->result == 0 && oo->peer.attr.size != n.size))
+		return ask_again(oo);
+	if (oo->result != 0)
+		return op_fail(&oo->op,
+		    oo->result == -EBUSY || oo->result == -ENOMEM ? oo->result : -EIO);
+	/* What the kernel was told of its size may be of before it was closed. */
+	node_tell_kernel(fs, n.id);
+	return answer(oo, open_reading(fs, &n, oo->path, &oo->fi));
+}
+
+static bool is_elsewhere(const struct fs *fs, const struct meta_record *rec)
+{
+	return fs->peers != NULL && !meta_is_here(fs->meta, &rec->content);
+}
+
 static enum task_next opn_content(struct task *t)
 {
 	struct op_open *oo = OP_OF(t, op_open);
@@ -350,13 +416,10 @@ static enum task_next opn_content(struct task *t)
 	if (session_of(fs, oo->node) != NULL ||
 	    session_version_content(n.version) != oo->content.id)
 		return task_goto(t, OPN_CHECK);
-	if (oo->result == 0 && attr_unpersisted(&oo->content.rec) &&
-	    strcmp(oo->content.path, oo->path) == 0)
-		return answer(oo, adopt(oo, &n));
-	/* Persisted or deleted just now: the node is about to be told, or is stale. */
-	if (++oo->adopts > ADOPT_TRIES)
-		return op_fail(&oo->op, -ESTALE);
-	return ask(oo);
+	if (oo->result != 0 || !attr_unpersisted(&oo->content.rec) ||
+	    strcmp(oo->content.path, oo->path) != 0)
+		return ask_again(oo);
+	return is_elsewhere(fs, &oo->content.rec) ? ask_peer(oo, &n) : answer(oo, adopt(oo, &n));
 }
 
 /* --- The decision */
@@ -432,7 +495,8 @@ static const struct task_step opn_steps[] = {
     [OPN_ANSWER] = {"answer", opn_answer, TO(OPN_CHECK)},
     [OPN_SETTLED] = {"settled", opn_settled, TO(OPN_CHECK)},
     [OPN_CUT] = {"cut", opn_was_cut, TO(OPN_CHECK)},
-    [OPN_CONTENT] = {"content", opn_content, TO(OPN_CHECK) | TO(OPN_ANSWER)},
+    [OPN_CONTENT] = {"content", opn_content, TO(OPN_CHECK) | TO(OPN_ANSWER) | TO(OPN_PEER)},
+    [OPN_PEER] = {"peer", opn_peer, TO(OPN_CHECK) | TO(OPN_ANSWER)},
 };
 static const struct task_kind opn_kind = {"open", opn_steps, ARRAY_LEN(opn_steps), opn_fini};
 

@@ -256,6 +256,9 @@ void session_resume_all(struct fs *fs);
 void session_release_all(struct fs *fs);
 /* Sessions whose end is near: what is left of them is being uploaded, or will be. */
 unsigned session_closing(const struct fs *fs);
+/* Will the bytes of a content that the metadata store has as this node's stay as they are?
+ * -EBUSY: it is being written, or not safe yet; -EAGAIN: not known just now. */
+int session_content_closed(struct fs *fs, uint64_t content);
 /* Does the pool work on a staged file? */
 bool session_any_busy(const struct fs *fs);
 /* Out of memory; rows stay.  Nothing of them may be running. */

@@ -200,6 +200,25 @@ void session_release_all(struct fs *fs)
 	}
 }
 
+int session_content_closed(struct fs *fs, uint64_t content)
+{
+	struct session *s, *next;
+
+	if (fs->db == NULL || fs->sessions_missing)
+		return -EAGAIN;
+	HASH_ITER(hh, fs->sessions, s, next)
+	{
+		if (s->policy == META_POLICY_NO_CACHE || s->content.id != content)
+			continue;
+		/* What it is being given now are attributes, once it is closed. */
+		return s->state == SESSION_KEPT ||
+			       (s->state == SESSION_CLOSING && session_is_safe(s))
+			   ? 0
+			   : -EBUSY;
+	}
+	return 0;
+}
+
 unsigned session_closing(const struct fs *fs)
 {
 	struct session *s, *next;

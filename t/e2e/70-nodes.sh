@@ -16,36 +16,6 @@ cluster_start
 faults_taken_once
 PATH=$T/bin:$PATH
 
-rule() { # NODE PATH: the policy that decides there
-	batonfs -m "$T/mnt.$1" --json pathconfig test --path "$2" | jq -r .policyMode
-}
-
-rule_is() { # NODE PATH POLICY
-	[ "$(rule "$1" "$2")" = "$3" ]
-}
-
-field() { # NODE PATH FIELD: of fs explain
-	batonfs -m "$T/mnt.$1" --json fs explain "$2" | jq -r ".$3"
-}
-
-state_is() { # NODE PATH STATE
-	[ "$(field "$1" "$2" persistence)" = "$3" ]
-}
-
-size_is() { # NODE PATH BYTES: as stat(2) has it
-	[ "$(stat -c %s "$T/mnt.$1$2" 2>/dev/null)" = "$3" ]
-}
-
-listed() { # NODE DIR NAME: as readdir(3) has it
-	find "$T/mnt.$1$2" -mindepth 1 -maxdepth 1 -printf '%f\n' | grep -qx "$3"
-}
-
-unreadable() { # NODE PATH: EIO, and not a byte
-	local out
-	out=$(LC_ALL=C cat "$T/mnt.$1$2" 2>&1 >"$T/out") && return 1
-	[ ! -s "$T/out" ] && [[ $out == *"Input/output error"* ]]
-}
-
 queue() { # NODE WORKER: the paths that it lists
 	batonfs -m "$T/mnt.$1" --json async-persist list --worker "$2" | jq -r '.entries[].path' |
 		sort | tr '\n' ' '

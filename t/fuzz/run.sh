@@ -22,7 +22,7 @@ flags=(-std=gnu11 -g -O1 -pthread -D_GNU_SOURCE -D_FILE_OFFSET_BITS=64 -Isrc "-I
 	-fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=all)
 
 # The libraries once; a target takes from the archive what it needs.
-mapfile -t sources < <(find src/base src/reactor src/ufs src/meta src/ctl src/takeover -name '*.c' ! -name 'keeper*')
+mapfile -t sources < <(find src/base src/reactor src/ufs src/meta src/ctl src/peer src/takeover -name '*.c' ! -name 'keeper*')
 objects=()
 running=0
 for f in "${sources[@]}"; do

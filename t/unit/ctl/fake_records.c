@@ -9,6 +9,7 @@
 #include "base/obj.h"
 #include "base/units.h"
 #include "ops/persist.h"
+#include "peer/peer.h"
 
 struct fake_record fake_record[FAKE_RECORDS];
 int fake_queue_err, fake_act_err;
@@ -135,6 +136,20 @@ size_t meta_nodes(const struct meta *m, struct meta_node *out, size_t max)
 	    .self = true,
 	    .state = META_NODE_ALIVE};
 	return 1;
+}
+
+bool meta_node_of(const struct meta *m, uint64_t id, struct meta_node *out)
+{
+	(void)m;
+	(void)id;
+	(void)out;
+	return false;
+}
+
+void peers_status(const struct peers *p, struct peers_status *out)
+{
+	(void)p;
+	memset(out, 0, sizeof(*out));
 }
 
 const char *meta_node_text(const struct meta *m, uint64_t id, char buf[META_NODE_TEXT])
