@@ -246,6 +246,9 @@ bool unlinked_may(struct fs *fs, const char *path, bool dir)
 	const char *sub;
 	struct ufs *ufs;
 
+	/* Another node may have made and stored something there before it is sent. */
+	if (fs->meta != NULL && meta_self(fs->meta) != 0)
+		return false;
 	if (fs->env.cfg->delete_delay == 0 || ul->failures > 0 || ul->n >= UNLINKED_MAX ||
 	    find(ul, path) != NULL)
 		return false;

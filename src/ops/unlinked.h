@@ -16,6 +16,9 @@
  * newer object of this mount.  One that is sent late (after failures, by a daemon that
  * was down) first looks whether the storage still has the version that was unlinked.
  *
+ * With other nodes over the same storage nothing is deleted later: what one of them makes
+ * there meanwhile is not locked here, and would be deleted.
+ *
  * Only where the storage was seen to delete in that directory a moment ago is a deletion
  * answered early (unlinked_may()); after any failure the callers wait again, and see the
  * error.  A deletion that the storage refuses brings its name back, with words in the log;

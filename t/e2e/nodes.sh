@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: BSD-2-Clause
 # shellcheck shell=bash
 # Nodes of one cluster on this machine, after lib.sh and fdb.sh: each with its own mount
-# $T/mnt.NODE, cache and staged files, all over the storage $T/store.
+# $T/mnt.NODE, cache and staged files, all over one storage.
 declare -A keepers=()
+NODES_STORE=(-u "/=file://$T/store")
 
 on() { # NODE: what follows is about its mount
 	M=$T/mnt.$1
@@ -13,7 +14,7 @@ begin() { # NODE [FLAGS...]
 	shift
 	on "$node"
 	mkdir -p "$M"
-	BATONFS_FDB_STANDIN_NODE=$node serve -u /="file://$T/store" -s write.cache.enabled=true \
+	BATONFS_FDB_STANDIN_NODE=$node serve "${NODES_STORE[@]}" -s write.cache.enabled=true \
 		"${CLUSTER[@]}" -s meta.node.name="$node" \
 		-s worker.page.store.dir="$T/cache.$node" -s worker.page.store.size=1GiB \
 		-s meta.node.heartbeat=100ms -s meta.node.expiry=2s \
