@@ -9,6 +9,7 @@
 #	SECONDS_LONG=3600	both at random for so long, half of it on a bucket
 #	OTHER_BUILD=DIR	every other upgrade is to the batonfsd there, and so a downgrade
 #	OTHER_LIBFUSE=DIR	every other upgrade is to a daemon that uses the libfuse3.so.3 there
+#	TROUBLE=1	the bucket does not answer, or is not there, for stretches of time
 #	SEED=n		the same sequence of decisions
 . "${BATONFS_SRC:-.}/t/e2e/lib.sh"
 # shellcheck source=t/e2e/bucket.sh
@@ -44,27 +45,31 @@ fi
 
 load_start() { # DIR on the mount
 	local i
-	# shellcheck disable=SC2086
-	readers_start buffered direct mmap reopen list
-	mutators_start "$1" 2
-	for i in rename create; do
-		worker_start $i python3 "$BUSY" $i "$1/$i"
-	done
-	worker_start list python3 "$BUSY" list "$M/list"
 	mkfifo "$T/words"
 	python3 "$BUSY" hold "$1/hold" <"$T/words" >"$T/out/hold" 2>&1 &
 	holder=$!
 	exec 7>"$T/words"
-	wait_until 120 "a program holds its things" said begun
 	held begun
+	# Its standard input is to end when we close it.
+	{
+		# shellcheck disable=SC2086
+		readers_start buffered direct mmap reopen list
+		mutators_start "$1" 2
+		for i in rename create; do
+			worker_start $i python3 "$BUSY" $i "$1/$i"
+		done
+		worker_start list python3 "$BUSY" list "$M/list"
+	} 7>&-
 }
 
 said() { # WORD: or it has ended
 	grep -q "^well $1\$" "$T/out/hold" || ! kill -0 $holder 2>/dev/null
 }
 
+# Some seventy calls one after the other, beside ten programs that leave the machine no rest:
+# where it is busy with other things as well, one of them can take ten seconds and more.
 held() { # WORD
-	wait_until 120 "the program that holds things has looked" said "$1"
+	wait_until 600 "the program that holds things has looked" said "$1"
 	grep -q "^well $1\$" "$T/out/hold" || die "at $1: $(tail -n 5 "$T/out/hold")"
 }
 
@@ -147,13 +152,40 @@ at_random() {
 	ok "$1: $2 seconds, $ups upgrades ($lost lost to a kill), $kills kills"
 }
 
-rounds() { # NAME
+# Until $T/calm is there the gateway stops, or is killed and started again.
+trouble() {
+	local pid
+	while [ ! -e "$T/calm" ]; do
+		sleep 0.$((RANDOM % 9))
+		if [ $((RANDOM % 8)) = 0 ]; then
+			gateway_kill
+			sleep $((RANDOM % 3))
+			gateway_start
+		else
+			pid=$(gateway_pid)
+			kill -STOP "$pid"
+			sleep $((RANDOM % 2)).$((RANDOM % 9))
+			kill -CONT "$pid"
+		fi
+	done
+}
+
+rounds() { # NAME [COMMAND]: which goes on meanwhile, until $T/calm is there
+	local meanwhile=""
 	looks=0 turn=0
 	mkdir "$M/work"
 	load_start "$M/work"
+	if [ $# -gt 1 ]; then
+		"$2" 7>&- &
+		meanwhile=$!
+	fi
 	upgrades "$1"
 	kills "$1"
 	[ -z "${SECONDS_LONG:-}" ] || at_random "$1" $((SECONDS_LONG / 2))
+	if [ -n "$meanwhile" ]; then
+		touch "$T/calm"
+		wait "$meanwhile" || die "the gateway was not brought back"
+	fi
 	load_stop
 	mutators_checked "$M/work" 2 "$1"
 }
@@ -173,6 +205,7 @@ rm -rf "$T/cache" "$T/store/work"
 
 bucket_begin
 s3_many data "$T/store"
+[ -z "${TROUBLE:-}" ] || SETTINGS+=(-s ufs.timeout=10min)
 serve -u /=s3://data -s s3.endpoint="$RGW_ENDPOINT" "${SETTINGS[@]}" -s worker.page.store.dir="$T/cache"
-rounds "a bucket"
+rounds "a bucket" ${TROUBLE:+trouble}
 stop
