@@ -109,7 +109,8 @@ static void put_node(struct json_out *o, const struct meta_node *n)
 	json_close_object(o);
 }
 
-/* Those that share the metadata store, this one first. */
+/* Those that share the metadata store, this one first; nobody shares an embedded one, and
+ * who has it has no number. */
 static void put_cluster(struct json_out *o, const struct daemon *d)
 {
 	struct meta_node *all = calloc(META_NODES_MAX, sizeof(*all));
@@ -118,7 +119,8 @@ static void put_cluster(struct json_out *o, const struct daemon *d)
 	json_key(o, "cluster");
 	json_open_array(o);
 	for (size_t i = 0; i < n; i++)
-		put_node(o, &all[i]);
+		if (all[i].is.id != 0)
+			put_node(o, &all[i]);
 	json_close_array(o);
 	free(all);
 }

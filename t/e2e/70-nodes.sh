@@ -32,6 +32,9 @@ ok "three nodes see each other alive"
 [ "$(seen b a capacity_bytes)" = 1073741824 ] || die "its capacity: $(seen b a capacity_bytes)"
 [ "$(seen a a self)$(seen b a self)" = truefalse ] || die "who is who"
 ok "each by its id, with its capacity"
+batonfs -m "$T/mnt.b" --json status | jq -e '[.cluster[] | keys_unsorted] | unique == [["id",
+	"name", "self", "state", "silent_seconds", "address", "capacity_bytes", "waiting",
+	"waiting_bytes", "failed", "transient"]]' >/dev/null || die "the members of a node are others"
 expect_exit 0 "a ($(seen a a id)) alive" "people are told, too" batonfs -m "$T/mnt.b" status
 
 # --- path rules
