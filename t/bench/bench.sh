@@ -3,7 +3,7 @@
 # Sourced by every measurement: end-to-end lib.sh and what measuring needs beside it.
 #
 #	BATONFS_BUILD	an optimised build (configure without --enable-developer)
-. "${BATONFS_SRC:-.}/t/e2e/lib.sh"
+. "${BATONFS_SRC:-.}/t/e2e/lib.sh" || exit
 export LC_ALL=C
 missed=0
 HZ=$(getconf CLK_TCK)

@@ -3,7 +3,7 @@
 # A cold sequential read through the mount beside 8 parallel ranged GETs of curl, in
 # turns: from a server limited to 400 MB/s, from one without limit, from a radosgw.
 # ROUNDS=n turns each; SERVERS="limited unlimited radosgw".
-. "${BATONFS_SRC:-.}/t/bench/bench.sh"
+. "${BATONFS_SRC:-.}/t/bench/bench.sh" || exit
 
 ROUNDS=${ROUNDS:-5}
 SERVERS=${SERVERS:-limited unlimited radosgw}

@@ -3,7 +3,7 @@
 # The daemon's own memory (RssAnon) and all that its cgroup is charged: idle with a
 # million known nodes, and under load with several memory limits.
 # NODES=n, LIMITS="16MiB 64MiB 256MiB".
-. "${BATONFS_SRC:-.}/t/bench/bench.sh"
+. "${BATONFS_SRC:-.}/t/bench/bench.sh" || exit
 
 NODES=${NODES:-1000000}
 LIMITS=${LIMITS:-16 64 256}

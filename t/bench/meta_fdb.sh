@@ -4,7 +4,7 @@
 # and how a directory of very many is listed; in the store alone, and through a mount.  On a
 # stand-in of its own (t/fdb), or in the cluster BATONFS_TEST_FDB_CLUSTER_FILE with the library
 # BATONFS_TEST_FDB_LIBRARY.  ENTRIES=n of the listing (100,000).
-. "${BATONFS_SRC:-.}/t/bench/bench.sh"
+. "${BATONFS_SRC:-.}/t/bench/bench.sh" || exit
 # shellcheck source=t/e2e/fdb.sh
 . "$BATONFS_SRC/t/e2e/fdb.sh"
 

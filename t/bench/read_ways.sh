@@ -3,7 +3,7 @@
 # Ways to read a cold file other than in sequence, from a server that answers DELAY
 # milliseconds after each request and sends 400 MB/s at most: with readahead beside
 # without, in turns.  ROUNDS=n turns each; WAYS="steps ...".
-. "${BATONFS_SRC:-.}/t/bench/bench.sh"
+. "${BATONFS_SRC:-.}/t/bench/bench.sh" || exit
 
 ROUNDS=${ROUNDS:-3}
 WAYS=${WAYS:-steps backwards steps_back random}

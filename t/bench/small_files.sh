@@ -13,7 +13,7 @@
 # the storage when close(2) returns can be much faster.  Removing is measured to the end of rm,
 # which does not wait for the storage, and to the end of an fsync of the directory after it,
 # which does.
-. "${BATONFS_SRC:-.}/t/bench/bench.sh"
+. "${BATONFS_SRC:-.}/t/bench/bench.sh" || exit
 
 FILES=${FILES:-1000}
 ROUNDS=${ROUNDS:-3}

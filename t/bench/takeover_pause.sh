@@ -4,7 +4,7 @@
 # known nodes and 10,000 open handles: by what the daemon says in its status, and by
 # the slowest request of a reader that asks all the time; and when nobody asks.
 # ROUNDS=n takeovers and KILLS=n kills a size; NODES="1000 10000 100000 1000000".
-. "${BATONFS_SRC:-.}/t/bench/bench.sh"
+. "${BATONFS_SRC:-.}/t/bench/bench.sh" || exit
 
 ROUNDS=${ROUNDS:-20}
 KILLS=${KILLS:-5}

@@ -3,7 +3,7 @@
 # A large file written and closed through the mount, beside 8 curl that upload its parts
 # at the same time, to the same radosgw in turns.  MB=n, ROUNDS=n turns; the gateway keeps
 # all that was ever uploaded in memory (RGW_BYTES).
-. "${BATONFS_SRC:-.}/t/bench/bench.sh"
+. "${BATONFS_SRC:-.}/t/bench/bench.sh" || exit
 
 ROUNDS=${ROUNDS:-3}
 MB=${MB:-256}

@@ -3,7 +3,7 @@
 # What very many files that wait to be stored cost: memory, the commands that tell of them,
 # the periodic check, a restart, an upgrade, umount.  N=n files that wait, of BYTES each,
 # which are put straight into the metadata store (1,000,000 take some minutes).
-. "${BATONFS_SRC:-.}/t/bench/bench.sh"
+. "${BATONFS_SRC:-.}/t/bench/bench.sh" || exit
 
 N=${N:-20000}
 BYTES=${BYTES:-100}

@@ -3,7 +3,7 @@
 # What is in the page store, through the daemon, beside a minimal libfuse daemon that
 # copies from the same disk (copyfs.c), in turns; and getattr and 4 KiB reads beside
 # one that answers from memory.  ROUNDS=n turns.
-. "${BATONFS_SRC:-.}/t/bench/bench.sh"
+. "${BATONFS_SRC:-.}/t/bench/bench.sh" || exit
 
 ROUNDS=${ROUNDS:-7}
 SECONDS_EACH=${SECONDS_EACH:-0.5}

@@ -3,7 +3,7 @@
 # The write cache: small and large files written under WRITE_BACK beside the disk itself and
 # WRITE_THROUGH, and how fast they reach the storage beside 8 curl.  FILES=n small files a
 # turn, ROUNDS=n turns, MB=n of a large file.
-. "${BATONFS_SRC:-.}/t/bench/bench.sh"
+. "${BATONFS_SRC:-.}/t/bench/bench.sh" || exit
 # shellcheck source=t/lib/s3put.sh
 . "$BATONFS_SRC/t/lib/s3put.sh"
 

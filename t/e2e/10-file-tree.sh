@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 # A directory mounted through file://: what a user does with a tree, and what
 # changes the tree is refused.
-. "${BATONFS_SRC:-.}/t/e2e/lib.sh"
+. "${BATONFS_SRC:-.}/t/e2e/lib.sh" || exit
 
 S=$T/src
 mkdir -p "$S/sub/deep/er" "$S/empty dir"

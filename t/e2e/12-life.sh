@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 # How a daemon begins and ends: background, signals, umount(8), a second daemon with
 # a keeper of its own, a daemon that crashes for ever.
-. "${BATONFS_SRC:-.}/t/e2e/lib.sh"
+. "${BATONFS_SRC:-.}/t/e2e/lib.sh" || exit
 
 S=$T/src
 mkdir -p "$S"

@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: BSD-2-Clause
 # Several storages in one mount, a part of the namespace, mount options; odd names.
-. "${BATONFS_SRC:-.}/t/e2e/lib.sh"
+. "${BATONFS_SRC:-.}/t/e2e/lib.sh" || exit
 
 mkdir -p "$T/top/own" "$T/top/nfs" "$T/a/train/x" "$T/a/private" "$T/b/sub" "$T/top/data"
 echo top >"$T/top/file"

@@ -3,7 +3,7 @@
 # What the manual says of the client and the configuration: members of each JSON
 # answer, which setting wins and how long, the protocol of the control socket,
 # warnings, and memory.limit as a ceiling.
-. "${BATONFS_SRC:-.}/t/e2e/lib.sh"
+. "${BATONFS_SRC:-.}/t/e2e/lib.sh" || exit
 
 S=$T/src
 mkdir -p "$S/sub" "$S/memory"

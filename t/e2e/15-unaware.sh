@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 # Programs that know nothing of batonfs: Python, rsync, git, the loader, dd, find.
 # What they hold across an upgrade and a kill -9 goes on working.
-. "${BATONFS_SRC:-.}/t/e2e/lib.sh"
+. "${BATONFS_SRC:-.}/t/e2e/lib.sh" || exit
 
 S=$T/src
 chmod 711 "$T" # another user is to come by

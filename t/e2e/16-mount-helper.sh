@@ -5,7 +5,7 @@
 if [ "${BATONFS_MOUNT_NS:-}" != yes ]; then
 	BATONFS_MOUNT_NS=yes exec unshare -m --propagation private "$0" "$@"
 fi
-. "${BATONFS_SRC:-.}/t/e2e/lib.sh"
+. "${BATONFS_SRC:-.}/t/e2e/lib.sh" || exit
 
 if [ -e /sbin/awk ]; then
 	echo "skipped: /sbin is /bin here"

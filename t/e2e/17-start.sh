@@ -3,7 +3,7 @@
 # The command line and the mount point: relative paths, other working directories,
 # settings that are kept, mount points of all kinds, a descriptor from somebody else,
 # the background.
-. "${BATONFS_SRC:-.}/t/e2e/lib.sh"
+. "${BATONFS_SRC:-.}/t/e2e/lib.sh" || exit
 
 mkdir "$T/src"
 echo hello >"$T/src/hello"

@@ -3,7 +3,7 @@
 # Much of everything: find over a bucket of many objects with memory that stays flat, the
 # nodes forgotten again, large directories listed across an upgrade, 64 readers at once, a
 # sparse file of 100 GiB.  SCALE_LONG=1: 1,000,000 objects, directories of 200,000 entries.
-. "${BATONFS_SRC:-.}/t/e2e/lib.sh"
+. "${BATONFS_SRC:-.}/t/e2e/lib.sh" || exit
 
 DIRS=20 FILES=1000 FLAT=20000
 [ -z "${SCALE_LONG:-}" ] || DIRS=1000 FLAT=200000

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 # 20 upgrades under readers that compare every byte, and successors that die.
 # ROUNDS=n for more.
-. "${BATONFS_SRC:-.}/t/e2e/lib.sh"
+. "${BATONFS_SRC:-.}/t/e2e/lib.sh" || exit
 
 ROUNDS=${ROUNDS:-20}
 S=$T/src

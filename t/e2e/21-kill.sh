@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 # 20 times kill -9 of the daemon under readers that compare every byte.
 # ROUNDS=n for more.
-. "${BATONFS_SRC:-.}/t/e2e/lib.sh"
+. "${BATONFS_SRC:-.}/t/e2e/lib.sh" || exit
 
 ROUNDS=${ROUNDS:-20}
 S=$T/src

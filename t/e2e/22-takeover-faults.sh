@@ -3,7 +3,7 @@
 # What can go wrong in a hand-over, at every named point, under readers that compare
 # every byte: either side dies, hangs or fails, strangers and wrong successors knock.
 # ROUNDS=n for more.
-. "${BATONFS_SRC:-.}/t/e2e/lib.sh"
+. "${BATONFS_SRC:-.}/t/e2e/lib.sh" || exit
 
 ROUNDS=${ROUNDS:-1}
 HOWS="kill errno:5"

@@ -3,7 +3,7 @@
 # Upgrades and crashes while the storage does not answer: reads that are stuck in it are
 # handed on or fail as configured, and all else is served.  ROUNDS=n for more, FROZEN=65 for
 # an old daemon that is frozen for longer than any of its time limits.
-. "${BATONFS_SRC:-.}/t/e2e/lib.sh"
+. "${BATONFS_SRC:-.}/t/e2e/lib.sh" || exit
 
 ROUNDS=${ROUNDS:-1}
 FROZEN=${FROZEN:-0}

@@ -3,7 +3,7 @@
 # Upgrades and kills at random moments while a bucket is read through a page store
 # too small for it, and the storage stops answering now and then.  SECONDS_LONG=n for
 # a longer run, SEED=n for the same sequence of decisions.
-. "${BATONFS_SRC:-.}/t/e2e/lib.sh"
+. "${BATONFS_SRC:-.}/t/e2e/lib.sh" || exit
 # shellcheck source=t/e2e/bucket.sh
 . "$BATONFS_SRC/t/e2e/bucket.sh"
 

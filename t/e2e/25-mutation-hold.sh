@@ -3,7 +3,7 @@
 # The window of a planned upgrade, held open at a named point: what a change, a listing
 # and everything else that comes meanwhile meet, by fuse.migration.mutation.hold, also if
 # either daemon dies there.  ROUNDS=n for more.
-. "${BATONFS_SRC:-.}/t/e2e/window.sh"
+. "${BATONFS_SRC:-.}/t/e2e/window.sh" || exit
 # shellcheck source=t/e2e/workers.sh
 . "$BATONFS_SRC/t/e2e/workers.sh"
 

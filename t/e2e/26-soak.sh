@@ -11,7 +11,7 @@
 #	OTHER_LIBFUSE=DIR	every other upgrade is to a daemon that uses the libfuse3.so.3 there
 #	TROUBLE=1	the bucket does not answer, or is not there, for stretches of time
 #	SEED=n		the same sequence of decisions
-. "${BATONFS_SRC:-.}/t/e2e/lib.sh"
+. "${BATONFS_SRC:-.}/t/e2e/lib.sh" || exit
 # shellcheck source=t/e2e/bucket.sh
 . "$BATONFS_SRC/t/e2e/bucket.sh"
 # shellcheck source=t/e2e/workers.sh

@@ -6,7 +6,7 @@
 #
 #	ROUNDS=25	100 upgrades and 100 kills: so many of both with each of the four
 #	SEED=n		the same sequence of decisions
-. "${BATONFS_SRC:-.}/t/e2e/lib.sh"
+. "${BATONFS_SRC:-.}/t/e2e/lib.sh" || exit
 # shellcheck source=t/e2e/bucket.sh
 . "$BATONFS_SRC/t/e2e/bucket.sh"
 

@@ -4,7 +4,7 @@
 # still: reads by fuse.migration.slow.read.timeout and slow.read.action, also while the
 # window is held open at a named point; changes by mutation.wire.timeout and
 # ongoing.request.grace_period.  ROUNDS=n for more.
-. "${BATONFS_SRC:-.}/t/e2e/window.sh"
+. "${BATONFS_SRC:-.}/t/e2e/window.sh" || exit
 # shellcheck source=t/e2e/bucket.sh
 . "$BATONFS_SRC/t/e2e/bucket.sh"
 

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 # What the kernel forgets while a hand-over is under way is forgotten, once, also if the
 # successor dies with it in its hand: no node stays behind, none goes too early.
-. "${BATONFS_SRC:-.}/t/e2e/lib.sh"
+. "${BATONFS_SRC:-.}/t/e2e/lib.sh" || exit
 
 S=$T/src
 N=400

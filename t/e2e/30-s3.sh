@@ -3,7 +3,7 @@
 # A bucket of a real radosgw: the tree, hostile names, wrong credentials, a bucket
 # that is not there, a gateway that hangs or dies in mid-read and comes back, and
 # upgrade and kill while all of that.
-. "${BATONFS_SRC:-.}/t/e2e/lib.sh"
+. "${BATONFS_SRC:-.}/t/e2e/lib.sh" || exit
 # shellcheck source=t/e2e/bucket.sh
 . "$BATONFS_SRC/t/e2e/bucket.sh"
 

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 # Storage that misbehaves: whatever it says, no crash, no wrong byte, no call that
 # hangs longer than ufs.timeout allows; and the daemon serves on when it behaves again.
-. "${BATONFS_SRC:-.}/t/e2e/lib.sh"
+. "${BATONFS_SRC:-.}/t/e2e/lib.sh" || exit
 
 O=$T/objects
 mkdir "$O"

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 # The ways to a bucket of a real radosgw: the bucket in the host name, TLS with a private
 # authority, a proxy, credentials that an endpoint hands out.
-. "${BATONFS_SRC:-.}/t/e2e/lib.sh"
+. "${BATONFS_SRC:-.}/t/e2e/lib.sh" || exit
 # shellcheck source=t/e2e/bucket.sh
 . "$BATONFS_SRC/t/e2e/bucket.sh"
 

@@ -5,7 +5,7 @@
 if [ -z "${BATONFS_TEST_NS:-}" ]; then
 	BATONFS_TEST_NS=1 exec unshare --mount --propagation private "$0" "$@"
 fi
-. "${BATONFS_SRC:-.}/t/e2e/lib.sh"
+. "${BATONFS_SRC:-.}/t/e2e/lib.sh" || exit
 
 # A name server that is silent, and hosts(5) of our own.
 cat >"$T/silent.py" <<'END'

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 # Objects that a real radosgw encrypts with the customer's key (SSE-C): written, changed,
 # renamed and read with it, and not without.
-. "${BATONFS_SRC:-.}/t/e2e/lib.sh"
+. "${BATONFS_SRC:-.}/t/e2e/lib.sh" || exit
 # shellcheck source=t/e2e/bucket.sh
 . "$BATONFS_SRC/t/e2e/bucket.sh"
 

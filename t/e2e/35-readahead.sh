@@ -3,7 +3,7 @@
 # Readahead as the counters show it: readers that go in steps, backwards, or at several
 # places of one handle find what they want under way; readers at random fetch nothing in
 # vain; and an upgrade costs no more than the reads in which it is recognised again.
-. "${BATONFS_SRC:-.}/t/e2e/lib.sh"
+. "${BATONFS_SRC:-.}/t/e2e/lib.sh" || exit
 
 mkdir "$T/src"
 for f in steps back below eight direct random pairs faults upgrade; do

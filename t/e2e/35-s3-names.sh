@@ -3,7 +3,7 @@
 # A tree of objects with hostile names, from 0 bytes on, that another S3 client has put into
 # a bucket, compared by checksum; and the other way: written through the mount, read by the
 # other client.  OBJECTS=2000 for more, then one of 300 MB is among them.  SEED=n.
-. "${BATONFS_SRC:-.}/t/e2e/lib.sh"
+. "${BATONFS_SRC:-.}/t/e2e/lib.sh" || exit
 # shellcheck source=t/e2e/bucket.sh
 . "$BATONFS_SRC/t/e2e/bucket.sh"
 

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 # The unit under a real systemd, first process of namespaces of its own: start, reload,
 # crash, hang, restart and stop under readers that compare every byte.
-. "${BATONFS_SRC:-.}/t/e2e/lib.sh"
+. "${BATONFS_SRC:-.}/t/e2e/lib.sh" || exit
 
 # The host's cgroup v2 tree.
 cgroups=$(awk '$3 == "cgroup2" { print $2; exit }' /proc/self/mounts)

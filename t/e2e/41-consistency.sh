@@ -4,7 +4,7 @@
 # the other sees at its next open, within attr_timeout and at once if that is 0; what the
 # kernel keeps of a file by kernel_cache and auto_cache; and what a daemon knows better
 # than the kernel, which then does not go on to say the contrary.
-. "${BATONFS_SRC:-.}/t/e2e/lib.sh"
+. "${BATONFS_SRC:-.}/t/e2e/lib.sh" || exit
 # shellcheck source=t/e2e/bucket.sh
 . "$BATONFS_SRC/t/e2e/bucket.sh"
 # shellcheck source=t/e2e/two.sh

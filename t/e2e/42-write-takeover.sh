@@ -3,7 +3,7 @@
 # Writers that know what each call must answer go on while the daemon is upgraded, killed
 # at random and killed at the named points of its changes; every change happens exactly
 # once.  So they do while an old daemon that hands over is frozen.  ROUNDS=100 for more.
-. "${BATONFS_SRC:-.}/t/e2e/lib.sh"
+. "${BATONFS_SRC:-.}/t/e2e/lib.sh" || exit
 # shellcheck source=t/e2e/bucket.sh
 . "$BATONFS_SRC/t/e2e/bucket.sh"
 # shellcheck source=t/e2e/workers.sh

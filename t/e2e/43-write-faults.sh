@@ -3,7 +3,7 @@
 # What goes wrong while files are written: storage that refuses, hangs or is gone at each
 # step of an upload and of a rename, a staging disk that is full, a bucket without room.
 # Every error reaches the caller, nothing half-written is seen, nothing is lost.
-. "${BATONFS_SRC:-.}/t/e2e/lib.sh"
+. "${BATONFS_SRC:-.}/t/e2e/lib.sh" || exit
 # shellcheck source=t/e2e/bucket.sh
 . "$BATONFS_SRC/t/e2e/bucket.sh"
 

@@ -3,7 +3,7 @@
 # Programs that people run: tar, rsync, git, a compiler, zipfile, sqlite3, numpy.memmap,
 # fio with verification, stress-ng; on a bucket and on a directory.  TOOLS_LONG=1 also
 # clones and builds this project on the mount.
-. "${BATONFS_SRC:-.}/t/e2e/lib.sh"
+. "${BATONFS_SRC:-.}/t/e2e/lib.sh" || exit
 # shellcheck source=t/e2e/bucket.sh
 . "$BATONFS_SRC/t/e2e/bucket.sh"
 

@@ -3,7 +3,7 @@
 # The daemon is killed at the named points of creating, writing and uploading, under
 # writers that know what each call must answer: each change happens exactly once.
 # ROUNDS=n for more.
-. "${BATONFS_SRC:-.}/t/e2e/lib.sh"
+. "${BATONFS_SRC:-.}/t/e2e/lib.sh" || exit
 # shellcheck source=t/e2e/bucket.sh
 . "$BATONFS_SRC/t/e2e/bucket.sh"
 # shellcheck source=t/e2e/workers.sh

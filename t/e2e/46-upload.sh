@@ -3,7 +3,7 @@
 # Large files become objects: parts sent while they are written, only changed parts sent
 # again, nothing left behind at the storage, and a daemon that dies on the way is followed
 # by one that goes on with the parts that are there.
-. "${BATONFS_SRC:-.}/t/e2e/lib.sh"
+. "${BATONFS_SRC:-.}/t/e2e/lib.sh" || exit
 # shellcheck source=t/e2e/bucket.sh
 . "$BATONFS_SRC/t/e2e/bucket.sh"
 

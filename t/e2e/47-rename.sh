@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 # Renames and removals in a bucket, which knows neither directories nor renames: many
 # files, a daemon that is killed at each step or hands over in the middle, power loss.
-. "${BATONFS_SRC:-.}/t/e2e/lib.sh"
+. "${BATONFS_SRC:-.}/t/e2e/lib.sh" || exit
 # shellcheck source=t/e2e/bucket.sh
 . "$BATONFS_SRC/t/e2e/bucket.sh"
 

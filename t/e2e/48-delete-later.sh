@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 # Deletions that are answered before the storage has done them: what this mount and others
 # see, and that each is done once and for all, whatever ends the daemon or the storage.
-. "${BATONFS_SRC:-.}/t/e2e/lib.sh"
+. "${BATONFS_SRC:-.}/t/e2e/lib.sh" || exit
 # shellcheck source=t/e2e/bucket.sh
 . "$BATONFS_SRC/t/e2e/bucket.sh"
 

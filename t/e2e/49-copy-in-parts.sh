@@ -3,7 +3,7 @@
 # Renames in a bucket whose copy has to be made in parts, which is an upload: a daemon that
 # is killed in the middle of one leaves nothing of it behind, and one that the storage has
 # lost is begun anew.
-. "${BATONFS_SRC:-.}/t/e2e/lib.sh"
+. "${BATONFS_SRC:-.}/t/e2e/lib.sh" || exit
 # shellcheck source=t/e2e/bucket.sh
 . "$BATONFS_SRC/t/e2e/bucket.sh"
 

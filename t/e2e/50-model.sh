@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: BSD-2-Clause
 # The model test on a directory; see model.sh for what can be set.
-. "${BATONFS_SRC:-.}/t/e2e/model.sh"
+. "${BATONFS_SRC:-.}/t/e2e/model.sh" || exit
 
 mkdir "$T/store" "$T/small"
 # The test itself: a disk that gets full is a difference, and it becomes a short script.

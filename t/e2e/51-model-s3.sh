@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: BSD-2-Clause
 # The model test on a bucket of a real radosgw; see model.sh for what can be set.
-. "${BATONFS_SRC:-.}/t/e2e/model.sh"
+. "${BATONFS_SRC:-.}/t/e2e/model.sh" || exit
 # shellcheck source=t/e2e/bucket.sh
 . "$BATONFS_SRC/t/e2e/bucket.sh"
 

@@ -5,7 +5,7 @@
 # keepers, and with daemons that are both pid 1) and while the daemon in it is killed, in
 # 96 MiB of memory.  By runc; where that cannot run, by unshare and without the limit.
 # ROUNDS=n for more replacements, CONTAINERS=unshare to do without runc.
-. "${BATONFS_SRC:-.}/t/e2e/lib.sh"
+. "${BATONFS_SRC:-.}/t/e2e/lib.sh" || exit
 
 ROUNDS=${ROUNDS:-2}
 LIMIT=$((96 << 20))

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 # The end of a mount and a new beginning at the same place, with nothing waited for in
 # between: who starts meets a daemon that is ending, or starting, and waits for it.
-. "${BATONFS_SRC:-.}/t/e2e/lib.sh"
+. "${BATONFS_SRC:-.}/t/e2e/lib.sh" || exit
 
 ROUNDS=${ROUNDS:-10}
 mkdir "$T/src" "$T/cache"

@@ -3,7 +3,7 @@
 # Every row of the table "what a call gets" on paths with a write policy, on a directory and
 # on a real radosgw: while persisting is held back, after the files of that time have been
 # through a remount, and when they are persisted.
-. "${BATONFS_SRC:-.}/t/e2e/lib.sh"
+. "${BATONFS_SRC:-.}/t/e2e/lib.sh" || exit
 # shellcheck source=t/e2e/bucket.sh
 . "$BATONFS_SRC/t/e2e/bucket.sh"
 

@@ -3,7 +3,7 @@
 # A daemon of an ordinary user, without any capability, that serves a descriptor which
 # root has opened and mounted: it serves, is upgraded, survives a crash, and says what it
 # cannot do.
-. "${BATONFS_SRC:-.}/t/e2e/lib.sh"
+. "${BATONFS_SRC:-.}/t/e2e/lib.sh" || exit
 
 U=65534
 if [ "$(id -u)" != 0 ] || ! python3 -c 'import ctypes' 2>/dev/null; then

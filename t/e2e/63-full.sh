@@ -13,7 +13,7 @@ fi
 awk '/ - fuse\.batonfs / { print $5 }' /proc/self/mountinfo | sort -r | while read -r other; do
 	umount -l "$(printf '%b' "$other")"
 done
-. "${BATONFS_SRC:-.}/t/e2e/lib.sh"
+. "${BATONFS_SRC:-.}/t/e2e/lib.sh" || exit
 
 mkdir "$T/src" "$T/st"
 pattern gen "$T/src/a.3000001" "$T/src/b.4096"

@@ -3,7 +3,7 @@
 # What is written under a policy reaches the storage in the background: while that is gone,
 # refuses, or has another client's object of the name; across kill -9, upgrades and an
 # unmount; each object once, with the right bytes, as another client sees it.
-. "${BATONFS_SRC:-.}/t/e2e/lib.sh"
+. "${BATONFS_SRC:-.}/t/e2e/lib.sh" || exit
 # shellcheck source=t/e2e/bucket.sh
 . "$BATONFS_SRC/t/e2e/bucket.sh"
 

@@ -3,7 +3,7 @@
 # Path rules as a user has them: shown, edited, set and asked about; what is wrong with them
 # is told and changes nothing; they outlive remount, crash and upgrade, and hold for files
 # that are created from then on.
-. "${BATONFS_SRC:-.}/t/e2e/lib.sh"
+. "${BATONFS_SRC:-.}/t/e2e/lib.sh" || exit
 
 S=$T/src
 mkdir -p "$S/sub" "$T/tmp" "$T/cache"

@@ -4,7 +4,7 @@
 # write: the call that finds no room says so, what was accepted and acknowledged stays, and it
 # goes on by itself with room again.  And what was written and never made safe, whose writer
 # has died, goes after a while; what was made safe before does not.
-. "${BATONFS_SRC:-.}/t/e2e/lib.sh"
+. "${BATONFS_SRC:-.}/t/e2e/lib.sh" || exit
 
 if [ "$(id -u)" != 0 ]; then
 	echo "skipped: only root can mount what is to be full"

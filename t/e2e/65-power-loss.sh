@@ -3,7 +3,7 @@
 # What a machine that loses its power at some moment has left of the write cache: of every
 # file what was synced, and of what was not each page or none.  A fresh mount finds in it all
 # that was acknowledged.  ROUNDS=n for more.
-. "${BATONFS_SRC:-.}/t/e2e/lib.sh"
+. "${BATONFS_SRC:-.}/t/e2e/lib.sh" || exit
 # shellcheck source=t/e2e/workers.sh
 . "$BATONFS_SRC/t/e2e/workers.sh"
 

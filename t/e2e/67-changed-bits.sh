@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 # A bit that changes on the local disk after a file was closed: it is not read and not
 # stored, and all is kept.
-. "${BATONFS_SRC:-.}/t/e2e/lib.sh"
+. "${BATONFS_SRC:-.}/t/e2e/lib.sh" || exit
 
 mkdir "$T/store"
 

@@ -4,7 +4,7 @@
 # slow: close answers as the manual's table says, what went wrong is told in words, nothing is
 # lost, and everything is stored when the storage is well.  Files whose upload has an unknown
 # outcome are deleted meanwhile: no object of theirs is left, and no newer one is lost.
-. "${BATONFS_SRC:-.}/t/e2e/lib.sh"
+. "${BATONFS_SRC:-.}/t/e2e/lib.sh" || exit
 
 mkdir "$T/objects" "$T/files"
 : >"$T/mode"

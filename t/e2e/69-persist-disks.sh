@@ -4,7 +4,7 @@
 # is a directory here, and that of the metadata store.  Each call says what is promised, why a
 # file is not stored is told in words, nothing that was acknowledged is lost, and all goes on by
 # itself when the disk is well again.
-. "${BATONFS_SRC:-.}/t/e2e/lib.sh"
+. "${BATONFS_SRC:-.}/t/e2e/lib.sh" || exit
 
 if [ "$(id -u)" != 0 ]; then
 	echo "skipped: only root can mount what is to be full"

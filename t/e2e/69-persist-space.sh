@@ -3,7 +3,7 @@
 # What is not stored yet takes room up to a limit, and no more; what nobody needs is cleaned up
 # beside what is open; files outside of what is mounted are left alone; a large tree goes, over
 # interruptions and deaths of the daemon.  FILES=100000 for a larger one.
-. "${BATONFS_SRC:-.}/t/e2e/lib.sh"
+. "${BATONFS_SRC:-.}/t/e2e/lib.sh" || exit
 
 FILES=${FILES:-4000}
 mkdir "$T/src"

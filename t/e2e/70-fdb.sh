@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 # The write cache with its records in FoundationDB, over a directory, under daemons that get
 # kill -9 (see write_cache.sh), while commits conflict, or nobody knows if they have happened.
-. "${BATONFS_SRC:-.}/t/e2e/write_cache.sh"
+. "${BATONFS_SRC:-.}/t/e2e/write_cache.sh" || exit
 # shellcheck source=t/e2e/fdb.sh
 . "$BATONFS_SRC/t/e2e/fdb.sh"
 

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 # Two nodes of a cluster over one bucket: a name that one of them removes and the other makes
 # again is not deleted by what was to be deleted later (delete.delay).
-. "${BATONFS_SRC:-.}/t/e2e/lib.sh"
+. "${BATONFS_SRC:-.}/t/e2e/lib.sh" || exit
 # shellcheck source=t/e2e/bucket.sh
 . "$BATONFS_SRC/t/e2e/bucket.sh"
 # shellcheck source=t/e2e/fdb.sh

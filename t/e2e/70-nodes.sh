@@ -4,7 +4,7 @@
 # with its own cache and staged files, over one storage.  They know of each other, path rules
 # reach all, and what one has written is listed by all and persisted by itself alone; a node
 # that was killed is dead for the others, its files stay, and it comes back as itself.
-. "${BATONFS_SRC:-.}/t/e2e/lib.sh"
+. "${BATONFS_SRC:-.}/t/e2e/lib.sh" || exit
 
 # shellcheck source=t/e2e/fdb.sh
 . "$BATONFS_SRC/t/e2e/fdb.sh"

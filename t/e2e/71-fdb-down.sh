@@ -4,7 +4,7 @@
 # or the cluster goes away: who starts is told what to do, requests end in time, what is cached
 # is read, a daemon is replaced or killed all the same, nothing acknowledged is lost, and it
 # goes on by itself when the cluster is back.
-. "${BATONFS_SRC:-.}/t/e2e/lib.sh"
+. "${BATONFS_SRC:-.}/t/e2e/lib.sh" || exit
 # shellcheck source=t/e2e/fdb.sh
 . "$BATONFS_SRC/t/e2e/fdb.sh"
 

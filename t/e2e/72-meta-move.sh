@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 # A metadata store moves from the embedded back end into FoundationDB and back, by meta export
 # and meta import: modes, times and rules are there again, and what would be lost is refused.
-. "${BATONFS_SRC:-.}/t/e2e/lib.sh"
+. "${BATONFS_SRC:-.}/t/e2e/lib.sh" || exit
 # shellcheck source=t/e2e/fdb.sh
 . "$BATONFS_SRC/t/e2e/fdb.sh"
 

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 # Nodes of a cluster read from each other what is not persisted yet: the right bytes, or EIO and
 # a reason; never others, never fewer.  Without the key nobody is told anything.
-. "${BATONFS_SRC:-.}/t/e2e/lib.sh"
+. "${BATONFS_SRC:-.}/t/e2e/lib.sh" || exit
 
 # shellcheck source=t/e2e/fdb.sh
 . "$BATONFS_SRC/t/e2e/fdb.sh"

@@ -5,7 +5,7 @@
 # MODEL_STEPS=200000 for longer (20000), MODEL_SEED=n or random for other calls,
 # MODEL_TURNS=n for the steps with upgrades and kills (3000), MODEL_SCRIPT=FILE to make
 # the calls of a script that an earlier run has left.
-. "${BATONFS_SRC:-.}/t/e2e/lib.sh"
+. "${BATONFS_SRC:-.}/t/e2e/lib.sh" || exit
 
 # shellcheck disable=SC2034 # both are for who sources this
 STEPS=${MODEL_STEPS:-20000}

@@ -3,7 +3,7 @@
 # Sourced by tests of the window of a planned upgrade, held open at a named point, and of calls
 # that are made meanwhile, each by a thread of a program that the test writes to $T/call.py
 # (callers.py).
-. "${BATONFS_SRC:-.}/t/e2e/lib.sh"
+. "${BATONFS_SRC:-.}/t/e2e/lib.sh" || exit
 
 faults_taken_once
 

@@ -6,7 +6,7 @@
 # set STORE (flags of the daemon; BARE: those of one that has the storage alone, as well) and
 # define stored PATH, which prints an object, or fails.
 # ROUNDS=n for more.
-. "${BATONFS_SRC:-.}/t/e2e/lib.sh"
+. "${BATONFS_SRC:-.}/t/e2e/lib.sh" || exit
 # shellcheck source=t/e2e/workers.sh
 . "$BATONFS_SRC/t/e2e/workers.sh"
 
