@@ -9,6 +9,8 @@
  * most one change a path waits; a newer one takes its place.  A transaction that does
  * not wait is given to the store when all that came before it is there.
  *
+ * In a store of many nodes nothing waits so.
+ *
  * Doing one twice has the effect of doing it once, so a flush whose outcome is not known
  * is repeated, by a successor too.
  */
@@ -210,6 +212,10 @@ static bool room_for(struct meta *m, unsigned n)
 
 bool later_takes(struct meta *m, const struct meta_change *changes, unsigned n)
 {
+	/* Other nodes would not see them, and what those have put there meanwhile would be
+	 * hidden here, and overwritten then. */
+	if (meta_self(m) != 0)
+		return false;
 	if (m->db == NULL || m->later_changes == NULL || m->env.cfg->meta_sync_period == 0 ||
 	    m->nlater + n > LATER_MAX || !room_for(m, n))
 		return false;

@@ -307,7 +307,8 @@ struct meta_txn {
 	 * not yet the machine: they are on the disk meta.sync.period later, and before any
 	 * transaction that comes after them.  Whoever reads sees them at once.  (The tally
 	 * counts what the store has; a change that it should count at once does not come
-	 * later.)  One with a blob or a guard waits for the disk all the same. */
+	 * later.)  One with a blob or a guard waits for the disk all the same, and so do all
+	 * in a store of many nodes. */
 	bool later;
 };
 void meta_txn(struct meta *m, struct meta_txn *rq, void (*done)(struct meta_req *r, int err));

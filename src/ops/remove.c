@@ -545,6 +545,13 @@ static void note_doubt(struct op_remove *rm)
 		    rm->path, strerror(-err));
 }
 
+/* Another node may have made a file of the name since the object went. */
+static bool guarded(const struct op_remove *rm)
+{
+	return unpersisted(rm) || ((rm->record.rec.has & META_HAS_CONTENT) != 0 &&
+				      meta_self(rm->op.fs->meta) != 0);
+}
+
 static enum task_next rm_deleted(struct task *t)
 {
 	struct op_remove *rm = OP_OF(t, op_remove);
@@ -565,7 +572,8 @@ static enum task_next rm_deleted(struct task *t)
 	rm->txn.n = 1;
 	rm->txn.req.user = rm;
 	rm->txn.later = !unpersisted(rm);
-	rm->change[0].if_content = unpersisted(rm) ? rm->content : 0;
+	if (guarded(rm))
+		rm->change[0].if_content = rm->record.rec.content.id;
 	meta_txn(rm->op.fs->meta, &rm->txn, rm_txn_cb);
 	return task_wait(t, RM_FORGOTTEN, rm_leave_txn);
 }
@@ -581,6 +589,9 @@ static enum task_next rm_forgotten(struct task *t)
 		note_doubt(rm);
 		return rm->op.hold ? rm_fail(rm, -ECANCELED) : task_goto(t, RM_END);
 	}
+	/* What is there is another file, which another node has made since. */
+	if (rm->result == -EEXIST && rm->change[0].if_content != 0)
+		rm->result = 0;
 	/* Held: it comes again and does this again.  Else the thing is gone, whatever is
 	 * left of it in the store. */
 	if (task_err(t) != 0 && rm->op.hold)

@@ -360,7 +360,9 @@ static enum task_next set_record(struct op_setattr *sa)
 	bool local = old != NULL && attr_unpersisted(old);
 
 	sa->change = (struct meta_change){.verb = META_PUT, .path = sa->path};
-	if (local)
+	/* Another node may have put another file there since it was read. */
+	if (local || (old != NULL && (old->has & META_HAS_CONTENT) != 0 &&
+			 meta_self(sa->op.fs->meta) != 0))
 		sa->change.if_content = old->content.id;
 	attr_record(&sa->change.rec, old, &sa->get.stat.attr, &sa->set);
 	sa->result = 0;

@@ -35,11 +35,26 @@ rm "$T/mnt.a/dir/second"
 on a
 [ "$(counter delete.pending)" = 0 ] || die "$(counter delete.pending) are to be deleted later"
 ok "nothing is deleted later"
-wait_until 60 "b sees that it has gone" not test -e "$T/mnt.b/dir/second"
+expect "b sees that it has gone" not test -e "$T/mnt.b/dir/second"
 echo again >"$T/mnt.b/dir/second"
 expect "it is stored again" batonfs -m "$T/mnt.b" async-persist drain --timeout 60s
 leave a
 expect "and stays" grep -qx again "$T/mnt.b/dir/second"
 [ "$(s3_status data dir/second)" = 200 ] || die "the bucket has it no more"
 ok "in the bucket, too"
+
+# --- made again on one node while another one removes it
+echo old >"$T/mnt.b/dir/third"
+expect "what is to be removed is stored" batonfs -m "$T/mnt.b" async-persist drain --timeout 60s
+BATONFS_FAULT=remove.deleted=until:$T/gate begin c -o attr_timeout=0,entry_timeout=0
+rm "$T/mnt.c/dir/third" &
+rm=$!
+wait_until 60 "c has deleted the object" test -e "$T/gate.here"
+echo new >"$T/mnt.b/dir/third"
+touch "$T/gate"
+wait $rm || die "rm: $?"
+expect "the new file is there" grep -qx new "$T/mnt.b/dir/third"
+expect "the node that has removed the old one sees it" test -e "$T/mnt.c/dir/third"
 leave b
+expect "it is stored, and read there" grep -qx new "$T/mnt.c/dir/third"
+leave c

@@ -7,10 +7,13 @@
 #include <criterion/criterion.h>
 #include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/log.h"
 #include "meta_rig.h"
+#include "reactor/statedb.h"
 
 static struct meta_rig g, h;
 
@@ -107,6 +110,32 @@ Test(meta_nodes, one_is_alone)
 	cr_assert_str_eq(meta_node_text(g.meta, 6, name), "0000000000000006");
 	cr_assert_eq(put_in(&g, "f", 1, META_STATE_NOT_PERSISTED), 0);
 	cr_assert_eq(queued(&g, 0), 1);
+}
+
+/* What need not be on the disk before it is answered could not be seen elsewhere until then. */
+Test(meta_nodes, what_may_come_later_does_not)
+{
+	char state[] = "/dev/shm/batonfs-nodes-XXXXXX", file[sizeof(state) + 16];
+	struct meta_change ch = meta_rig_file("f", 0600);
+	struct meta_rig_end end = { .done = false };
+	struct meta_txn rq = { .req.user = &end, .changes = &ch, .n = 1, .later = true };
+	struct statedb *db;
+	struct errtext et;
+
+	open_both();
+	cr_assert_not_null(mkdtemp(state));
+	cr_assert_eq(statedb_open(&db, g.loop, state, 16 * MIB, true, &g.epoch, &et), 0);
+	cr_assert_eq(meta_set_db(g.meta, db), 0);
+	meta_txn(g.meta, &rq, meta_rig_done);
+	meta_rig_until(&g, &end.done);
+	cr_assert_eq(end.err, 0);
+	cr_assert_eq(meta_waiting(g.meta), 0);
+	cr_assert_eq(meta_rig_mode(&h, "f"), 0600);
+	meta_set_db(g.meta, NULL);
+	statedb_close(&db);
+	snprintf(file, sizeof(file), "%s/data.mdb", state);
+	unlink(file);
+	rmdir(state);
 }
 
 Test(meta_nodes, each_has_its_own_queue_intents_and_tally)
