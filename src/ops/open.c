@@ -2,8 +2,9 @@
 /*
  * OPEN.  For reading: a handle on the version that the storage has, or on what a write
  * session has; of a file that is not persisted the session is made from its record, or, if
- * another node has it, that one is asked whether it is to be had.  For writing: a session, one a file; under a policy of the write cache a file that was closed
- * is not written any more.
+ * another node has it, that one is asked whether it is to be had.  For writing: a session,
+ * one a file; under a policy of the write cache a file that was closed is not written any
+ * more.
  */
 #include <errno.h>
 #include <fcntl.h>

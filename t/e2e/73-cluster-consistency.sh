@@ -59,6 +59,7 @@ daemon_dies() { # NODE
 	kill -9 "$pid"
 }
 
+# A fault is there for half a second, and then none is: calls go on in both.
 round=0
 while calls_go_on; do
 	n=$(echo a b c | cut -d ' ' -f $((round % 3 + 1)))
