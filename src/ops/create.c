@@ -134,6 +134,7 @@ static enum task_next cr_was_locked(struct task *t)
 
 /* --- May it be made? */
 
+/* What is made in a directory with the set-group-ID bit gets its group. */
 static int check_names(struct op_create *oc)
 {
 	struct fs *fs = oc->op.fs;
@@ -146,6 +147,8 @@ static int check_names(struct op_create *oc)
 		return -ENOTDIR;
 	if ((dir.flags & NODE_REPLACED) != 0)
 		return -ENOENT;
+	if ((dir.flags & NODE_HAVE_MODE) != 0 && (dir.mode & S_ISGID) != 0)
+		oc->gid = dir.gid;
 	err = node_find(fs, oc->parent, oc->name, &n);
 	if (err == -ENOENT || (err == 0 && (n.flags & NODE_REPLACED) != 0))
 		return 0;

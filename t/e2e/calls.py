@@ -608,6 +608,21 @@ def _(d, o):
                lambda: os.stat(f"{d}/m").st_mtime_ns == 1_300_000_000_000_000_001)
 
 
+@row("what is made in a set-group-ID directory gets its group")
+def _(d, o):
+    if os.geteuid() != 0:
+        return
+    os.mkdir(f"{d}/g")
+    os.chown(f"{d}/g", -1, 4321)
+    os.chmod(f"{d}/g", 0o2775)
+    put(f"{d}/g/f", b"x")
+    os.close(os.open(f"{d}/g/x", os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o640))
+    os.mknod(f"{d}/g/n", stat.S_IFREG | 0o600)
+    os.mkdir(f"{d}/g/sub")
+    for name in ("f", "x", "n", "sub"):
+        assert os.stat(f"{d}/g/{name}").st_gid == 4321, name
+
+
 @row("st_mtime after a close does not change by itself")
 def _(d, o):
     put(f"{d}/t", b"x")
